@@ -1,0 +1,532 @@
+"""The sequencer: puts operations in order, and records them durably in groups.
+
+Writers may be many (threads, server processes, machines); the database orders them. In each process one thread takes
+whatever has arrived while the last commit ran, and makes it the next batch (group commit: no timer is needed). For
+each batch:
+
+1. outside the lock, signatures are verified;
+2. in one database transaction, the head row is locked, the state the batch touches is loaded in a handful of queries,
+   the operations are admitted one by one, and entries, postings, projections, full tiles and the new signed
+   checkpoint are written;
+3. only after the commit does anyone hear of success.
+
+A rejected operation leaves nothing behind and does not disturb its batch. One that was recorded before is answered
+with its entry, marked as replayed, so a client that heard nothing sends the same document again.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.engine import Connection
+
+from ledger.checkpoint import Checkpoint, encode_verifier_key, sign_checkpoint
+from ledger.encoding import AccountId, LeafHash, OpId, format_time
+from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Posting, decode_entry, encode_entry, leaf_hash
+from ledger.keys import verify
+from ledger.merkle import TILE_WIDTH, CompactRange, completed_tiles, subtree_root
+from ledger.operations import (
+    DefineAsset,
+    Expire,
+    Genesis,
+    MalformedError,
+    OpenAccount,
+    PublishProgram,
+    SignedOperation,
+    decode_operation,
+    decode_signed_operation,
+    operation_id,
+    signed_message,
+)
+from ledger.rules import (
+    Admission,
+    Code,
+    Parameters,
+    Rejection,
+    State,
+    Touches,
+    admit,
+    apply,
+    operator_account,
+    parameters_of,
+    touches,
+)
+from ledger.store import (
+    Changes,
+    CorruptionError,
+    HeadState,
+    Store,
+    StoreError,
+    WriteTransaction,
+    account_row,
+    asset_row,
+    earning_rows,
+    posting_rows,
+    program_row,
+)
+
+logger = logging.getLogger("guerdon.sequencer")
+
+Clock = Callable[[], int]
+"""Tells the time in milliseconds since 1970-01-01T00:00:00Z."""
+
+MAX_BATCH = 2_000
+"""Operations in one database transaction."""
+
+MAX_WAITING = 20_000
+"""Operations that may wait in one process before more are refused as OVERLOADED."""
+
+MAX_SUBMITTED_BYTES = MAX_ENTRY_BYTES
+"""An operation with its signatures can never be larger than the entry it becomes."""
+
+_PARALLEL_VERIFICATIONS = 32
+"""Signatures from which splitting the work over threads pays."""
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation the ledger has recorded. ``data`` is the entry's bytes, ``leaf_hash`` their hash.
+
+    ``replayed`` tells that an earlier submission of the same document had recorded it. ``balance`` is what the actor
+    has left of the asset after this entry, where the actor spends; it is not known for a replayed operation.
+    """
+
+    seq: int
+    op_id: OpId
+    leaf_hash: LeafHash
+    data: bytes
+    replayed: bool = False
+    balance: int | None = None
+
+
+Outcome = Recorded | Rejection | Exception
+"""What became of one operation; an exception is a fault of ours, never of the operation."""
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation would do now: its id, the bytes to sign, and its postings or its rejection."""
+
+    op_bytes: bytes
+    op_id: OpId
+    postings: tuple[Posting, ...]
+    rejection: Rejection | None
+    balance: int | None
+
+
+def prepare(data: bytes) -> SignedOperation | Rejection:
+    """Read a submitted document; signatures are not verified yet."""
+    try:
+        return decode_signed_operation(data, MAX_SUBMITTED_BYTES)
+    except MalformedError as error:
+        return rejection_of(error)
+
+
+def rejection_of(error: MalformedError) -> Rejection:
+    """A malformed document as the refusal its sender gets."""
+    return Rejection(Code(error.code), error.message, error.path)
+
+
+def verify_signatures(signed: SignedOperation) -> Rejection | None:
+    """Check every signature of a document cryptographically; whose they are is for the rules."""
+    message = signed_message(signed.op_bytes)
+    for i, signature in enumerate(signed.sigs):
+        if not verify(signature.key, signature.sig, message):
+            text = f"the signature of {signature.key} does not fit these bytes: sign what operationPreview returns"
+            return Rejection(Code.SIGNATURE_INVALID, text, (f"sigs[{i}]", "sig"))
+    return None
+
+
+class _Submission:
+    """Operations that were handed in together and are answered together."""
+
+    __slots__ = ("future", "items", "missing", "outcomes")
+
+    def __init__(self, items: Sequence[SignedOperation | Rejection]) -> None:
+        self.items = items
+        self.outcomes: list[Outcome | None] = [item if isinstance(item, Rejection) else None for item in items]
+        self.missing = sum(outcome is None for outcome in self.outcomes)
+        self.future: Future[list[Outcome]] = Future()
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        self.outcomes[index] = outcome
+        self.missing -= 1
+        if self.missing == 0:
+            self._resolve()
+
+    def _resolve(self) -> None:
+        if not self.future.done():
+            self.future.set_result(self.outcomes)  # type: ignore[arg-type]
+
+
+class Sequencer:
+    """Records operations in one ledger, from any number of threads. ``close`` finishes what is waiting."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Ed25519PrivateKey,
+        clock: Clock,
+        *,
+        max_batch: int = MAX_BATCH,
+        max_waiting: int = MAX_WAITING,
+        verifying_threads: int = 2,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self._signer = signer
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._verifiers = ThreadPoolExecutor(verifying_threads, thread_name_prefix="guerdon-verify")
+        self._verifying_threads = verifying_threads
+        self._queue: deque[tuple[_Submission, int, SignedOperation]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._parameters: Parameters | None = None
+        self._operator: Any = None
+
+    def start(self) -> "Sequencer":
+        """Check that the log key is the ledger's, then accept operations."""
+        with self.store.read() as connection:
+            self._load_genesis(connection)
+        self._thread = threading.Thread(target=self._run, name="guerdon-sequencer", daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Record what is waiting, then stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._verifiers.shutdown()
+
+    def __enter__(self) -> "Sequencer":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, items: Sequence[SignedOperation | Rejection]) -> Future[list[Outcome]]:
+        """Hand in prepared documents; the future gives one outcome each, in order, once they are durable."""
+        submission = _Submission(items)
+        with self._changed:
+            if self._closing or len(self._queue) + submission.missing > self._max_waiting:
+                reason = "the server is stopping" if self._closing else f"{len(self._queue)} operations are waiting"
+                refusal = Rejection(Code.OVERLOADED, f"{reason}: send the same document again in a second")
+                submission.outcomes = [refusal if outcome is None else outcome for outcome in submission.outcomes]
+                submission.missing = 0
+            for i, item in enumerate(items):
+                if submission.missing and not isinstance(item, Rejection):
+                    self._queue.append((submission, i, item))
+            self._changed.notify()
+        if submission.missing == 0:
+            submission._resolve()
+        return submission.future
+
+    def submit_documents(self, documents: Sequence[bytes]) -> Future[list[Outcome]]:
+        """Hand in documents ``{"op":…,"sigs":[…]}`` in canonical bytes."""
+        return self.submit([prepare(document) for document in documents])
+
+    def preview(self, op_bytes: bytes) -> Preview | Rejection:
+        """What an unsigned operation would do now. Nothing is recorded or reserved."""
+        try:
+            op = decode_operation(op_bytes)
+        except MalformedError as error:
+            return rejection_of(error)
+        signed = SignedOperation(op_bytes=op_bytes, op_id=operation_id(op_bytes), op=op, sigs=())
+        with self.store.read() as connection:
+            head = self.store.head(connection)
+            state = self._load_state(connection, [signed])
+        time = max(format_time(self.clock()), head.last_time)
+        decision = admit(state, signed, time, check_signers=False)
+        if isinstance(decision, Rejection):
+            return Preview(op_bytes=op_bytes, op_id=signed.op_id, postings=(), rejection=decision, balance=None)
+        apply(state, signed, decision, head.size)
+        return Preview(
+            op_bytes=op_bytes,
+            op_id=signed.op_id,
+            postings=decision.postings,
+            rejection=None,
+            balance=_balance_after(state, signed),
+        )
+
+    def _run(self) -> None:
+        while batch := self._take():
+            try:
+                self._record(batch)
+            except Exception as error:  # whatever it is, those who wait must hear of it
+                logger.exception("a batch of %d operations failed", len(batch))
+                self._fail(batch, error)
+
+    def _take(self) -> list[tuple[_Submission, int, SignedOperation]]:
+        """Wait for work; return the next batch, empty when closing and all is done."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            batch = []
+            while self._queue and len(batch) < self._max_batch:
+                # What is due at a date is read from the database, so an expiry never follows a change it cannot see.
+                if type(self._queue[0][2].op) is Expire and batch:
+                    break
+                batch.append(self._queue.popleft())
+                if type(batch[-1][2].op) is Expire:
+                    break
+            return batch
+
+    def _record(self, batch: list[tuple[_Submission, int, SignedOperation]]) -> None:
+        refusals = self._verify([signed for _, _, signed in batch])
+        valid = []
+        for (submission, index, signed), refusal in zip(batch, refusals, strict=True):
+            if refusal is None:
+                valid.append((submission, index, signed))
+            else:
+                submission.settle(index, refusal)
+        if not valid:
+            return
+        with self.store.write() as transaction:
+            outcomes = self._commit(transaction, [signed for _, _, signed in valid])
+        for (submission, index, _), outcome in zip(valid, outcomes, strict=True):
+            submission.settle(index, outcome)
+
+    def _fail(self, batch: list[tuple[_Submission, int, SignedOperation]], error: Exception) -> None:
+        outcome: Outcome = error
+        if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+            text = "the database did not answer: send the same document again, it is recorded at most once"
+            outcome = Rejection(Code.UNAVAILABLE, text)
+        for submission, index, _ in batch:
+            if submission.outcomes[index] is None:
+                submission.settle(index, outcome)
+
+    def _verify(self, batch: list[SignedOperation]) -> list[Rejection | None]:
+        if len(batch) < _PARALLEL_VERIFICATIONS or self._verifying_threads == 1:
+            return [verify_signatures(signed) for signed in batch]
+        size = -(-len(batch) // self._verifying_threads)
+        parts = [batch[i : i + size] for i in range(0, len(batch), size)]
+        results = self._verifiers.map(lambda part: [verify_signatures(signed) for signed in part], parts)
+        return [refusal for part in results for refusal in part]
+
+    def _load_genesis(self, connection: Connection) -> None:
+        data = self.store.entry_data(connection, [0]).get(0)
+        if data is None:
+            raise CorruptionError(f"the ledger {self.store.origin} has no entry 0")
+        genesis = decode_entry(data).op
+        if not isinstance(genesis, Genesis):
+            raise CorruptionError("entry 0 is not genesis")
+        own = encode_verifier_key(self.store.origin, self._signer)
+        if genesis.log_key != own:
+            raise StoreError(f"this log key is {own}, the ledger's is {genesis.log_key}: use the key init made")
+        self._use_genesis(genesis, operation_id(msgspec.json.encode(genesis, order="sorted")))
+
+    def _use_genesis(self, genesis: Genesis, op_id: OpId) -> None:
+        self._parameters = parameters_of(genesis, op_id)
+        self._operator = operator_account(genesis, op_id)
+
+    def _load_state(self, connection: Connection, batch: Sequence[SignedOperation]) -> State:
+        needs = Touches.none()
+        for signed in batch:
+            touches(signed.op, needs)
+        state = self.store.load_state(connection, needs)
+        state.parameters = self._parameters
+        for signed in batch:
+            if isinstance(signed.op, Expire):
+                self.store.load_due_lots(connection, state, signed.op.asset, signed.op.through, signed.op.limit)
+        return state
+
+    def _commit(self, transaction: WriteTransaction, batch: list[SignedOperation]) -> list[Outcome]:
+        """Admit a batch under the lock and write what was admitted."""
+        head = transaction.lock_head()
+        connection = transaction.connection
+        recorded = self.store.recorded(connection, [signed.op_id for signed in batch])
+        state = self._load_state(connection, [signed for signed in batch if signed.op_id not in recorded])
+        state.recorded = recorded
+        batch_writer = _BatchWriter(head, state, max(format_time(self.clock()), head.last_time))
+        outcomes: list[Outcome] = []
+        for signed in batch:
+            try:
+                outcomes.append(batch_writer.decide(signed))
+            except Exception as error:  # rules are pure: a fault in one operation leaves the others intact
+                logger.exception("operation %s could not be decided", signed.op_id.hex())
+                outcomes.append(error)
+        if batch_writer.leaves:
+            changes, new_head = batch_writer.finish(self.store, connection, self._signer)
+            transaction.write(changes, new_head)
+        return self._with_replayed_entries(connection, outcomes, batch_writer)
+
+    def _with_replayed_entries(
+        self, connection: Connection, outcomes: list[Outcome], batch_writer: "_BatchWriter"
+    ) -> list[Outcome]:
+        """Complete the outcomes of operations recorded before with their entries' bytes."""
+        replayed = [o.seq for o in outcomes if isinstance(o, Recorded) and o.replayed and o.seq < batch_writer.first]
+        if not replayed:
+            return outcomes
+        data = self.store.entry_data(connection, set(replayed))
+        return [
+            Recorded(seq=o.seq, op_id=o.op_id, leaf_hash=leaf_hash(data[o.seq]), data=data[o.seq], replayed=True)
+            if isinstance(o, Recorded) and o.seq in data and o.replayed
+            else o
+            for o in outcomes
+        ]
+
+
+class _BatchWriter:
+    """One batch in the making: the state it changes, the rows it will write, the tree it extends."""
+
+    def __init__(self, head: HeadState, state: State, time: str) -> None:
+        self.first = head.size
+        self.leaves: list[LeafHash] = []
+        self._head = head
+        self._state = state
+        self._time = time
+        self._prev = head.last_leaf_hash if head.size else FIRST_PREV
+        self._range = head.range()
+        self._changes = Changes()
+        self._changed_lots: set[tuple[str, str, str]] = set()
+        self._recorded: dict[OpId, Recorded] = {}
+
+    def decide(self, signed: SignedOperation) -> Recorded | Rejection:
+        """Admit one operation and make it the next entry, or say why not."""
+        earlier = self._state.recorded.get(signed.op_id)
+        if earlier is not None:
+            return self._replayed(signed, earlier)
+        decision = admit(self._state, signed, self._time)
+        if isinstance(decision, Rejection):
+            return decision
+        seq = self.first + len(self.leaves)
+        data = encode_entry(signed, decision.postings, seq=seq, prev=self._prev, time=self._time)
+        if len(data) > MAX_ENTRY_BYTES:
+            text = f"the entry would have {len(data)} bytes, at most {MAX_ENTRY_BYTES}: split the operation"
+            return Rejection(Code.TOO_LARGE, text, (), {"max_bytes": MAX_ENTRY_BYTES})
+        # From here it must succeed.
+        apply(self._state, signed, decision, seq)
+        return self._append(signed, decision, seq, data)
+
+    def _replayed(self, signed: SignedOperation, seq: int) -> Recorded:
+        twin = self._recorded.get(signed.op_id)
+        if twin is not None:
+            return msgspec.structs.replace(twin, replayed=True, balance=None)
+        return Recorded(seq=seq, op_id=signed.op_id, leaf_hash=LeafHash(b""), data=b"", replayed=True)
+
+    def _append(self, signed: SignedOperation, admission: Admission, seq: int, data: bytes) -> Recorded:
+        digest = leaf_hash(data)
+        op = signed.op
+        self._range.append(digest)
+        self.leaves.append(digest)
+        self._prev = digest
+        changes = self._changes
+        changes.entries.append((seq, digest, signed.op_id, op.KIND, getattr(op, "actor", None), self._time, data))
+        changes.postings += posting_rows(seq, admission.postings)
+        for leg in admission.postings:
+            self._changed_lots.add((leg.account, leg.asset, leg.lot or NO_LAST_DAY))
+        if admission.earnings:
+            changes.earnings += earning_rows(seq, op.asset, admission.earnings)  # type: ignore[union-attr]
+        self._append_definitions(signed, seq)
+        outcome = Recorded(
+            seq=seq, op_id=signed.op_id, leaf_hash=digest, data=data, balance=_balance_after(self._state, signed)
+        )
+        self._recorded[signed.op_id] = outcome
+        return outcome
+
+    def _append_definitions(self, signed: SignedOperation, seq: int) -> None:
+        state, op = self._state, signed.op
+        if isinstance(op, (OpenAccount, Genesis)):
+            self._changes.accounts += [account_row(a) for a in state.accounts.values() if a.seq == seq]
+        elif isinstance(op, DefineAsset):
+            self._changes.assets.append(asset_row(state.assets[op.asset]))
+        elif isinstance(op, PublishProgram):
+            self._changes.programs.append(program_row(state.programs[op.asset][-1]))
+
+    def finish(self, store: Store, connection: Connection, signer: Ed25519PrivateKey) -> tuple[Changes, HeadState]:
+        """The rows of the batch and the head it leads to, with its signed checkpoint."""
+        lots = self._state.lots
+        self._changes.lots = [
+            (account, asset, day, lots[(account, asset)].get(day, 0))
+            for account, asset, day in sorted(self._changed_lots)
+        ]
+        size = self._range.size
+        self._changes.tiles = _full_tiles(store, connection, self._head.size, self.leaves)
+        checkpoint = Checkpoint(origin=self._head.origin, size=size, root=self._range.root())
+        head = HeadState(
+            ledger_id=self._head.ledger_id,
+            origin=self._head.origin,
+            size=size,
+            last_leaf_hash=LeafHash(self._prev),
+            last_time=self._time,
+            compact_range=self._range.encode(),
+            checkpoint=sign_checkpoint(checkpoint, signer),
+        )
+        return self._changes, head
+
+
+def _full_tiles(store: Store, connection: Connection, old_size: int, leaves: list[LeafHash]) -> list[tuple[Any, ...]]:
+    """Rows of the tiles a batch completes, computed from its leaves and what the database has before them."""
+    rows: list[tuple[Any, ...]] = []
+    new_roots: dict[tuple[int, int], bytes] = {}
+    for level, index in completed_tiles(old_size, old_size + len(leaves)):
+        first, end = index * TILE_WIDTH, (index + 1) * TILE_WIDTH
+        if level == 0:
+            stored = store.leaf_hashes(connection, first, old_size) if first < old_size else []
+            hashes = [*stored, *leaves[max(first - old_size, 0) : end - old_size]]
+        else:
+            old = first
+            while old < end and (level - 1, old) not in new_roots:
+                old += 1
+            stored = store.tile_roots(connection, level - 1, first, old)
+            hashes = stored + [new_roots[(level - 1, i)] for i in range(old, end)]
+        new_roots[(level, index)] = root = subtree_root(hashes)
+        rows.append((level, index, b"".join(hashes), root))
+    return rows
+
+
+def _balance_after(state: State, signed: SignedOperation) -> int | None:
+    op = signed.op
+    if op.KIND in {"transfer", "redeem"}:
+        return state.balance(op.actor, op.asset)  # type: ignore[union-attr,arg-type]
+    return None
+
+
+def create_ledger(store: Store, genesis: SignedOperation, signer: Ed25519PrivateKey, clock: Clock) -> Recorded:
+    """Found a ledger in a database that has the tables: its head row and entry 0, in one transaction."""
+    sequencer = Sequencer(store, signer, clock, verifying_threads=1)
+    if refusal := verify_signatures(genesis):
+        raise StoreError(refusal.message)
+    with store.write() as transaction:
+        connection = transaction.connection
+        taken = connection.execute(sa.text("SELECT origin, ledger_id FROM head")).all()
+        if any(row.origin == store.origin for row in taken):
+            raise StoreError(f"the ledger {store.origin} is there already")
+        ledger_id = max((row.ledger_id for row in taken), default=0) + 1
+        store.create_ledger(
+            connection,
+            HeadState(
+                ledger_id=ledger_id,
+                origin=store.origin,
+                size=0,
+                last_leaf_hash=FIRST_PREV,
+                last_time=format_time(0),
+                compact_range=CompactRange().encode(),
+                checkpoint="",
+            ),
+        )
+        store.use_ledger_id(ledger_id)
+        (outcome,) = sequencer._commit(transaction, [genesis])
+        if not isinstance(outcome, Recorded):
+            raise StoreError(str(outcome))
+    return outcome
+
+
+def account_opened_by(recorded: Recorded) -> AccountId | None:
+    """The account a recorded operation opened, if it is of that kind."""
+    op = decode_entry(recorded.data).op
+    state = State(op.ledger)
+    signed = SignedOperation(op_bytes=b"", op_id=recorded.op_id, op=op, sigs=())
+    if not isinstance(op, (OpenAccount, Genesis)):
+        return None
+    apply(state, signed, Admission(), recorded.seq)
+    return next(iter(state.accounts.values())).id

@@ -1,0 +1,641 @@
+"""Storage: the tables, and the bulk statements that read and write them. Knows no rules.
+
+Two databases, one schema: SQLite (WAL, ``synchronous=FULL``) embedded, PostgreSQL in production. The primary key of
+every table begins with the ledger's id and no statement crosses ledgers, so one database holds many ledgers and a
+distributed engine can shard by it.
+
+``entry``, ``posting`` and ``tile`` are the record: triggers refuse UPDATE and DELETE. ``account``, ``asset``,
+``program``, ``lot`` and ``earning`` are projections: what replaying the entries gives, kept for speed and compared by
+the auditor. ``head`` holds what the next entry builds on, and its row is the lock writers take.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlmodel import Field, SQLModel
+
+from ledger.encoding import AccountId, LeafHash, OpId
+from ledger.entries import NO_LAST_DAY, Posting
+from ledger.merkle import CompactRange
+from ledger.operations import Program, Value
+from ledger.programs import ProgramVersion
+from ledger.rules import Account, Asset, Earning, State, Touches
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a SQLite connection waits for another process's write transaction before it gives up."""
+
+
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text that sorts by its bytes on both databases, as the rules sort it; a locale's order would change which lot is first."""
+
+
+class Head(SQLModel, table=True):
+    """One row per ledger: the end of its chain. ``size`` entries, the last leaf hash, the compact range, a checkpoint."""
+
+    __tablename__ = "head"
+    ledger_id: int = Field(primary_key=True)
+    origin: str = Field(unique=True, sa_type=TEXT)
+    size: int = Field(sa_type=sa.BigInteger)
+    last_leaf_hash: bytes
+    last_time: str = Field(sa_type=TEXT)
+    compact_range: bytes
+    checkpoint: str = Field(sa_type=TEXT)
+
+
+class EntryRow(SQLModel, table=True):
+    """An entry's stored bytes, which are the truth, and the columns it is found by."""
+
+    __tablename__ = "entry"
+    __table_args__ = (
+        sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
+        sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
+    )
+    ledger_id: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    leaf_hash: bytes
+    op_id: bytes
+    kind: str = Field(sa_type=TEXT)
+    actor: str | None = Field(sa_type=TEXT)
+    time: str = Field(sa_type=TEXT)
+    data: bytes
+
+
+class PostingRow(SQLModel, table=True):
+    """One leg of an entry. ``lot`` is the last usable day, 9999-12-31 when the points never expire."""
+
+    __tablename__ = "posting"
+    __table_args__ = (
+        sa.Index("posting_account", "ledger_id", "account", "asset", "seq"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    leg: int = Field(primary_key=True)
+    account: str = Field(sa_type=TEXT)
+    asset: str = Field(sa_type=TEXT)
+    lot: str = Field(sa_type=TEXT)
+    amount: int = Field(sa_type=sa.BigInteger)
+
+
+class TileRow(SQLModel, table=True):
+    """A full Merkle tile: 256 hashes (C2SP tlog-tiles), and the root over them, which is a hash of the tile above."""
+
+    __tablename__ = "tile"
+    ledger_id: int = Field(primary_key=True)
+    level: int = Field(primary_key=True)
+    index: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    hashes: bytes
+    root: bytes
+
+
+class AccountRow(SQLModel, table=True):
+    """An account; ``keys`` is a JSON array of public keys. ``seq`` is the entry that opened it."""
+
+    __tablename__ = "account"
+    __table_args__ = (sa.Index("account_seq", "ledger_id", "seq"), {"sqlite_with_rowid": False})
+    ledger_id: int = Field(primary_key=True)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    role: str = Field(sa_type=TEXT)
+    keys: str = Field(sa_type=TEXT)
+    threshold: int
+    custodian: str | None = Field(sa_type=TEXT)
+    name: str | None = Field(sa_type=TEXT)
+    opened_at: str = Field(sa_type=TEXT)
+    seq: int = Field(sa_type=sa.BigInteger)
+
+
+class AssetRow(SQLModel, table=True):
+    """An asset. ``seq`` is the entry that defined it."""
+
+    __tablename__ = "asset"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    asset: str = Field(primary_key=True, sa_type=TEXT)
+    issuer: str = Field(sa_type=TEXT)
+    name: str = Field(sa_type=TEXT)
+    scale: int
+    supply_cap: int | None = Field(sa_type=sa.BigInteger)
+    transferable: bool
+    value_points: int | None = Field(sa_type=sa.BigInteger)
+    value_amount: int | None = Field(sa_type=sa.BigInteger)
+    value_currency: str | None = Field(sa_type=TEXT)
+    seq: int = Field(sa_type=sa.BigInteger)
+
+
+class ProgramRow(SQLModel, table=True):
+    """A version of an asset's program; ``document`` is its canonical JSON."""
+
+    __tablename__ = "program"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    asset: str = Field(primary_key=True, sa_type=TEXT)
+    version: int = Field(primary_key=True)
+    starts: str = Field(sa_type=TEXT)
+    ends: str | None = Field(sa_type=TEXT)
+    document: str = Field(sa_type=TEXT)
+    seq: int = Field(sa_type=sa.BigInteger)
+
+
+class LotRow(SQLModel, table=True):
+    """Points of an account by last usable day; a lot of 0 points has no row. System accounts may be negative."""
+
+    __tablename__ = "lot"
+    __table_args__ = (
+        sa.Index("lot_due", "ledger_id", "asset", "last_day", "account"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    asset: str = Field(primary_key=True, sa_type=TEXT)
+    last_day: str = Field(primary_key=True, sa_type=TEXT)
+    points: int = Field(sa_type=sa.BigInteger)
+
+
+class EarningRow(SQLModel, table=True):
+    """An event that gave points: its reference is unique per merchant and scope. ``amount`` is in minor units."""
+
+    __tablename__ = "earning"
+    __table_args__ = (
+        sa.Index("earning_account", "ledger_id", "asset", "account", "earned_on", "points"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    merchant: str = Field(primary_key=True, sa_type=TEXT)
+    scope: str = Field(primary_key=True, sa_type=TEXT)
+    reference: str = Field(primary_key=True, sa_type=TEXT)
+    seq: int = Field(sa_type=sa.BigInteger)
+    asset: str = Field(sa_type=TEXT)
+    account: str = Field(sa_type=TEXT)
+    earned_on: str = Field(sa_type=TEXT)
+    amount: int | None = Field(sa_type=sa.BigInteger)
+    points: int = Field(sa_type=sa.BigInteger)
+
+
+def table_of(model: type[SQLModel]) -> sa.Table:
+    """The SQLAlchemy table behind a model."""
+    table: sa.Table = model.__table__  # type: ignore[attr-defined]
+    return table
+
+
+HEAD, ENTRY, POSTING, TILE = table_of(Head), table_of(EntryRow), table_of(PostingRow), table_of(TileRow)
+ACCOUNT, ASSET, PROGRAM = table_of(AccountRow), table_of(AssetRow), table_of(ProgramRow)
+LOT, EARNING = table_of(LotRow), table_of(EarningRow)
+METADATA = SQLModel.metadata
+IMMUTABLE_TABLES = ("entry", "posting", "tile")
+
+
+class StoreError(RuntimeError):
+    """The database cannot be used as it is; the message says what to do."""
+
+
+class CorruptionError(StoreError):
+    """Stored data contradicts itself. Nothing is repaired; run the audit."""
+
+
+class HeadState(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a chain: its size, the last leaf hash and time, the compact range's roots, the signed checkpoint."""
+
+    ledger_id: int
+    origin: str
+    size: int
+    last_leaf_hash: LeafHash
+    last_time: str
+    compact_range: bytes
+    checkpoint: str
+
+    def range(self) -> CompactRange:
+        """A compact range to append to."""
+        return CompactRange.decode(self.size, self.compact_range)
+
+
+class Changes(msgspec.Struct, kw_only=True):
+    """What one batch writes: rows as tuples in the order of the tables' columns, without the ledger's id."""
+
+    entries: list[tuple[Any, ...]] = []
+    postings: list[tuple[Any, ...]] = []
+    earnings: list[tuple[Any, ...]] = []
+    accounts: list[tuple[Any, ...]] = []
+    assets: list[tuple[Any, ...]] = []
+    programs: list[tuple[Any, ...]] = []
+    tiles: list[tuple[Any, ...]] = []
+    lots: list[tuple[str, str, str, int]] = []
+
+
+def open_engine(url: str, *, pool_size: int = 8) -> Engine:
+    """Connect to ``sqlite:///path`` or ``postgresql://…``; raise :class:`StoreError` for any other database."""
+    parsed = _normalise(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed, pool_size=pool_size, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return sa.create_engine(parsed, pool_size=pool_size, pool_pre_ping=True)
+
+
+def _normalise(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StoreError("the database URL is not one: use sqlite:///path or postgresql://user@host/name") from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+pysqlite")
+    if backend in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    raise StoreError(f"{backend} is not supported: use sqlite:///path or postgresql://user@host/name")
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA recursive_triggers=ON")  # so that INSERT OR REPLACE fires the triggers that refuse DELETE
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads first and writes later can fail with SQLITE_BUSY; a writer takes the lock at once.
+    write = connection.get_execution_options().get("guerdon_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+class Store:
+    """One ledger in one database. Reading and writing are set-based: a batch is a handful of statements."""
+
+    def __init__(self, engine: Engine, origin: str) -> None:
+        self.engine = engine
+        self.origin = origin
+        self.is_postgres = engine.dialect.name == "postgresql"
+        self._ledger_id: int | None = None
+
+    @property
+    def ledger_id(self) -> int:
+        """The number under which this ledger's rows are kept; raise :class:`StoreError` when there is no such ledger."""
+        if self._ledger_id is None:
+            with self.engine.connect() as connection:
+                found = connection.execute(sa.select(HEAD.c.ledger_id).where(HEAD.c.origin == self.origin)).scalar()
+            if found is None:
+                raise StoreError(f"no ledger {self.origin} in this database: run guerdon init")
+            self._ledger_id = found
+        return self._ledger_id
+
+    def use_ledger_id(self, ledger_id: int) -> None:
+        """Take the number of a ledger that is being created in a transaction others cannot see yet."""
+        self._ledger_id = ledger_id
+
+    def create_ledger(self, connection: Connection, head: HeadState) -> None:
+        """Add the head row of a new ledger, whose first batch must follow in the same transaction."""
+        connection.execute(sa.insert(HEAD).values(**msgspec.structs.asdict(head)))
+
+    @contextmanager
+    def write(self) -> Iterator["WriteTransaction"]:
+        """A transaction that holds the head row: no other writer runs until it ends. Rolls back on any exception."""
+        with self.engine.connect().execution_options(guerdon_write=True) as connection, connection.begin():
+            yield WriteTransaction(self, connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only snapshot."""
+        if self.is_postgres:
+            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+        else:
+            with self.engine.connect() as connection, connection.begin():
+                yield connection
+
+    def head(self, connection: Connection) -> HeadState:
+        """The end of the chain as this connection sees it."""
+        return self._head(connection, for_update=False)
+
+    def _head(self, connection: Connection, *, for_update: bool) -> HeadState:
+        query = sa.select(HEAD).where(HEAD.c.origin == self.origin)
+        row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
+        if row is None:
+            raise StoreError(f"no ledger {self.origin} in this database: run guerdon init")
+        return HeadState(**row._mapping)
+
+    def entry_data(self, connection: Connection, seqs: Iterable[int]) -> dict[int, bytes]:
+        """Stored bytes of entries, by sequence number."""
+        query = sa.select(ENTRY.c.seq, ENTRY.c.data).where(
+            ENTRY.c.ledger_id == self.ledger_id, ENTRY.c.seq.in_(list(seqs))
+        )
+        return {row.seq: row.data for row in connection.execute(query)}
+
+    def recorded(self, connection: Connection, op_ids: Sequence[OpId]) -> dict[OpId, int]:
+        """Which of these operations are recorded, and in which entry."""
+        found: dict[OpId, int] = {}
+        for chunk in _chunks(op_ids):
+            query = sa.select(ENTRY.c.op_id, ENTRY.c.seq).where(
+                ENTRY.c.ledger_id == self.ledger_id, self._among(ENTRY.c.op_id, chunk, sa.LargeBinary())
+            )
+            found.update((OpId(bytes(op_id)), seq) for op_id, seq in connection.execute(query))
+        return found
+
+    def leaf_hashes(self, connection: Connection, first: int, end: int) -> list[bytes]:
+        """Leaf hashes of the entries ``first <= seq < end``, in order."""
+        query = (
+            sa.select(ENTRY.c.leaf_hash)
+            .where(ENTRY.c.ledger_id == self.ledger_id, ENTRY.c.seq >= first, ENTRY.c.seq < end)
+            .order_by(ENTRY.c.seq)
+        )
+        hashes = [bytes(leaf_hash) for leaf_hash in connection.execute(query).scalars()]
+        if len(hashes) != end - first:
+            raise CorruptionError(f"entries are missing between {first} and {end}")
+        return hashes
+
+    def tile_roots(self, connection: Connection, level: int, first: int, end: int) -> list[bytes]:
+        """Roots of the full tiles ``first <= index < end`` of a level, in order."""
+        query = (
+            sa.select(TILE.c.root)
+            .where(TILE.c.ledger_id == self.ledger_id, TILE.c.level == level, TILE.c.index >= first, TILE.c.index < end)
+            .order_by(TILE.c.index)
+        )
+        roots = [bytes(root) for root in connection.execute(query).scalars()]
+        if len(roots) != end - first:
+            raise CorruptionError(f"tiles of level {level} are missing between {first} and {end}")
+        return roots
+
+    def load_state(self, connection: Connection, needs: Touches) -> State:
+        """The part of the state that ``needs`` names. Parameters and recorded ids are the caller's to add."""
+        state = State(self.origin)
+        for account in self.accounts(connection, needs.accounts):
+            state.accounts[account.id] = account
+        custodians = {a.custodian for a in state.accounts.values() if a.custodian and a.custodian not in state.accounts}
+        for account in self.accounts(connection, custodians):
+            state.accounts[account.id] = account
+        for asset in self.assets(connection, needs.assets):
+            state.assets[asset.code] = asset
+        for version in self.programs(connection, needs.assets):
+            state.programs[version.asset] = (*state.programs.get(version.asset, ()), version)
+        holders: dict[str, list[str]] = {}
+        for account_id, asset_code in needs.balances:
+            holders.setdefault(asset_code, []).append(account_id)
+        for asset_code, account_ids in holders.items():
+            for holder, day, points in self._lots(connection, asset_code, account_ids):
+                state.add_lot(holder, asset_code, day, points)
+        self._load_references(connection, needs, state)
+        return state
+
+    def _load_references(self, connection: Connection, needs: Touches, state: State) -> None:
+        scopes: dict[tuple[str, str], list[str]] = {}
+        for merchant, scope, reference in needs.references:
+            scopes.setdefault((merchant, scope), []).append(reference)
+        for (merchant, scope), references in scopes.items():
+            for chunk in _chunks(references):
+                query = sa.select(EARNING.c.reference, EARNING.c.seq).where(
+                    EARNING.c.ledger_id == self.ledger_id,
+                    EARNING.c.merchant == merchant,
+                    EARNING.c.scope == scope,
+                    self._among(EARNING.c.reference, chunk),
+                )
+                for reference, seq in connection.execute(query):
+                    state.references[(merchant, scope, reference)] = seq
+
+    def accounts(self, connection: Connection, ids: Iterable[str]) -> list[Account]:
+        """The accounts among these that exist."""
+        found = []
+        for chunk in _chunks(list(ids)):
+            query = sa.select(ACCOUNT).where(
+                ACCOUNT.c.ledger_id == self.ledger_id, self._among(ACCOUNT.c.account, chunk)
+            )
+            found += [account_of(row) for row in connection.execute(query)]
+        return found
+
+    def assets(self, connection: Connection, codes: Iterable[str]) -> list[Asset]:
+        """The assets among these that exist."""
+        codes = list(codes)
+        if not codes:
+            return []
+        query = sa.select(ASSET).where(ASSET.c.ledger_id == self.ledger_id, self._among(ASSET.c.asset, codes))
+        return [asset_of(row) for row in connection.execute(query)]
+
+    def programs(self, connection: Connection, codes: Iterable[str]) -> list[ProgramVersion]:
+        """All versions of these assets' programs, oldest first."""
+        codes = list(codes)
+        if not codes:
+            return []
+        query = (
+            sa.select(PROGRAM)
+            .where(PROGRAM.c.ledger_id == self.ledger_id, self._among(PROGRAM.c.asset, codes))
+            .order_by(PROGRAM.c.asset, PROGRAM.c.version)
+        )
+        return [program_of(row) for row in connection.execute(query)]
+
+    def _lots(self, connection: Connection, asset: str, accounts: list[str]) -> Iterator[tuple[str, str, int]]:
+        for chunk in _chunks(accounts):
+            query = sa.select(LOT.c.account, LOT.c.last_day, LOT.c.points).where(
+                LOT.c.ledger_id == self.ledger_id, self._among(LOT.c.account, chunk), LOT.c.asset == asset
+            )
+            yield from connection.execute(query).tuples()
+
+    def load_due_lots(self, connection: Connection, state: State, asset: str, through: str, limit: int) -> None:
+        """Add the first ``limit`` lots due through a day, by last day and account, to a state that lacks them."""
+        query = (
+            sa.select(LOT.c.account, LOT.c.last_day, LOT.c.points)
+            .where(LOT.c.ledger_id == self.ledger_id, LOT.c.asset == asset, LOT.c.last_day <= through)
+            .order_by(LOT.c.last_day, LOT.c.account)
+            .limit(limit)
+        )
+        for account, day, points in connection.execute(query):
+            if day not in state.lots_of(account, asset):
+                state.add_lot(account, asset, day, points)
+
+    def _among(self, column: sa.Column[Any], values: Sequence[Any], type_: Any = None) -> sa.ColumnElement[bool]:
+        """``column IN values`` as one array parameter, so that the statement is the same for every number of values."""
+        if self.is_postgres:
+            return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(type_ or sa.Text())))
+        if type_ is not None:
+            return column.in_(list(values))
+        return column.in_(
+            sa.select(sa.literal_column("value")).select_from(sa.func.json_each(json.dumps(list(values))))
+        )
+
+
+def account_of(row: Any) -> Account:
+    """An account from its row."""
+    return Account(
+        id=AccountId(row.account),
+        role=row.role,
+        keys=tuple(json.loads(row.keys)),
+        threshold=row.threshold,
+        custodian=row.custodian,
+        name=row.name,
+        opened_at=row.opened_at,
+        seq=row.seq,
+    )
+
+
+def asset_of(row: Any) -> Asset:
+    """An asset from its row."""
+    value = None
+    if row.value_points is not None:
+        value = Value(points=row.value_points, amount=row.value_amount, currency=row.value_currency)
+    return Asset(
+        code=row.asset,
+        issuer=AccountId(row.issuer),
+        name=row.name,
+        scale=row.scale,
+        supply_cap=row.supply_cap,
+        transferable=row.transferable,
+        value=value,
+        seq=row.seq,
+    )
+
+
+_program_decoder = msgspec.json.Decoder(Program)
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def program_of(row: Any) -> ProgramVersion:
+    """A program version from its row."""
+    program = _program_decoder.decode(row.document)
+    return ProgramVersion(
+        asset=row.asset, version=row.version, starts=row.starts, ends=row.ends, program=program, seq=row.seq
+    )
+
+
+def posting_rows(seq: int, postings: Sequence[Posting]) -> list[tuple[Any, ...]]:
+    """Rows of the posting table for one entry."""
+    return [
+        (seq, leg, posting.account, posting.asset, posting.lot or NO_LAST_DAY, posting.amount)
+        for leg, posting in enumerate(postings)
+    ]
+
+
+def earning_rows(seq: int, asset: str, earnings: Sequence[Earning]) -> list[tuple[Any, ...]]:
+    """Rows of the earning table for one entry."""
+    return [
+        (e.merchant, e.scope, e.reference, seq, asset, e.account, e.earned_on, e.amount, e.points) for e in earnings
+    ]
+
+
+def account_row(account: Account) -> tuple[Any, ...]:
+    """The row of an account."""
+    keys = json.dumps(account.keys, separators=(",", ":"))
+    rest = (account.custodian, account.name, account.opened_at, account.seq)
+    return (account.id, account.role, keys, account.threshold, *rest)
+
+
+def asset_row(asset: Asset) -> tuple[Any, ...]:
+    """The row of an asset."""
+    value = (asset.value.points, asset.value.amount, asset.value.currency) if asset.value else (None, None, None)
+    rest = (asset.scale, asset.supply_cap, asset.transferable)
+    return (asset.code, asset.issuer, asset.name, *rest, *value, asset.seq)
+
+
+def program_row(version: ProgramVersion) -> tuple[Any, ...]:
+    """The row of a program version."""
+    document = _encoder.encode(version.program).decode()
+    return (version.asset, version.version, version.starts, version.ends, document, version.seq)
+
+
+class WriteTransaction:
+    """The one write transaction of a ledger at a time. ``head`` locks; ``write`` writes a batch; the end commits."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        self.store = store
+        self.connection = connection
+
+    def lock_head(self) -> HeadState:
+        """Lock the head row until the transaction ends and read it."""
+        # SQLite has no row locks: BEGIN IMMEDIATE has locked the whole database already.
+        return self.store._head(self.connection, for_update=self.store.is_postgres)
+
+    def write(self, changes: Changes, head: HeadState) -> None:
+        """Write a batch and the head it leads to."""
+        ledger_id = head.ledger_id
+        for table, rows in (
+            (ENTRY, changes.entries),
+            (POSTING, changes.postings),
+            (EARNING, changes.earnings),
+            (ACCOUNT, changes.accounts),
+            (ASSET, changes.assets),
+            (PROGRAM, changes.programs),
+            (TILE, changes.tiles),
+        ):
+            if rows:
+                insert_rows(self.connection, table, ledger_id, rows)
+        self._write_lots(ledger_id, changes.lots)
+        values = msgspec.structs.asdict(head)
+        self.connection.execute(sa.update(HEAD).where(HEAD.c.ledger_id == ledger_id).values(**values))
+
+    def _write_lots(self, ledger_id: int, lots: list[tuple[str, str, str, int]]) -> None:
+        kept = [lot for lot in lots if lot[3] != 0]
+        gone = [lot[:3] for lot in lots if lot[3] == 0]
+        if self.store.is_postgres:
+            self._write_lots_postgres(ledger_id, kept, gone)
+            return
+        if kept:
+            self.connection.exec_driver_sql(
+                "INSERT INTO lot (ledger_id, account, asset, last_day, points) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (ledger_id, account, asset, last_day) DO UPDATE SET points = excluded.points",
+                [(ledger_id, *lot) for lot in kept],
+            )
+        if gone:
+            self.connection.exec_driver_sql(
+                "DELETE FROM lot WHERE ledger_id = ? AND account = ? AND asset = ? AND last_day = ?",
+                [(ledger_id, *key) for key in gone],
+            )
+
+    def _write_lots_postgres(
+        self, ledger_id: int, kept: list[tuple[str, str, str, int]], gone: list[tuple[str, str, str]]
+    ) -> None:
+        if kept:
+            self.connection.exec_driver_sql(
+                "INSERT INTO lot (ledger_id, account, asset, last_day, points) "
+                "SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[]) "
+                "ON CONFLICT (ledger_id, account, asset, last_day) DO UPDATE SET points = excluded.points",
+                (ledger_id, *(list(column) for column in zip(*kept, strict=True))),
+            )
+        if gone:
+            self.connection.exec_driver_sql(
+                "DELETE FROM lot USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (account, asset, last_day) "
+                "WHERE lot.ledger_id = %s AND lot.account = gone.account AND lot.asset = gone.asset "
+                "AND lot.last_day = gone.last_day",
+                (*(list(column) for column in zip(*gone, strict=True)), ledger_id),
+            )
+
+
+def insert_rows(connection: Connection, table: sa.Table, ledger_id: int, rows: list[tuple[Any, ...]]) -> None:
+    """Insert many rows the fastest way each database has: COPY, or one prepared statement."""
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    if connection.dialect.name == "postgresql":
+        raw: Any = connection.connection.driver_connection
+        types = [_COPY_TYPES[type(column.type)] for column in table.columns]
+        with raw.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN (FORMAT BINARY)') as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row((ledger_id, *row))
+        return
+    marks = ", ".join("?" * len(table.columns))
+    connection.exec_driver_sql(
+        f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', [(ledger_id, *row) for row in rows]
+    )
+
+
+_COPY_TYPES: dict[type, str] = {
+    sa.Integer: "int4",
+    sa.BigInteger: "int8",
+    sa.Boolean: "bool",
+    sa.LargeBinary: "bytea",
+    sa.Text: "text",
+}
+
+
+def _chunks(values: Sequence[Any], size: int = 5_000) -> Iterator[Sequence[Any]]:
+    for i in range(0, len(values), size):
+        yield values[i : i + size]
