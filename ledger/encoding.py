@@ -34,10 +34,11 @@ AccountId = NewType("AccountId", str)
 MAX_INTEGER = 2**53 - 1
 """The largest integer JSON carries exactly everywhere (RFC 8785, RFC 7493 section 2.2)."""
 
-TIME_PATTERN = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
+# Patterns end in \Z: a $ would also match before a newline at the end.
+TIME_PATTERN = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\Z"
 """A time: UTC, milliseconds, years 1900 to 2999. Two times of this form compare as their text does."""
 
-DATE_PATTERN = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$"
+DATE_PATTERN = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}\Z"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIME = re.compile(TIME_PATTERN)
@@ -46,7 +47,14 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class EncodingError(ValueError):
-    """Bytes or text that are not in the one form this module writes. The message says what is wrong and where."""
+    """Bytes or text that are not in the one form this module writes. The message says what is wrong and where.
+
+    ``path`` is the place in a plain value that was to be written, ``$.purchases[0].amount``; ``$`` otherwise.
+    """
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def encode_canonical(value: Any) -> bytes:
@@ -55,11 +63,13 @@ def encode_canonical(value: Any) -> bytes:
     Structs are trusted to hold what their types say; plain data is checked, so that a float, a large integer, a
     non-ASCII key or a lone surrogate raises :class:`EncodingError` instead of producing bytes nobody can verify.
     """
-    if not isinstance(value, msgspec.Struct):
-        _check_plain(value, "$")
     try:
+        if not isinstance(value, msgspec.Struct):
+            _check_plain(value, "$")
         return _encoder.encode(value)
-    except (TypeError, ValueError) as error:
+    except EncodingError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
         raise EncodingError(str(error)) from error
 
 
@@ -89,24 +99,24 @@ def _check_plain(value: Any, path: str) -> None:
         return
     if isinstance(value, int):
         if abs(value) > MAX_INTEGER:
-            raise EncodingError(f"integer beyond 2^53-1 at {path}")
+            raise EncodingError(f"integer beyond 2^53-1 at {path}", path)
     elif isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise EncodingError(f"lone surrogate at {path}") from error
+            raise EncodingError(f"lone surrogate at {path}", path) from error
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             _check_plain(item, f"{path}[{i}]")
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or not key.isascii():
-                raise EncodingError(f"object key {key!r} at {path} is not ASCII text")
+                raise EncodingError(f"object key {key!r} at {path} is not ASCII text", path)
             _check_plain(item, f"{path}.{key}")
     elif isinstance(value, msgspec.Struct):
         return
     else:
-        raise EncodingError(f"{type(value).__name__} at {path}; only integers, text, booleans and null are allowed")
+        raise EncodingError(f"{type(value).__name__} at {path}; only integers, text, booleans and null are allowed", path)
 
 
 def encode_base64url(data: bytes) -> str:
@@ -171,6 +181,11 @@ def _parse_moment(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError as error:
         raise EncodingError(f"{text!r} is not a time: {error}") from error
+
+
+def format_moment(moment: datetime) -> str:
+    """Write an aware datetime as a time; what is finer than a millisecond is dropped."""
+    return format_time(round_ms(moment - _EPOCH))
 
 
 def parse_moment(text: str) -> datetime:

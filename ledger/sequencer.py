@@ -53,6 +53,7 @@ from ledger.rules import (
     Touches,
     admit,
     apply,
+    opened_account,
     operator_account,
     parameters_of,
     touches,
@@ -63,6 +64,7 @@ from ledger.store import (
     HeadState,
     Store,
     StoreError,
+    UnavailableError,
     WriteTransaction,
     account_row,
     asset_row,
@@ -151,6 +153,8 @@ class _Submission:
         self.outcomes: list[Outcome | None] = [item if isinstance(item, Rejection) else None for item in items]
         self.missing = sum(outcome is None for outcome in self.outcomes)
         self.future: Future[list[Outcome]] = Future()
+        # What was handed in is decided whether or not anyone still waits: from here on nobody can cancel it.
+        self.future.set_running_or_notify_cancel()
 
     def settle(self, index: int, outcome: Outcome) -> None:
         self.outcomes[index] = outcome
@@ -197,6 +201,11 @@ class Sequencer:
         self._thread = threading.Thread(target=self._run, name="guerdon-sequencer", daemon=True)
         self._thread.start()
         return self
+
+    @property
+    def parameters(self) -> Parameters | None:
+        """What genesis fixes for this ledger; known once started."""
+        return self._parameters
 
     def close(self) -> None:
         """Record what is waiting, then stop."""
@@ -270,7 +279,7 @@ class Sequencer:
         with self._changed:
             while not self._queue and not self._closing:
                 self._changed.wait()
-            batch = []
+            batch: list[tuple[_Submission, int, SignedOperation]] = []
             while self._queue and len(batch) < self._max_batch:
                 # What is due at a date is read from the database, so an expiry never follows a change it cannot see.
                 if type(self._queue[0][2].op) is Expire and batch:
@@ -297,7 +306,7 @@ class Sequencer:
 
     def _fail(self, batch: list[tuple[_Submission, int, SignedOperation]], error: Exception) -> None:
         outcome: Outcome = error
-        if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        if isinstance(error, UnavailableError):
             text = "the database did not answer: send the same document again, it is recorded at most once"
             outcome = Rejection(Code.UNAVAILABLE, text)
         for submission, index, _ in batch:
@@ -347,13 +356,7 @@ class Sequencer:
         state = self._load_state(connection, [signed for signed in batch if signed.op_id not in recorded])
         state.recorded = recorded
         batch_writer = _BatchWriter(head, state, max(format_time(self.clock()), head.last_time))
-        outcomes: list[Outcome] = []
-        for signed in batch:
-            try:
-                outcomes.append(batch_writer.decide(signed))
-            except Exception as error:  # rules are pure: a fault in one operation leaves the others intact
-                logger.exception("operation %s could not be decided", signed.op_id.hex())
-                outcomes.append(error)
+        outcomes = [batch_writer.decide(signed) for signed in batch]
         if batch_writer.leaves:
             changes, new_head = batch_writer.finish(self.store, connection, self._signer)
             transaction.write(changes, new_head)
@@ -390,20 +393,24 @@ class _BatchWriter:
         self._changed_lots: set[tuple[str, str, str]] = set()
         self._recorded: dict[OpId, Recorded] = {}
 
-    def decide(self, signed: SignedOperation) -> Recorded | Rejection:
+    def decide(self, signed: SignedOperation) -> Outcome:
         """Admit one operation and make it the next entry, or say why not."""
         earlier = self._state.recorded.get(signed.op_id)
         if earlier is not None:
             return self._replayed(signed, earlier)
-        decision = admit(self._state, signed, self._time)
-        if isinstance(decision, Rejection):
-            return decision
         seq = self.first + len(self.leaves)
-        data = encode_entry(signed, decision.postings, seq=seq, prev=self._prev, time=self._time)
+        try:
+            decision = admit(self._state, signed, self._time)
+            if isinstance(decision, Rejection):
+                return decision
+            data = encode_entry(signed, decision.postings, seq=seq, prev=self._prev, time=self._time)
+        except Exception as error:  # both are pure: a fault in one operation leaves the others intact
+            logger.exception("operation %s could not be decided", signed.op_id.hex())
+            return error
         if len(data) > MAX_ENTRY_BYTES:
             text = f"the entry would have {len(data)} bytes, at most {MAX_ENTRY_BYTES}: split the operation"
             return Rejection(Code.TOO_LARGE, text, (), {"max_bytes": MAX_ENTRY_BYTES})
-        # From here it must succeed.
+        # From here it must succeed: an exception now fails the whole batch, whose transaction is rolled back.
         apply(self._state, signed, decision, seq)
         return self._append(signed, decision, seq, data)
 
@@ -435,8 +442,10 @@ class _BatchWriter:
 
     def _append_definitions(self, signed: SignedOperation, seq: int) -> None:
         state, op = self._state, signed.op
-        if isinstance(op, (OpenAccount, Genesis)):
-            self._changes.accounts += [account_row(a) for a in state.accounts.values() if a.seq == seq]
+        if isinstance(op, OpenAccount):
+            self._changes.accounts.append(account_row(opened_account(op, signed.op_id, seq)))
+        elif isinstance(op, Genesis):
+            self._changes.accounts.append(account_row(operator_account(op, signed.op_id)))
         elif isinstance(op, DefineAsset):
             self._changes.assets.append(asset_row(state.assets[op.asset]))
         elif isinstance(op, PublishProgram):

@@ -9,13 +9,16 @@ distributed engine can shard by it.
 the auditor. ``head`` holds what the next entry builds on, and its row is the lock writers take.
 """
 
+import fcntl
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -165,6 +168,7 @@ class EarningRow(SQLModel, table=True):
     __tablename__ = "earning"
     __table_args__ = (
         sa.Index("earning_account", "ledger_id", "asset", "account", "earned_on", "points"),
+        sa.Index("earning_seq", "ledger_id", "seq"),
         {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)
@@ -194,6 +198,10 @@ IMMUTABLE_TABLES = ("entry", "posting", "tile")
 
 class StoreError(RuntimeError):
     """The database cannot be used as it is; the message says what to do."""
+
+
+class UnavailableError(StoreError):
+    """The database did not answer, or could not take a write now. Nothing is known to be recorded; try again."""
 
 
 class CorruptionError(StoreError):
@@ -272,6 +280,48 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn what drivers say about lost connections, full disks and locks into one :class:`UnavailableError`.
+
+    COPY goes to psycopg directly, so its errors come without SQLAlchemy's wrapping.
+    """
+    try:
+        yield
+    except (
+        sa.exc.OperationalError,
+        sa.exc.InterfaceError,
+        sa.exc.TimeoutError,
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+    ) as error:
+        raise UnavailableError(f"the database did not answer: {error}") from error
+
+
+def _turn_file(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
+        return None
+    return Path(f"{Path(url.database).resolve()}-turn")
+
+
+@contextmanager
+def _turn(path: Path | None) -> Iterator[None]:
+    """Wait for this writer's turn at a SQLite database, on a file beside it that the system unlocks when a process dies.
+
+    ``BEGIN IMMEDIATE`` is what excludes other writers, but it waits by sleeping and trying again: a process that comes
+    back at once wins every time, and the other waits as long as the first has work. The system wakes whoever waits.
+    """
+    if path is None:
+        yield
+        return
+    file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 class Store:
     """One ledger in one database. Reading and writing are set-based: a batch is a handful of statements."""
 
@@ -279,6 +329,7 @@ class Store:
         self.engine = engine
         self.origin = origin
         self.is_postgres = engine.dialect.name == "postgresql"
+        self._turn_file = _turn_file(engine.url)
         self._ledger_id: int | None = None
 
     @property
@@ -303,7 +354,12 @@ class Store:
     @contextmanager
     def write(self) -> Iterator["WriteTransaction"]:
         """A transaction that holds the head row: no other writer runs until it ends. Rolls back on any exception."""
-        with self.engine.connect().execution_options(guerdon_write=True) as connection, connection.begin():
+        with (
+            _unavailable(),
+            _turn(self._turn_file),
+            self.engine.connect().execution_options(guerdon_write=True) as connection,
+            connection.begin(),
+        ):
             yield WriteTransaction(self, connection)
 
     @contextmanager
@@ -311,10 +367,14 @@ class Store:
         """A read-only snapshot."""
         if self.is_postgres:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            with (
+                _unavailable(),
+                self.engine.connect().execution_options(**options) as connection,
+                connection.begin(),
+            ):
                 yield connection
         else:
-            with self.engine.connect() as connection, connection.begin():
+            with _unavailable(), self.engine.connect() as connection, connection.begin():
                 yield connection
 
     def head(self, connection: Connection) -> HeadState:
@@ -440,7 +500,7 @@ class Store:
             query = sa.select(LOT.c.account, LOT.c.last_day, LOT.c.points).where(
                 LOT.c.ledger_id == self.ledger_id, self._among(LOT.c.account, chunk), LOT.c.asset == asset
             )
-            yield from connection.execute(query).tuples()
+            yield from connection.execute(query)
 
     def load_due_lots(self, connection: Connection, state: State, asset: str, through: str, limit: int) -> None:
         """Add the first ``limit`` lots due through a day, by last day and account, to a state that lacks them."""

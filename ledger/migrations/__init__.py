@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -9,6 +10,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Engine
 
 from ledger.store import StoreError
+
+_LOCK = int.from_bytes(b"guerdon", "big")
+"""Held while migrating, so that two processes told to at once do it one after the other."""
 
 
 def _config() -> Config:
@@ -21,6 +25,8 @@ def migrate(engine: Engine) -> None:
     """Create the tables or bring them to the newest revision. Running it again changes nothing."""
     config = _config()
     with engine.connect().execution_options(guerdon_write=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":  # SQLite's transaction has locked the whole database already
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

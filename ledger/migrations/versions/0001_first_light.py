@@ -71,6 +71,7 @@ def upgrade() -> None:
     op.create_index(
         "earning_account", "earning", ["ledger_id", "asset", "account", "earned_on", "points"], unique=False
     )
+    op.create_index("earning_seq", "earning", ["ledger_id", "seq"], unique=False)
     op.create_table(
         "entry",
         sa.Column("ledger_id", sa.Integer(), nullable=False),

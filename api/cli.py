@@ -1,0 +1,557 @@
+"""The command ``guerdon``: set up a ledger, serve it, import purchases, report, audit.
+
+Every command reads the same settings as the server (``GUERDON_*``, see :mod:`api.settings`), has an example in its
+help, and exits with 0 only for success, 1 when what was asked did not succeed, 2 for a wrong call.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import msgspec
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from api.opening import key_passphrase, load_log_key, opened_store, system_clock
+from api.settings import Settings, SettingsError
+from ledger import migrations, queries
+from ledger.audit import CHECKS, AuditReport, audit_database
+from ledger.checkpoint import CheckpointError, check_key_name, encode_verifier_key
+from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
+from ledger.keyring import KeyFileError, generate_private_key, load_private_key, read_passphrase
+from ledger.keys import encode_public_key
+from ledger.operations import Currency, Genesis, MalformedError, build_operation
+from ledger.purchases import (
+    BrokenFileError,
+    Columns,
+    CustomerNumbers,
+    FileFormat,
+    Importer,
+    ImportResult,
+    ImportStopped,
+    read_purchases,
+)
+from ledger.sequencer import Sequencer, account_opened_by, create_ledger
+from ledger.store import Store, StoreError, open_engine
+from ledger.wallet import Wallet, encode_document, sign_operation
+
+app = typer.Typer(
+    help="Guerdon: loyalty points as a currency, on a ledger anyone entitled to can verify.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys_app, name="keys")
+
+EXPECTED_ERRORS = (
+    BrokenFileError,
+    CheckpointError,
+    EncodingError,
+    ImportStopped,
+    KeyFileError,
+    MalformedError,
+    SettingsError,
+    StoreError,
+)
+"""Errors whose message is meant for the person at the keyboard; anything else is a fault and shows its traceback."""
+
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File with the key's passphrase; keys without one need none.")
+]
+REPORT_PAGE = 5_000
+
+
+def main() -> NoReturn:
+    """Run the command; say what went wrong in one line where that is all a person needs."""
+    try:
+        app(standalone_mode=True)
+    except EXPECTED_ERRORS as error:
+        typer.echo(f"guerdon: {error}", err=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.callback()
+def _settings(
+    data: Annotated[Path | None, typer.Option(help="Folder of the database and keys (GUERDON_DATA, .guerdon).")] = None,
+) -> None:
+    if data is not None:
+        os.environ["GUERDON_DATA"] = str(data)
+
+
+def read_settings() -> Settings:
+    """The settings in the environment."""
+    return Settings.from_environment(os.environ)
+
+
+@app.command()
+def init(
+    origin: Annotated[str, typer.Option(help="The ledger's name for ever: host/path without scheme.")],
+    name: Annotated[str, typer.Option(help="The operator's public name.")] = "Operator",
+    currency: Annotated[list[str], typer.Option(help="A settlement currency and its decimal places.")] = ["USD:2"],  # noqa: B006 - typer copies it
+    clock_tolerance_ms: Annotated[int, typer.Option(help="How far in the future an operation may lie.")] = 30_000,
+) -> None:
+    """Create the tables and a ledger, or bring an existing database to the newest revision.
+
+    Example: guerdon init --origin ledger.example/coalition --currency USD:2 --currency JPY:0
+    """
+    settings = read_settings()
+    check_key_name(origin)
+    engine = open_engine(settings.database_url)
+    try:
+        migrations.migrate(engine)
+        typer.echo(f"database at revision {migrations.newest_revision()}")
+        with engine.connect() as connection:
+            there = origin in queries.origins(connection, limit=10_000)
+        if there:
+            typer.echo(f"the ledger {origin} is there already")
+            return
+        currencies = tuple(_parse_currency(text) for text in currency)
+        _found(settings, Store(engine, origin), name, currencies, clock_tolerance_ms)
+    finally:
+        engine.dispose()
+
+
+def _found(
+    settings: Settings, store: Store, name: str, currencies: tuple[Currency, ...], clock_tolerance_ms: int
+) -> None:
+    passphrase = key_passphrase(settings)
+    operator_file = settings.log_key_file.with_name("operator.pem")
+    # Keys of an attempt that did not come to its end are used, so that trying again is all there is to do.
+    log_key, operator = (
+        load_private_key(path, passphrase) if path.exists() else generate_private_key(path, passphrase)
+        for path in (settings.log_key_file, operator_file)
+    )
+    wallet = Wallet(store.origin, None, [operator], system_clock)
+    genesis = wallet.sign(
+        Genesis,
+        clock_tolerance_ms=clock_tolerance_ms,
+        currencies=currencies,
+        keys=(encode_public_key(operator),),
+        log_key=encode_verifier_key(store.origin, log_key),
+        name=name,
+    )
+    recorded = create_ledger(store, genesis, log_key, system_clock)
+    typer.echo(f"ledger       {store.origin}")
+    typer.echo(f"operator     {account_opened_by(recorded)}")
+    typer.echo(f"log key      {encode_verifier_key(store.origin, log_key)}")
+    typer.echo(f"private keys {settings.log_key_file} and {operator_file}: back them up, they cannot be made again")
+
+
+def _parse_currency(text: str) -> Currency:
+    code, _, scale = text.partition(":")
+    if len(code) != 3 or not code.isascii() or not code.isupper() or scale not in {"0", "1", "2", "3", "4"}:
+        raise typer.BadParameter(f"{text!r} is not a currency and its decimal places, such as USD:2")
+    return Currency(code=code, scale=int(scale))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65_535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Server processes; they may share one database.", min=1, max=64)] = 1,
+) -> None:
+    """Serve the API, with GraphiQL at /graphql in a browser.
+
+    Example: guerdon serve --port 8000 --workers 4
+    """
+    import uvicorn  # noqa: PLC0415 - the other commands start without it
+
+    settings = read_settings()
+    with opened_store(settings) as store:  # what is wrong is said here once, not by every worker
+        origin = store.origin
+    load_log_key(settings)
+    typer.echo(f"{origin} on http://{host}:{port}/graphql")
+    uvicorn.run(
+        "api.app:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+    )
+
+
+@keys_app.command()
+def generate(
+    file: Annotated[Path, typer.Argument(help="Where to keep the private key; must not exist yet.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a private key in a file of mode 0600, encrypted if a passphrase is given, and print its public half.
+
+    Example: guerdon keys generate merchant.pem --passphrase-file merchant.pass
+    """
+    passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+    typer.echo(encode_public_key(generate_private_key(file, passphrase)))
+
+
+@keys_app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A private key's file.")],
+    passphrase_file: PassphraseFile = None,
+    origin: Annotated[str | None, typer.Option(help="Print the verifier key for checkpoints of this ledger.")] = None,
+) -> None:
+    """Print a key's public half. The private half is never printed.
+
+    Example: guerdon keys show .guerdon/keys/log.pem --origin ledger.example/coalition
+    """
+    key = load_private_key(file, read_passphrase(passphrase_file) if passphrase_file else None)
+    typer.echo(encode_verifier_key(origin, key) if origin else encode_public_key(key))
+
+
+@app.command("sign")
+def sign_command(
+    key: Annotated[list[Path], typer.Option(help="A private key's file; may be given several times.")],
+    file: Annotated[typer.FileText, typer.Argument(help="The operation as JSON; - for standard input.")] = sys.stdin,  # type: ignore[assignment]
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Sign an operation: print its canonical bytes with signatures, as operationsSubmit takes them.
+
+    Left out, these are filled in: guerdon, ledger (GUERDON_ORIGIN or the only ledger in the database), at (now) and
+    nonce (random).
+
+    Example: echo '{"kind":"transfer","actor":"mem_…","asset":"STAR","recipients":[{"to":"mem_…","amount":5}]}' |
+    guerdon sign --key member.pem
+    """
+    try:
+        fields = json.load(file)
+    except ValueError as error:
+        raise MalformedError("MALFORMED", f"not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise MalformedError("MALFORMED", "an operation is a JSON object")
+    passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+    keys = [load_private_key(path, passphrase) for path in key]
+    fields.setdefault("guerdon", 1)
+    fields.setdefault("at", format_time(system_clock()))
+    fields.setdefault("nonce", encode_base64url(os.urandom(16)))
+    if "ledger" not in fields:
+        settings = read_settings()
+        if settings.origin:
+            fields["ledger"] = settings.origin
+        else:
+            with opened_store(settings) as store:
+                fields["ledger"] = store.origin
+    typer.echo(encode_document(sign_operation(build_operation(fields), keys)).decode())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress bar on standard error, shown on a terminal only."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+class ProgressTasks:
+    """One line of a progress bar for each stage that reports itself."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """Show ``done`` of ``total`` for a stage."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(help="The purchases: CSV, or columns divided by white space.", exists=True)],
+    merchant: Annotated[str, typer.Option(help="The merchant's account.")],
+    key: Annotated[Path, typer.Option(help="The merchant's private key file.")],
+    asset: Annotated[str, typer.Option(help="The merchant's asset, which needs a program.")],
+    customer: Annotated[str, typer.Option(help="Column of the customer number: a header's name, or counted from 1.")],
+    date: Annotated[str, typer.Option(help="Column of the date.")],
+    amount: Annotated[str, typer.Option(help="Column of the amount, in decimal units of the program's currency.")],
+    order: Annotated[str | None, typer.Option(help="Column of the order reference; made up without one.")] = None,
+    layout: Annotated[Literal["csv", "whitespace"], typer.Option(help="How columns are divided.")] = "csv",
+    header: Annotated[bool, typer.Option(help="Whether the first line names the columns.")] = True,
+    date_format: Annotated[str, typer.Option(help="How dates are written (strptime).")] = "%Y-%m-%d",
+    passphrase_file: PassphraseFile = None,
+    customers: Annotated[
+        Path | None, typer.Option(help="Write which account each customer number has to this CSV file, for reports.")
+    ] = None,
+) -> None:
+    """Enrol customers and record their purchases as signed operations, then print what was done.
+
+    A broken line refuses the whole file. An import that was killed can be run again: nothing is recorded twice.
+
+    Example: guerdon import sales.csv --merchant mer_… --key merchant.pem --asset STAR --customer customer_id
+    --date sold_on --amount total --order order_no
+    """
+    settings = read_settings()
+    columns = Columns(customer=customer, date=date, amount=amount, order=order)
+    merchant_key = load_private_key(key, read_passphrase(passphrase_file) if passphrase_file else None)
+    with opened_store(settings) as store, progress_bar() as progress:
+        result = import_purchases(
+            store,
+            load_log_key(settings),
+            file,
+            merchant=merchant,
+            merchant_key=merchant_key,
+            asset=asset,
+            columns=columns,
+            layout=layout,
+            header=header,
+            date_format=date_format,
+            customers=customers,
+            tasks=ProgressTasks(progress),
+        )
+    typer.echo(
+        f"{result.lines} purchases of {result.customers} customers: {result.purchases_recorded} recorded, "
+        f"{result.purchases_known} known already, {result.accounts_opened} accounts opened"
+    )
+
+
+def import_purchases(
+    store: Store,
+    log_key: Ed25519PrivateKey,
+    file: Path,
+    *,
+    merchant: str,
+    merchant_key: Ed25519PrivateKey,
+    asset: str,
+    columns: Columns,
+    layout: Literal["csv", "whitespace"],
+    header: bool,
+    date_format: str,
+    customers: Path | None,
+    tasks: ProgressTasks,
+) -> ImportResult:
+    """Import a file into a ledger; raise :class:`BrokenFileError` or :class:`ImportStopped`."""
+    with store.read() as connection:
+        account = queries.account(store, connection, merchant)
+        versions = store.programs(connection, [asset])
+    with Sequencer(store, log_key, system_clock) as sequencer:
+        if account is None or account.role != "merchant":
+            raise ImportStopped(f"there is no merchant {merchant}")
+        if not versions:
+            raise ImportStopped(f"{asset} has no program: publish one first")
+        program = versions[-1].program
+        assert sequencer.parameters is not None
+        unit = sequencer.parameters.units[program.currency]
+        file_format = FileFormat(
+            layout=layout,
+            columns=columns,
+            date_format=date_format,
+            scale=len(str(unit)) - 1,
+            time_zone=program.time_zone,
+            header=header,
+        )
+        with file.open(encoding="utf-8", newline="") as text:
+            items = read_purchases(text, file_format)
+        numbers = CustomerNumbers(merchant, store.origin, merchant_key, account.opened_at)
+        wallet = Wallet(store.origin, merchant, [merchant_key], system_clock)
+        importer = Importer(
+            sequencer, wallet, numbers, asset=asset, currency=program.currency, progress=tasks.update
+        )
+        result = importer.run(items)
+    if customers is not None:
+        _write_customers(customers, {item.customer: numbers.account(item.customer) for item in items})
+    return result
+
+
+def _write_customers(path: Path, accounts: dict[str, Any]) -> None:
+    # Which customer has which account is personal data: kept beside the ledger, never in it, for the owner's eyes.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["customer", "account"])
+        writer.writerows(accounts.items())
+
+
+def read_customers(path: Path) -> dict[str, str]:
+    """Customer numbers by account, from a file ``guerdon import --customers`` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["account"]: row["customer"] for row in csv.DictReader(file)}
+
+
+class MonthEarned(msgspec.Struct, frozen=True, kw_only=True):
+    """What one customer, or all of them, earned in a month."""
+
+    month: str
+    purchases: int
+    points: int
+
+
+class CustomerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one customer earned, by month and in total. ``customer`` is the merchant's number, where it is known."""
+
+    account: str
+    customer: str | None
+    points: int
+    months: tuple[MonthEarned, ...]
+
+
+class PointsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Points of an asset earned per customer per month, per month, and in total."""
+
+    asset: str
+    points: int
+    purchases: int
+    members: int
+    months: tuple[MonthEarned, ...]
+    customers: tuple[CustomerReport, ...]
+
+
+def points_report(store: Store, asset: str, numbers: dict[str, str]) -> PointsReport:
+    """Gather the report in one snapshot; raise :class:`StoreError` for an unknown asset."""
+    with store.read() as connection:
+        if queries.asset(store, connection, asset) is None:
+            raise StoreError(f"there is no asset {asset}")
+        total, months = queries.points_totals(store, connection, asset)
+        earned: dict[str, list[MonthEarned]] = {}
+        after = None
+        while True:
+            page = queries.points_by_month(store, connection, asset, None, queries.Page(limit=REPORT_PAGE, after=after))
+            for row in page:
+                month = MonthEarned(month=row.month, purchases=row.purchases, points=row.points)
+                earned.setdefault(row.account, []).append(month)
+            if len(page) < REPORT_PAGE:
+                break
+            after = (page[-1].account, page[-1].month)
+    customers = [
+        CustomerReport(
+            account=account,
+            customer=numbers.get(account),
+            points=sum(month.points for month in rows),
+            months=tuple(rows),
+        )
+        for account, rows in earned.items()
+    ]
+    customers.sort(key=lambda row: (row.customer or "", row.account))
+    return PointsReport(
+        asset=asset,
+        points=total.points,
+        purchases=total.purchases,
+        members=total.members,
+        months=tuple(MonthEarned(month=m.month, purchases=m.purchases, points=m.points) for m in months),
+        customers=tuple(customers),
+    )
+
+
+@app.command()
+def report(
+    asset: Annotated[str, typer.Option(help="The asset.")],
+    output: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print it.")] = "table",
+    customers: Annotated[Path | None, typer.Option(help="Customer numbers, as import --customers wrote them.")] = None,
+    first: Annotated[int | None, typer.Option(help="Only this many customers, in a table.", min=0)] = None,
+) -> None:
+    """Points per customer per month and in total.
+
+    Example: guerdon report --asset STAR --format csv > points.csv
+    """
+    numbers = read_customers(customers) if customers else {}
+    with opened_store(read_settings()) as store:
+        gathered = points_report(store, asset, numbers)
+    if output == "json":
+        typer.echo(encode_canonical(gathered).decode())
+    elif output == "csv":
+        write_report_csv(gathered, sys.stdout)
+    else:
+        print_report(gathered, Console(), first)
+
+
+def write_report_csv(gathered: PointsReport, file: Any) -> None:
+    """One line per customer and month, and one per customer with the month ``total``."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["customer", "account", "month", "purchases", "points"])
+    for customer in gathered.customers:
+        name = customer.customer or ""
+        for month in customer.months:
+            writer.writerow([name, customer.account, month.month, month.purchases, month.points])
+        purchases = sum(month.purchases for month in customer.months)
+        writer.writerow([name, customer.account, "total", purchases, customer.points])
+
+
+def print_report(gathered: PointsReport, console: Console, first: int | None) -> None:
+    """The report as tables: customers by month, then all customers by month."""
+    shown = gathered.customers if first is None else gathered.customers[:first]
+    table = Table(title=f"{gathered.asset} earned per customer and month")
+    for column, justify in (("customer", "left"), ("month", "left"), ("purchases", "right"), ("points", "right")):
+        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for customer in shown:
+        for i, month in enumerate(customer.months):
+            name = (customer.customer or customer.account) if i == 0 else ""
+            table.add_row(name, month.month, f"{month.purchases:,}", f"{month.points:,}")
+        purchases = sum(month.purchases for month in customer.months)
+        table.add_row("", "total", f"{purchases:,}", f"{customer.points:,}", end_section=True)
+    if shown:
+        console.print(table)
+    if len(shown) < len(gathered.customers):
+        console.print(f"… and {len(gathered.customers) - len(shown):,} more customers\n")
+    totals = Table(title=f"{gathered.asset} earned by all customers")
+    for column, justify in (("month", "left"), ("purchases", "right"), ("points", "right")):
+        totals.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for month in gathered.months:
+        totals.add_row(month.month, f"{month.purchases:,}", f"{month.points:,}")
+    totals.add_section()
+    totals.add_row("total", f"{gathered.purchases:,}", f"{gathered.points:,}")
+    console.print(totals)
+
+
+@app.command()
+def audit(
+    log_key: Annotated[
+        str | None, typer.Option(help="The verifier key the checkpoint must be signed with, known from elsewhere.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that verify signatures; one per core by default.", min=0, max=256)
+    ] = None,
+) -> None:
+    """Replay the ledger from genesis and compare every table, tile and checkpoint with it.
+
+    The exit status is 0 only when every invariant holds; otherwise the first entry that breaks one is named.
+
+    Example: guerdon audit --log-key 'ledger.example/coalition+…'
+    """
+    with opened_store(read_settings()) as store, progress_bar() as progress:
+        tasks = ProgressTasks(progress)
+        result = audit_database(
+            store,
+            log_key=log_key,
+            processes=processes,
+            progress=lambda done, total: tasks.update("Auditing entries", done, total),
+        )
+    if as_json:
+        typer.echo(msgspec.json.encode({"ok": result.ok, **msgspec.structs.asdict(result)}).decode())
+    else:
+        print_audit(result)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def print_audit(result: AuditReport) -> None:
+    """What was checked, of how many, and the first failure."""
+    broken = {failure.check for failure in result.failures}
+    typer.echo(f"audit of {result.origin}: {result.size:,} entries, root {result.root}")
+    for check, meaning in CHECKS.items():
+        mark = "FAILED" if check in broken else "ok" if result.counts[check] else "-"
+        typer.echo(f"  {mark:<6} {result.counts[check]:>9,} {check:<14} {meaning}")
+    for failure in result.failures:
+        where = "" if failure.seq is None else f"entry {failure.seq}: "
+        typer.echo(f"{failure.check}: {where}{failure.message}")
+    typer.echo("every invariant holds" if result.ok else "the ledger is NOT what it claims to be")
+

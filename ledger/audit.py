@@ -1,0 +1,474 @@
+"""The auditor: replays a ledger from genesis and compares everything with what is stored.
+
+Nothing the writer computed is believed. From the entries' bytes alone the audit recomputes the chain, the tree, the
+authority of every signature, the postings the rules give and the state they lead to; then it compares the tables,
+the tiles and the signed checkpoint with that. Each invariant is a named check (:data:`CHECKS`), counted, and the
+first entry that breaks one is named.
+
+Elliptic-curve work is most of an audit, so signatures are verified in other processes while this one replays.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import zip_longest
+from multiprocessing import get_context
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.engine import Connection
+
+from ledger.checkpoint import CheckpointError, decode_verifier_key, verify_checkpoint
+from ledger.encoding import EncodingError
+from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Entry, decode_entry, leaf_hash, signed_operation_of
+from ledger.keys import verify
+from ledger.merkle import TILE_WIDTH, CompactRange, subtree_root
+from ledger.operations import Genesis, MalformedError, SignedOperation, signed_message
+from ledger.rules import SYSTEM_ACCOUNTS, Admission, Rejection, State, admit, apply
+from ledger.store import (
+    ACCOUNT,
+    ASSET,
+    EARNING,
+    ENTRY,
+    LOT,
+    POSTING,
+    PROGRAM,
+    TILE,
+    HeadState,
+    Store,
+    account_row,
+    asset_row,
+    earning_rows,
+    posting_rows,
+    program_row,
+)
+
+CHECKS = {
+    "entries": "stored bytes are canonical, and every column of an entry agrees with them",
+    "chain": "sequence numbers are contiguous, every prev is the leaf hash before, time never decreases",
+    "signatures": "every signature is valid for the operation's bytes",
+    "operation_ids": "no operation is recorded twice",
+    "rules": "every operation was admissible when recorded, under the keys in force then, with exactly these postings",
+    "conservation": "postings of every entry sum to zero per asset",
+    "balances": "no holder is below zero, and supply is within its cap",
+    "postings": "the posting table holds exactly the entries' postings",
+    "earnings": "the earning table holds exactly the purchases and grants, with the points the programs give",
+    "projections": "accounts, assets, programs and lots equal the replayed state",
+    "tiles": "every full Merkle tile is there and right",
+    "head": "size, last leaf hash, time and compact range of the head row are those of the entries",
+    "checkpoint": "the checkpoint is signed by the log key, for this size and the recomputed Merkle root",
+}
+"""Every check by name, with the invariant it stands for, in the order a report lists them."""
+
+_CHUNK = 1_000
+_JOB = 250
+_INLINE_SIGNATURES = 400
+"""Below this many entries starting processes would cost more than it saves."""
+
+Progress = Callable[[int, int], None]
+"""Told how many entries of how many have been replayed."""
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A broken invariant: which check, at which entry (``None`` where no single entry is meant), and what was found."""
+
+    check: str
+    seq: int | None
+    message: str
+
+
+class AuditReport(Struct, frozen=True, kw_only=True):
+    """What was checked, of how many, and what failed. ``counts`` has how often each check was made."""
+
+    origin: str
+    log_key: str
+    size: int
+    root: str
+    counts: dict[str, int]
+    failures: tuple[Failure, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every invariant holds."""
+        return not self.failures
+
+
+class _Broken(Exception):
+    """Ends the replay at an entry: what follows cannot be judged on a state that is already wrong."""
+
+    def __init__(self, check: str, message: str) -> None:
+        super().__init__(message)
+        self.check = check
+        self.message = message
+
+
+def audit_database(
+    store: Store, *, log_key: str | None = None, processes: int | None = None, progress: Progress | None = None
+) -> AuditReport:
+    """Audit one ledger of a database, in one read-only snapshot; writers may go on meanwhile.
+
+    ``log_key`` is the verifier key the checkpoint must be signed with, got from outside; without it the one in genesis
+    is used, which shows that the ledger agrees with itself but not that it is the ledger one was told about.
+    ``processes`` is how many verify signatures beside this one (default: one per core; 0: none).
+    """
+    with store.read() as connection:
+        head = store.head(connection)
+        workers = (os.cpu_count() or 1) if processes is None else processes
+        if head.size < _INLINE_SIGNATURES:
+            workers = 0
+        with _SignatureChecks(workers) as signatures:
+            audit = _Audit(store, connection, head, log_key, signatures)
+            return audit.run(progress or (lambda _done, _total: None))
+
+
+class _Audit:
+    def __init__(
+        self, store: Store, connection: Connection, head: HeadState, log_key: str | None, signatures: "_SignatureChecks"
+    ) -> None:
+        self.store = store
+        self.connection = connection
+        self.head = head
+        self.log_key = log_key
+        self.signatures = signatures
+        self.counts = dict.fromkeys(CHECKS, 0)
+        self.failures: list[Failure] = []
+        self.state = State(store.origin)
+        self.range = CompactRange()
+        self.prev = FIRST_PREV
+        self.time = ""
+        self.tiles = _TileDigests()
+
+    def run(self, progress: Progress) -> AuditReport:
+        complete = self._replay(progress)
+        bad_signature = self.signatures.first_failure()
+        self.counts["signatures"] = self.signatures.count
+        if bad_signature is not None:
+            self._fail("signatures", bad_signature, "a signature does not fit the operation's bytes")
+        if complete:
+            self._compare_projections()
+            self._compare_tiles()
+            self._compare_head()
+        self._check_checkpoint(complete)
+        self.failures.sort(key=lambda failure: (failure.seq is None, failure.seq or 0))
+        return AuditReport(
+            origin=self.store.origin,
+            log_key=self.log_key or "",
+            size=self.range.size,
+            root=self.range.root().hex(),
+            counts=self.counts,
+            failures=tuple(self.failures),
+        )
+
+    def _fail(self, check: str, seq: int | None, message: str) -> None:
+        self.failures.append(Failure(check=check, seq=seq, message=message))
+
+    def _replay(self, progress: Progress) -> bool:
+        """Replay all entries; False when one of them ended it."""
+        for rows in self._entry_chunks():
+            first = self.range.size
+            expected_postings: list[tuple[Any, ...]] = []
+            expected_earnings: list[tuple[Any, ...]] = []
+            for row in rows:
+                seq = self.range.size
+                try:
+                    admission, asset = self._replay_entry(seq, row)
+                except _Broken as broken:
+                    self._fail(broken.check, seq, broken.message)
+                    return False
+                expected_postings += posting_rows(seq, admission.postings)
+                if admission.earnings:
+                    expected_earnings += earning_rows(seq, asset, admission.earnings)
+            end = self.range.size
+            self._compare_rows("postings", POSTING, (POSTING.c.seq, POSTING.c.leg), first, end, expected_postings)
+            expected_earnings.sort(key=_earning_order)
+            order = (EARNING.c.seq, EARNING.c.merchant, EARNING.c.scope, EARNING.c.reference)
+            self._compare_rows("earnings", EARNING, order, first, end, expected_earnings)
+            progress(end, self.head.size)
+        return True
+
+    def _entry_chunks(self) -> Iterator[Sequence[Any]]:
+        columns = (ENTRY.c.seq, ENTRY.c.leaf_hash, ENTRY.c.op_id, ENTRY.c.kind, ENTRY.c.actor, ENTRY.c.time, ENTRY.c.data)
+        last = -1
+        while True:
+            query = (
+                sa.select(*columns)
+                .where(ENTRY.c.ledger_id == self.store.ledger_id, ENTRY.c.seq > last)
+                .order_by(ENTRY.c.seq)
+                .limit(_CHUNK)
+            )
+            rows = self.connection.execute(query).tuples().all()
+            if not rows:
+                return
+            yield rows
+            last = rows[-1][0]
+
+    def _replay_entry(self, seq: int, row: tuple[Any, ...]) -> tuple[Admission, str]:
+        stored_seq, stored_hash, stored_id, kind, actor, time, data = row
+        entry, signed, digest = _read_entry(data)
+        if stored_seq != seq:
+            raise _Broken("chain", f"the next stored entry has sequence number {stored_seq}")
+        self._check_chain(seq, entry)
+        if digest != stored_hash or signed.op_id != stored_id:
+            raise _Broken("entries", "the stored leaf hash or operation id is not that of the stored bytes")
+        op = signed.op
+        if (kind, actor, time) != (op.KIND, getattr(op, "actor", None), entry.time):
+            raise _Broken("entries", "the stored kind, actor or time is not that of the stored bytes")
+        self.counts["entries"] += 1
+        self.signatures.add(seq, signed)
+        if signed.op_id in self.state.recorded:
+            raise _Broken("operation_ids", f"recorded in entry {self.state.recorded[signed.op_id]} before")
+        self.counts["operation_ids"] += 1
+        admission = self._check_rules(signed, entry)
+        apply(self.state, signed, admission, seq)
+        self._check_balances(admission)
+        self.range.append(digest)
+        self.tiles.append(digest)
+        self.prev, self.time = digest, entry.time
+        return admission, getattr(op, "asset", "")
+
+    def _check_chain(self, seq: int, entry: Entry) -> None:
+        if entry.seq != seq:
+            raise _Broken("chain", f"the entry says it is number {entry.seq}")
+        if entry.prev != self.prev.hex():
+            raise _Broken("chain", f"prev is {entry.prev}, the entry before has leaf hash {self.prev.hex()}")
+        if entry.time < self.time:
+            raise _Broken("chain", f"time {entry.time} is earlier than {self.time} of the entry before")
+        if isinstance(entry.op, Genesis) != (seq == 0):
+            raise _Broken("chain", "genesis is entry 0 and only entry 0")
+        self.counts["chain"] += 1
+
+    def _check_rules(self, signed: SignedOperation, entry: Entry) -> Admission:
+        totals: dict[str, int] = {}
+        for leg in entry.postings:
+            totals[leg.asset] = totals.get(leg.asset, 0) + leg.amount
+        if any(totals.values()):
+            raise _Broken("conservation", f"postings sum to {totals}, not to zero")
+        self.counts["conservation"] += 1
+        decision = admit(self.state, signed, entry.time)
+        if isinstance(decision, Rejection):
+            raise _Broken("rules", f"{decision.code} at {'.'.join(decision.path) or 'the operation'}: {decision.message}")
+        if decision.postings != entry.postings:
+            raise _Broken("rules", _first_difference("posting", entry.postings, decision.postings))
+        self.counts["rules"] += 1
+        return decision
+
+    def _check_balances(self, admission: Admission) -> None:
+        # Supply within its cap is part of admit; here the state it led to is looked at with other eyes.
+        for leg in admission.postings:
+            if leg.account in SYSTEM_ACCOUNTS:
+                continue
+            points = self.state.lots_of(leg.account, leg.asset).get(leg.lot or NO_LAST_DAY, 0)
+            if points < 0:
+                raise _Broken("balances", f"{leg.account} is left with {points} points of {leg.asset}")
+        self.counts["balances"] += 1
+
+    def _compare_rows(
+        self, check: str, table: sa.Table, order: tuple[Any, ...], first: int, end: int, expected: list[tuple[Any, ...]]
+    ) -> None:
+        """Compare one chunk's rows of a table, in the table's own order of columns, with what replay gives."""
+        columns = [column for column in table.columns if column.name != "ledger_id"]
+        query = (
+            sa.select(*columns)
+            .where(table.c.ledger_id == self.store.ledger_id, table.c.seq >= first, table.c.seq < end)
+            .order_by(*order)
+        )
+        stored = [tuple(row) for row in self.connection.execute(query)]
+        self.counts[check] += len(expected)
+        if stored == expected:
+            return
+        seq_at = [column.name for column in columns].index("seq")
+        found, wanted = next((a, b) for a, b in zip_longest(stored, expected) if a != b)
+        seq = min(row[seq_at] for row in (found, wanted) if row is not None)
+        self._fail(check, seq, f"table {table.name} has {found}, replay gives {wanted}")
+
+    def _compare_projections(self) -> None:
+        state = self.state
+        lots = [
+            (account, asset, day, points)
+            for (account, asset), days in state.lots.items()
+            for day, points in days.items()
+        ]
+        self._compare_table(ACCOUNT, [account_row(account) for account in state.accounts.values()], 1)
+        self._compare_table(ASSET, [asset_row(asset) for asset in state.assets.values()], 1)
+        versions = [program_row(version) for versions in state.programs.values() for version in versions]
+        self._compare_table(PROGRAM, versions, 2)
+        self._compare_table(LOT, lots, 3)
+
+    def _compare_table(self, table: sa.Table, rows: list[tuple[Any, ...]], key_size: int) -> None:
+        expected = {row[:key_size]: row for row in rows}
+        columns = [column for column in table.columns if column.name != "ledger_id"]
+        query = sa.select(*columns).where(table.c.ledger_id == self.store.ledger_id)
+        differences = []
+        for row in self.connection.execute(query.execution_options(yield_per=_CHUNK)):
+            stored = tuple(row)
+            wanted = expected.pop(stored[:key_size], None)
+            if stored != wanted:
+                differences.append(f"table {table.name} has {stored}, replay gives {wanted}")
+        differences += [f"table {table.name} lacks {row}" for row in expected.values()]
+        self.counts["projections"] += len(rows)
+        for difference in sorted(differences)[:1]:
+            more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+            self._fail("projections", None, difference + more)
+
+    def _compare_tiles(self) -> None:
+        expected = self.tiles.digests
+        query = sa.select(TILE).where(TILE.c.ledger_id == self.store.ledger_id).order_by(TILE.c.level, TILE.c.index)
+        seen = set()
+        for row in self.connection.execute(query.execution_options(yield_per=64)):
+            seen.add((row.level, row.index))
+            if expected.get((row.level, row.index)) != _tile_digest(bytes(row.hashes), bytes(row.root)):
+                seq = row.index * TILE_WIDTH ** (row.level + 1)
+                self._fail("tiles", seq, f"tile {row.level}/{row.index} is not that of the entries")
+                return
+        missing = sorted(expected.keys() - seen)
+        self.counts["tiles"] = len(expected)
+        if missing:
+            level, index = missing[0]
+            self._fail("tiles", index * TILE_WIDTH ** (level + 1), f"tile {level}/{index} is missing")
+
+    def _compare_head(self) -> None:
+        head, size = self.head, self.range.size
+        self.counts["head"] = 1
+        if head.size != size:
+            self._fail("head", min(head.size, size), f"the head row counts {head.size} entries, {size} are stored")
+        elif head.last_leaf_hash != self.prev or head.last_time != self.time:
+            self._fail("head", size - 1, "the head row's last leaf hash or time is not that of the last entry")
+        elif head.compact_range != self.range.encode():
+            self._fail("head", None, "the head row's compact range is not that of the entries")
+
+    def _check_checkpoint(self, complete: bool) -> None:
+        parameters = self.state.parameters
+        key = self.log_key or (parameters.log_key if parameters else None)
+        if key is None:
+            return
+        if parameters is not None and parameters.log_key != key:
+            self._fail("checkpoint", 0, f"genesis names the log key {parameters.log_key}, not {key}")
+        self.log_key = key
+        self.counts["checkpoint"] = 1
+        try:
+            checkpoint = verify_checkpoint(self.head.checkpoint, decode_verifier_key(key), self.store.origin)
+        except CheckpointError as error:
+            self._fail("checkpoint", None, str(error))
+            return
+        if not complete:
+            return
+        if checkpoint.size != self.range.size:
+            at = min(checkpoint.size, self.range.size)
+            self._fail("checkpoint", at, f"the checkpoint counts {checkpoint.size} entries, {self.range.size} are stored")
+        elif checkpoint.root != self.range.root():
+            self._fail("checkpoint", None, "the checkpoint's root is not the Merkle root of the entries")
+
+
+def _read_entry(data: bytes) -> tuple[Entry, SignedOperation, bytes]:
+    if len(data) > MAX_ENTRY_BYTES:
+        raise _Broken("entries", f"{len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
+    try:
+        entry = decode_entry(data)
+        return entry, signed_operation_of(entry), leaf_hash(data)
+    except (EncodingError, MalformedError) as error:
+        raise _Broken("entries", str(error)) from error
+
+
+def _earning_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    merchant, scope, reference, seq = row[:4]
+    return (seq, merchant, scope, reference)
+
+
+def _first_difference(what: str, stored: Sequence[Any], given: Sequence[Any]) -> str:
+    for i, (a, b) in enumerate(zip_longest(stored, given)):
+        if a != b:
+            return f"{what} {i} is {_show(a)}, the rules give {_show(b)}"
+    return f"no {what} differs"
+
+
+def _show(value: Any) -> str:
+    return "missing" if value is None else msgspec.json.encode(value, order="sorted").decode()
+
+
+def _tile_digest(hashes: bytes, root: bytes) -> int:
+    return hash((hashes, root))
+
+
+class _TileDigests:
+    """Full tiles recomputed from leaf hashes, each kept only as a digest to compare the stored one with."""
+
+    def __init__(self) -> None:
+        self.digests: dict[tuple[int, int], int] = {}
+        self._open: list[list[bytes]] = [[]]
+        self._next: list[int] = [0]
+
+    def append(self, digest: bytes, level: int = 0) -> None:
+        if level == len(self._open):
+            self._open.append([])
+            self._next.append(0)
+        hashes = self._open[level]
+        hashes.append(digest)
+        if len(hashes) == TILE_WIDTH:
+            root = subtree_root(hashes)
+            self.digests[(level, self._next[level])] = _tile_digest(b"".join(hashes), root)
+            self._next[level] += 1
+            self._open[level] = []
+            self.append(root, level + 1)
+
+
+SignatureJob = list[tuple[int, str, str, bytes]]
+"""What a verifying process needs: entry, public key, signature and message of each signature."""
+
+
+def first_invalid(job: SignatureJob) -> int | None:
+    """The first entry of a job with a signature that is not valid."""
+    for seq, key, sig, message in job:
+        if not verify(key, sig, message):
+            return seq
+    return None
+
+
+class _SignatureChecks:
+    """Verifies signatures in other processes, a job of many at a time; with no processes, at once and here."""
+
+    def __init__(self, processes: int) -> None:
+        self.count = 0
+        self._job: SignatureJob = []
+        self._running: list[Future[int | None]] = []
+        self._failures: list[int] = []
+        self._limit = 16 * max(processes, 1)
+        # Processes are spawned, not forked: a fork would copy this one's database connection and threads.
+        self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn")) if processes else None
+
+    def __enter__(self) -> "_SignatureChecks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def add(self, seq: int, signed: SignedOperation) -> None:
+        message = signed_message(signed.op_bytes)
+        for signature in signed.sigs:
+            self._job.append((seq, signature.key, signature.sig, message))
+        self.count += len(signed.sigs)
+        if len(self._job) >= _JOB:
+            self._start_job()
+
+    def _start_job(self) -> None:
+        job, self._job = self._job, []
+        if self._pool is None:
+            self._note(first_invalid(job))
+            return
+        if len(self._running) >= self._limit:  # keep memory bounded when replay is faster than verification
+            self._note(self._running.pop(0).result())
+        self._running.append(self._pool.submit(first_invalid, job))
+
+    def _note(self, seq: int | None) -> None:
+        if seq is not None:
+            self._failures.append(seq)
+
+    def first_failure(self) -> int | None:
+        """Wait for all jobs; the first entry with a signature that is not valid."""
+        self._start_job()
+        for future in self._running:
+            self._note(future.result())
+        self._running.clear()
+        return min(self._failures, default=None)

@@ -1,0 +1,385 @@
+"""Import of purchases: from a till's or shop's file to signed operations, restartable at any moment.
+
+A file is read whole and checked before anything is recorded: one broken line refuses the file, naming line and field.
+Two things make a second run harmless. A customer's account is opened by an operation that is a function of the
+merchant's key and the customer number alone, so its id is known without a lookup table and opening it again is a
+replay. A purchase's order reference is unique per merchant in the ledger, and what is there already is skipped.
+
+Customer numbers never enter the ledger. They go through HMAC-SHA256 under a secret derived from the merchant's key;
+without that key nobody can tell which account is whose.
+"""
+
+import base64
+import csv
+import hmac
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from datetime import datetime, timezone
+from typing import Literal, TextIO
+from zoneinfo import ZoneInfo
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Struct
+
+from ledger.encoding import MAX_INTEGER, AccountId, account_id, encode_base64url, format_moment, parse_time
+from ledger.operations import (
+    MalformedError,
+    OpenAccount,
+    Purchase,
+    RecordPurchases,
+    SignedOperation,
+    encode_operation,
+    operation_id,
+)
+from ledger.rules import ORDER_SCOPE, Code, Rejection, Touches
+from ledger.sequencer import Outcome, Sequencer
+from ledger.wallet import Wallet, sign_operation
+
+PURCHASES_PER_OPERATION = 100
+MAX_REPORTED_LINES = 10
+_OPERATIONS_IN_FLIGHT = 64
+_ACCOUNTS_PER_SUBMISSION = 500
+_MAX_AMOUNT_DIGITS = 16
+
+
+class Columns(Struct, frozen=True, kw_only=True):
+    """Which column holds what: a name of the header line, or a number counted from 1 where there is none.
+
+    Without ``order`` the reference of a purchase is made from its customer, date and how many the customer had that
+    day before, which stays the same when the file is imported again or grows at its end.
+    """
+
+    customer: str
+    date: str
+    amount: str
+    order: str | None = None
+
+
+class FileFormat(Struct, frozen=True, kw_only=True):
+    """How to read a file. ``scale`` is the currency's decimal places; dates are local to ``time_zone``."""
+
+    layout: Literal["csv", "whitespace"]
+    columns: Columns
+    date_format: str
+    scale: int
+    time_zone: str
+    header: bool
+
+
+class SoldItem(Struct, frozen=True, kw_only=True):
+    """One line of a file: where it stands, the customer, the local date and time, the amount in minor units."""
+
+    line: int
+    customer: str
+    date: str
+    at: str
+    amount: int
+    order: str | None
+
+
+class BrokenLine(Struct, frozen=True, kw_only=True):
+    """A line that cannot be imported: its number, the field, and what is wrong with it."""
+
+    line: int
+    field: str
+    message: str
+
+
+class BrokenFileError(Exception):
+    """A file with broken lines, of which the first few are named. Nothing of it was recorded."""
+
+    def __init__(self, lines: Sequence[BrokenLine], more: bool = False) -> None:
+        self.lines = tuple(lines)
+        parts = [f"line {broken.line}, {broken.field}: {broken.message}" for broken in self.lines]
+        super().__init__("\n".join([*parts, "… and more"] if more else parts))
+
+
+class ImportStopped(Exception):
+    """The ledger refused something that is not merely there already; what was recorded before stays."""
+
+
+class ImportResult(Struct, frozen=True, kw_only=True):
+    """What an import did: lines read, members opened and purchases recorded now, and how many were there already."""
+
+    lines: int
+    customers: int
+    accounts_opened: int
+    purchases_recorded: int
+    purchases_known: int
+
+
+class _FieldError(ValueError):
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def read_purchases(file: TextIO, file_format: FileFormat) -> list[SoldItem]:
+    """Read every line; raise :class:`BrokenFileError` naming the broken ones."""
+    items: list[SoldItem] = []
+    broken: list[BrokenLine] = []
+    rows = _rows(file, file_format)
+    positions: dict[str, int] | None = None
+    for line, row in rows:
+        try:
+            if positions is None:
+                positions = _positions(row, file_format)
+                if file_format.header:
+                    continue
+            items.append(_read_item(line, row, positions, file_format))
+        except _FieldError as error:
+            broken.append(BrokenLine(line=line, field=error.field, message=str(error)))
+            if len(broken) == MAX_REPORTED_LINES or positions is None:
+                raise BrokenFileError(broken, more=positions is not None) from error
+    if broken:
+        raise BrokenFileError(broken)
+    return items
+
+
+def _rows(file: TextIO, file_format: FileFormat) -> Iterator[tuple[int, list[str]]]:
+    if file_format.layout == "whitespace":
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                yield line, text.split()
+        return
+    reader = csv.reader(file, strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise BrokenFileError([BrokenLine(line=reader.line_num, field="line", message=str(error))]) from error
+
+
+def _positions(row: list[str], file_format: FileFormat) -> dict[str, int]:
+    """Where each field stands, from the header or the numbers given."""
+    positions = {}
+    columns = file_format.columns
+    for field in ("customer", "date", "amount", "order"):
+        column = getattr(columns, field)
+        if column is None:
+            continue
+        if file_format.header and column in row:
+            positions[field] = row.index(column)
+        elif column.isdecimal() and int(column) >= 1:
+            positions[field] = int(column) - 1
+        else:
+            known = f"the columns are {', '.join(row)}" if file_format.header else "count columns from 1"
+            raise _FieldError(field, f"there is no column {column!r}: {known}")
+    return positions
+
+
+def _read_item(line: int, row: list[str], positions: dict[str, int], file_format: FileFormat) -> SoldItem:
+    def cell(field: str) -> str:
+        if positions[field] >= len(row):
+            raise _FieldError(field, f"column {positions[field] + 1} is missing, the line has {len(row)}")
+        text = row[positions[field]].strip()
+        if not text:
+            raise _FieldError(field, "is empty")
+        return text
+
+    date, at = _read_date(cell("date"), file_format)
+    return SoldItem(
+        line=line,
+        customer=cell("customer"),
+        date=date,
+        at=at,
+        amount=_read_amount(cell("amount"), file_format.scale),
+        order=cell("order") if "order" in positions else None,
+    )
+
+
+def _read_date(text: str, file_format: FileFormat) -> tuple[str, str]:
+    try:
+        local = datetime.strptime(text, file_format.date_format)
+    except ValueError as error:
+        raise _FieldError("date", f"{text!r} is not a date of the form {file_format.date_format}") from error
+    moment = local.replace(tzinfo=ZoneInfo(file_format.time_zone)).astimezone(timezone.utc)
+    at = format_moment(moment)
+    try:
+        parse_time(at)
+    except ValueError as error:
+        raise _FieldError("date", f"{text!r} lies outside the years 1900 to 2999") from error
+    return local.date().isoformat(), at
+
+
+def _read_amount(text: str, scale: int) -> int:
+    """Minor units of a decimal amount, exactly: no float is involved and nothing is rounded."""
+    whole, point, fraction = text.partition(".")
+    digits = whole + fraction
+    if not digits.isdecimal() or not digits.isascii() or not whole or (point and not fraction):
+        raise _FieldError("amount", f"{text!r} is not an amount such as 12.50")
+    if len(fraction) > scale:
+        raise _FieldError("amount", f"{text!r} has more than {scale} decimal places")
+    amount = int(whole) * 10**scale + int(fraction.ljust(scale, "0") or "0")
+    if len(whole.lstrip("0")) > _MAX_AMOUNT_DIGITS or amount > MAX_INTEGER:
+        raise _FieldError("amount", f"{text!r} is too large")
+    return amount
+
+
+class CustomerNumbers:
+    """The merchant's private map from customer numbers to accounts: a keyed function, not a table.
+
+    ``opened_at`` is the effective time of every account opened through it, fixed so that the opening operation is
+    the same document whenever it is made.
+    """
+
+    def __init__(self, merchant: str, origin: str, key: Ed25519PrivateKey, opened_at: str) -> None:
+        self._secret = hmac.digest(key.private_bytes_raw(), b"guerdon customer numbers v1", "sha256")
+        self._wallet = Wallet(origin, merchant, [key], lambda: parse_time(opened_at))
+        self._opened_at = opened_at
+
+    def opening(self, customer: str) -> OpenAccount:
+        """The operation that opens a customer's account in the merchant's custody."""
+        nonce = encode_base64url(self._digest("account", customer)[:16])
+        op = self._wallet.build(OpenAccount, role="member", at=self._opened_at, nonce=nonce)
+        assert isinstance(op, OpenAccount)
+        return op
+
+    def account(self, customer: str) -> AccountId:
+        """The account of a customer, whether or not it has been opened."""
+        return account_id("mem", operation_id(encode_operation(self.opening(customer))))
+
+    def order(self, customer: str, date: str, count: int) -> str:
+        """A reference for a purchase whose file has none: 26 characters that say nothing without the key."""
+        digest = self._digest("order", customer, date, str(count))
+        return "p-" + base64.b32encode(digest[:16]).rstrip(b"=").decode().lower()
+
+    def _digest(self, *parts: str) -> bytes:
+        # Each part is preceded by its length, so that no two lists of parts give the same bytes.
+        message = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
+        return hmac.digest(self._secret, message, "sha256")
+
+
+class Importer:
+    """Enrols customers and records their purchases for one merchant and asset."""
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        wallet: Wallet,
+        numbers: CustomerNumbers,
+        *,
+        asset: str,
+        currency: str,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self._sequencer = sequencer
+        self._store = sequencer.store
+        self._wallet = wallet
+        self._numbers = numbers
+        self._asset = asset
+        self._currency = currency
+        self._progress = progress
+
+    def run(self, items: Sequence[SoldItem]) -> ImportResult:
+        """Import what is not there yet; raise :class:`ImportStopped` when the ledger refuses something."""
+        accounts = {customer: self._numbers.account(customer) for customer in {item.customer: 0 for item in items}}
+        opened = self._open_accounts(accounts)
+        purchases = self._purchases(items, accounts)
+        known = self._known_orders([purchase.order for _, purchase in purchases])
+        missing = [(line, purchase) for line, purchase in purchases if purchase.order not in known]
+        recorded = self._record(missing, len(purchases))
+        return ImportResult(
+            lines=len(items),
+            customers=len(accounts),
+            accounts_opened=opened,
+            purchases_recorded=recorded,
+            purchases_known=len(purchases) - recorded,
+        )
+
+    def _open_accounts(self, accounts: dict[str, AccountId]) -> int:
+        with self._store.read() as connection:
+            there = {account.id for account in self._store.accounts(connection, accounts.values())}
+        missing = [customer for customer, account in accounts.items() if account not in there]
+        done = len(accounts) - len(missing)
+        for start in range(0, len(missing), _ACCOUNTS_PER_SUBMISSION):
+            part = missing[start : start + _ACCOUNTS_PER_SUBMISSION]
+            signed = [sign_operation(self._numbers.opening(customer), self._wallet.keys) for customer in part]
+            for outcome in self._sequencer.submit(signed).result():
+                _raise_if_refused(outcome, "a customer's account")
+            done += len(part)
+            self._progress("Enrolling customers", done, len(accounts))
+        return len(missing)
+
+    def _purchases(self, items: Sequence[SoldItem], accounts: dict[str, AccountId]) -> list[tuple[int, Purchase]]:
+        counts: dict[tuple[str, str], int] = {}
+        lines: dict[str, int] = {}
+        purchases = []
+        broken: list[BrokenLine] = []
+        for item in items:
+            key = (item.customer, item.date)
+            counts[key] = counts.get(key, 0) + 1
+            order = item.order or self._numbers.order(item.customer, item.date, counts[key])
+            if order in lines:
+                message = f"{order} is on line {lines[order]} already"
+                broken.append(BrokenLine(line=item.line, field="order", message=message))
+            lines[order] = item.line
+            purchases.append(
+                (item.line, Purchase(amount=item.amount, at=item.at, member=accounts[item.customer], order=order))
+            )
+        if broken:
+            raise BrokenFileError(broken[:MAX_REPORTED_LINES], more=len(broken) > MAX_REPORTED_LINES)
+        return purchases
+
+    def _known_orders(self, orders: Iterable[str]) -> set[str]:
+        merchant = self._wallet.account or ""
+        needs = Touches.none()
+        needs.references.update((merchant, ORDER_SCOPE, order) for order in orders)
+        with self._store.read() as connection:
+            state = self._store.load_state(connection, needs)
+        return {reference for _, _, reference in state.references}
+
+    def _record(self, missing: list[tuple[int, Purchase]], total: int) -> int:
+        """Record what is missing, a bounded number of operations under way at once; all acknowledged at the end."""
+        running: list[tuple[Future[list[Outcome]], list[tuple[int, Purchase]]]] = []
+        recorded, done = 0, total - len(missing)
+        batches = [
+            missing[i : i + PURCHASES_PER_OPERATION] for i in range(0, len(missing), PURCHASES_PER_OPERATION)
+        ]
+        for batch in [*batches, None]:
+            if batch is not None:
+                running.append((self._sequencer.submit([self._sign(batch)]), batch))
+            while running and (batch is None or len(running) >= _OPERATIONS_IN_FLIGHT):
+                future, part = running.pop(0)
+                recorded += self._settle(future.result()[0], part)
+                done += len(part)
+                self._progress("Recording purchases", done, total)
+        return recorded
+
+    def _sign(self, batch: list[tuple[int, Purchase]]) -> SignedOperation:
+        purchases = tuple(purchase for _, purchase in batch)
+        try:
+            return self._wallet.sign(
+                RecordPurchases, asset=self._asset, currency=self._currency, purchases=purchases
+            )
+        except MalformedError as error:
+            line = _line_of(error.path, batch)
+            field = error.path[-1] if error.path else "line"
+            raise BrokenFileError([BrokenLine(line=line, field=field, message=error.message)]) from error
+
+    def _settle(self, outcome: Outcome, batch: list[tuple[int, Purchase]]) -> int:
+        """Count what an operation recorded; where another import was quicker with a part of it, record the rest."""
+        if isinstance(outcome, Rejection) and outcome.code is Code.ORDER_EXISTS:
+            known = self._known_orders(purchase.order for _, purchase in batch)
+            rest = [(line, purchase) for line, purchase in batch if purchase.order not in known]
+            return self._settle(self._sequencer.submit([self._sign(rest)]).result()[0], rest) if rest else 0
+        if isinstance(outcome, Rejection) and outcome.path:
+            raise ImportStopped(f"line {_line_of(outcome.path, batch)}: {outcome.code}: {outcome.message}")
+        _raise_if_refused(outcome, f"lines {batch[0][0]} to {batch[-1][0]}")
+        return len(batch)
+
+
+def _line_of(path: tuple[str, ...], batch: list[tuple[int, Purchase]]) -> int:
+    """The line of the file a path such as ``purchases[3].at`` speaks of."""
+    head = path[0] if path else ""
+    index = head.removeprefix("purchases[").removesuffix("]")
+    return batch[int(index)][0] if index.isdecimal() and int(index) < len(batch) else batch[0][0]
+
+
+def _raise_if_refused(outcome: Outcome, what: str) -> None:
+    if isinstance(outcome, Rejection):
+        raise ImportStopped(f"{what}: {outcome.code}: {outcome.message}")
+    if isinstance(outcome, Exception):
+        raise outcome
+
