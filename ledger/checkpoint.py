@@ -28,7 +28,8 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ledger.encoding import MAX_INTEGER
+from ledger.encoding import MAX_INTEGER, EncodingError, encode_base64url
+from ledger.keys import decode_public_key
 from ledger.merkle import HASH_SIZE
 
 VerifierKey = NewType("VerifierKey", str)
@@ -36,8 +37,8 @@ VerifierKey = NewType("VerifierKey", str)
 
 _ED25519 = b"\x01"
 _MAX_SIGNATURES = 64
-_SIZE = re.compile(r"^(0|[1-9][0-9]{0,15})$")
-_VERIFIER_KEY = re.compile(r"^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$")
+_SIZE = re.compile(r"^(0|[1-9][0-9]{0,15})\Z")
+_VERIFIER_KEY = re.compile(r"^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)\Z")
 
 
 class CheckpointError(ValueError):
@@ -99,7 +100,10 @@ def decode_verifier_key(text: str) -> LogKey:
     name, stated_id, blob = match[1], bytes.fromhex(match[2]), _decode_base64(match[3])
     if len(blob) != 33 or blob[:1] != _ED25519:
         raise CheckpointError("not an Ed25519 verifier key (algorithm byte 0x01 and 32 bytes)")
-    public = Ed25519PublicKey.from_public_bytes(blob[1:])
+    try:
+        public = decode_public_key(encode_base64url(blob[1:]))
+    except EncodingError as error:
+        raise CheckpointError(str(error)) from error
     if key_id(name, public) != stated_id:
         raise CheckpointError("the key id does not fit the name and key")
     return LogKey(name=name, key_id=stated_id, public_key=public)

@@ -14,9 +14,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from ledger.encoding import EncodingError, LeafHash, describe_difference
+from ledger.encoding import MAX_INTEGER, EncodingError, LeafHash, describe_difference
 from ledger.merkle import hash_leaf
-from ledger.operations import AnyOperation, Signature, SignedOperation, check_operation, operation_id
+from ledger.operations import AnyOperation, Signature, SignedOperation, Time, check_operation, operation_id
 
 MAX_ENTRY_BYTES = 65_535
 """The bound of the 16-bit length in an entry bundle."""
@@ -27,7 +27,7 @@ FIRST_PREV = LeafHash(bytes(32))
 NO_LAST_DAY = "9999-12-31"
 """The last day of points that never expire, where one is needed to sort by; never written in an entry."""
 
-HashText = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+HashText = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,7 +38,7 @@ class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """
 
     account: str
-    amount: int
+    amount: Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
     asset: str
     lot: str | None = None
 
@@ -49,9 +49,9 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     op: AnyOperation
     postings: tuple[Posting, ...]
     prev: HashText
-    seq: int
+    seq: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
     sigs: tuple[Signature, ...]
-    time: str
+    time: Time
 
 
 _decoder = msgspec.json.Decoder(Entry)

@@ -17,6 +17,8 @@ This module knows which documents are well formed. Whether one may be recorded i
 
 import hashlib
 import zoneinfo
+from functools import lru_cache
+from importlib import resources
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
@@ -50,26 +52,26 @@ Points = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Money = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 """An amount of money in the currency's minor units, 0 to 2^53-1."""
 
-Origin = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*$", max_length=128)]
+Origin = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*\Z", max_length=128)]
 """A ledger's name: a host and path without scheme, as in a checkpoint's first line."""
 
-AccountRef = Annotated[str, Meta(pattern=r"^(mem|mer|ben|aud|opr)_[a-z2-7]{26}$")]
-AssetCode = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9]{1,15}$")]
-CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
+AccountRef = Annotated[str, Meta(pattern=r"^(mem|mer|ben|aud|opr)_[a-z2-7]{26}\Z")]
+AssetCode = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9]{1,15}\Z")]
+CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 Time = Annotated[str, Meta(pattern=TIME_PATTERN)]
 Date = Annotated[str, Meta(pattern=DATE_PATTERN)]
-Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
+Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]\Z")]
 """16 random bytes in base64url; the last character carries 2 bits."""
 
-KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
-SignatureText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{86}$")]
-Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}$")]
+KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+SignatureText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{86}\Z")]
+Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z")]
 """A merchant's own number for an event (an order, a ticket, a bill): 1 to 64 characters, never personal data."""
 
 Name = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?$")
+    str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?\Z")
 ]
-Activity = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Activity = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 Threshold = Annotated[int, Meta(ge=1, le=MAX_KEYS)]
 
 Role = Literal["member", "merchant", "beneficiary", "auditor", "operator"]
@@ -84,6 +86,10 @@ ROLE_PREFIXES: dict[str, str] = {
 }
 
 Rounding = Literal["down", "half_up", "half_even", "up"]
+
+# The time zone database is the pinned `tzdata` package alone, so that every machine accepts the same names and
+# computes the same local dates.
+zoneinfo.reset_tzpath(to=())
 
 
 class _Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -397,7 +403,7 @@ def build_operation(fields: dict[str, Any]) -> AnyOperation:
     try:
         return decode_operation(encode_canonical(fields))
     except EncodingError as error:
-        raise MalformedError("MALFORMED", str(error)) from error
+        raise MalformedError("MALFORMED", str(error), _split_path(error.path)) from error
 
 
 def operation_id(op_bytes: bytes) -> OpId:
@@ -452,11 +458,15 @@ def _check_publish_program(op: PublishProgram) -> None:
     if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
         raise MalformedError("MALFORMED", "bands must rise: each from above the one before", ("program", "bands"))
     _check_unique([rule.activity for rule in program.grants], "program.grants")
-    try:
-        zoneinfo.ZoneInfo(program.time_zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+    if program.time_zone not in time_zones():
         message = f"{program.time_zone!r} is not a time zone of the IANA database"
-        raise MalformedError("MALFORMED", message, ("program", "time_zone")) from error
+        raise MalformedError("MALFORMED", message, ("program", "time_zone"))
+
+
+@lru_cache(maxsize=1)
+def time_zones() -> frozenset[str]:
+    """The names of the pinned ``tzdata`` package: the same on every machine, whatever its file system makes of case."""
+    return frozenset(resources.files("tzdata").joinpath("zones").read_text("ascii").split())
 
 
 def _check_record_purchases(op: RecordPurchases) -> None:
@@ -471,6 +481,8 @@ def _check_transfer(op: Transfer) -> None:
     for i, recipient in enumerate(op.recipients):
         if recipient.to == op.actor:
             raise MalformedError("MALFORMED", "a transfer to oneself moves nothing", (f"recipients[{i}]", "to"))
+    if sum(recipient.amount for recipient in op.recipients) > MAX_INTEGER:
+        raise MalformedError("MALFORMED", "more than 2^53-1 points in all", ("recipients",))
 
 
 def _check_expire(op: Expire) -> None:
@@ -519,6 +531,10 @@ def _split_message(text: str) -> tuple[str, tuple[str, ...]]:
     message, separator, place = text.rpartition(" - at `")
     if not separator:
         message, place = text, ""
-    path = tuple(part for part in place.rstrip("`").lstrip("$").split(".") if part)
+    path = _split_path(place.rstrip("`"))
     field = message.split("`")[1] if message.startswith(("Object missing", "Object contains unknown")) else None
     return message, (*path, field) if field else path
+
+
+def _split_path(place: str) -> tuple[str, ...]:
+    return tuple(part for part in place.removeprefix("$").split(".") if part)

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from ledger.encoding import parse_date, parse_moment
+from ledger.encoding import parse_moment
 from ledger.entries import NO_LAST_DAY
 from ledger.operations import (
     Expiry,
@@ -28,9 +28,6 @@ from ledger.operations import (
     Program,
     Rounding,
 )
-
-# The time zone database is the pinned `tzdata` package alone, so that every machine computes the same local dates.
-zoneinfo.reset_tzpath(to=())
 
 
 class ProgramVersion(Struct, frozen=True, kw_only=True):
@@ -96,7 +93,7 @@ def last_day(expiry: Expiry, earned_on: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _last_day(expiry: Expiry, earned_on: str) -> str:
-    day = parse_date(earned_on)
+    day = date.fromisoformat(earned_on)  # may be the last day of 1899, west of Greenwich
     match expiry:
         case ExpiresAfterDays(count=count):
             return (day + timedelta(days=count)).isoformat()

@@ -8,6 +8,8 @@ Three pure functions, used alike by the writer and by every auditor::
 
 Refusals come in one documented order, for every kind: ledger, expiry, time, actor, signatures, role, then what the
 kind asks for, in the order of its ``_admit_…`` function, and amounts last. The first that applies is returned.
+Where only an asset's issuer may act, the asset is looked up before the role; a second genesis is refused as that
+before its time and signatures are looked at.
 
 An operation already recorded is not refused here: the caller looks its id up first and answers with its entry.
 """
@@ -18,6 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ledger.checkpoint import CheckpointError, decode_verifier_key
 from ledger.encoding import MAX_INTEGER, AccountId, OpId, account_id, format_time, parse_time
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.operations import (
@@ -293,11 +296,11 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
     if op.expires is not None and op.expires < time:
         return Rejection(Code.EXPIRED, f"not to be recorded after {op.expires}; it is {time}: sign anew", ("expires",))
     if type(op) is Genesis:
-        return _admit_genesis(state, op, signed, check_signers)
+        return _admit_genesis(state, op, signed, time, check_signers)
     if state.parameters is None:
         return Rejection(Code.UNKNOWN_ACCOUNT, "the ledger has no genesis entry yet: run guerdon init", ("ledger",))
-    if op.at > time and parse_time(op.at) - parse_time(time) > state.parameters.clock_tolerance_ms:
-        return Rejection(Code.AT_IN_FUTURE, f"at lies after {time}: check the clock", ("at",))
+    if refusal := _check_at(op, time, state.parameters.clock_tolerance_ms):
+        return refusal
     actor = state.accounts.get(op.actor) if op.actor is not None else None
     if actor is None and op.actor is not None:
         return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no account {op.actor}", ("actor",))
@@ -307,6 +310,12 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
         return _admit_open_account(op, actor)
     assert actor is not None
     return _ADMIT[type(op)](state, op, actor, time)
+
+
+def _check_at(op: AnyOperation, time: str, tolerance_ms: int) -> Rejection | None:
+    if op.at > time and parse_time(op.at) - parse_time(time) > tolerance_ms:
+        return Rejection(Code.AT_IN_FUTURE, f"at lies after {time}: check the clock", ("at",))
+    return None
 
 
 def _check_signers(state: State, op: AnyOperation, actor: Account | None, signed: SignedOperation) -> Rejection | None:
@@ -338,13 +347,35 @@ def authority_of(state: State, account: Account) -> Account:
     return state.accounts[account.custodian]
 
 
-def _admit_genesis(state: State, op: Genesis, signed: SignedOperation, check_signers: bool) -> Admission | Rejection:
+def _admit_genesis(
+    state: State, op: Genesis, signed: SignedOperation, time: str, check_signers: bool
+) -> Admission | Rejection:
     if state.parameters is not None:
         return Rejection(Code.GENESIS_EXISTS, "the ledger has its genesis entry already", ("kind",))
+    if refusal := _check_at(op, time, op.clock_tolerance_ms):
+        return refusal
+    if refusal := _check_log_key(op):
+        return refusal
+    if not check_signers:
+        return _NOTHING_MOVES
     signers = {signature.key for signature in signed.sigs}
-    if check_signers and signers != set(op.keys):
+    if not signers.issuperset(op.keys):
         return Rejection(Code.SIGNATURE_MISSING, "genesis is signed by all keys of the operator", ("sigs",))
+    if strangers := signers.difference(op.keys):
+        return Rejection(
+            Code.SIGNATURE_UNEXPECTED, f"{min(strangers)} has no authority here: leave it out", ("sigs",)
+        )
     return _NOTHING_MOVES
+
+
+def _check_log_key(op: Genesis) -> Rejection | None:
+    try:
+        log_key = decode_verifier_key(op.log_key)
+    except CheckpointError as error:
+        return Rejection(Code.MALFORMED, str(error), ("log_key",))
+    if log_key.name != op.ledger:
+        return Rejection(Code.MALFORMED, f"the log key must bear the ledger's name {op.ledger}", ("log_key",))
+    return None
 
 
 def _admit_open_account(op: OpenAccount, actor: Account | None) -> Admission | Rejection:
@@ -471,11 +502,11 @@ def _admit_grant(state: State, op: Grant, actor: Account, time: str) -> Admissio
 
 
 def _admit_transfer(state: State, op: Transfer, actor: Account, time: str) -> Admission | Rejection:
+    if actor.role not in HOLDER_ROLES:
+        return Rejection(Code.NOT_PERMITTED, f"a {actor.role} holds no points", ("actor",))
     asset = state.assets.get(op.asset)
     if asset is None:
         return _unknown_asset(op.asset)
-    if actor.role not in HOLDER_ROLES:
-        return Rejection(Code.NOT_PERMITTED, f"a {actor.role} holds no points", ("actor",))
     if not asset.transferable:
         return Rejection(Code.NOT_TRANSFERABLE, f"{op.asset} cannot be transferred between holders", ("asset",))
     total = 0
@@ -486,7 +517,7 @@ def _admit_transfer(state: State, op: Transfer, actor: Account, time: str) -> Ad
         if account.role not in HOLDER_ROLES:
             return Rejection(Code.NOT_A_HOLDER, f"a {account.role} holds no points", (f"recipients[{i}]", "to"))
         total += recipient.amount
-    parts = _spend(state, op.actor, op.asset, total, time)
+    parts = _spend(state, op.actor, op.asset, total, time, ("recipients",))
     if isinstance(parts, Rejection):
         return parts
     return Admission(_move(op, parts))
@@ -516,18 +547,18 @@ def _move(op: Transfer, parts: list[tuple[str, int]]) -> tuple[Posting, ...]:
 
 
 def _admit_redeem(state: State, op: Redeem, actor: Account, time: str) -> Admission | Rejection:
+    if actor.role not in HOLDER_ROLES:
+        return Rejection(Code.NOT_PERMITTED, f"a {actor.role} holds no points", ("actor",))
     asset = state.assets.get(op.asset)
     if asset is None:
         return _unknown_asset(op.asset)
-    if actor.role not in HOLDER_ROLES:
-        return Rejection(Code.NOT_PERMITTED, f"a {actor.role} holds no points", ("actor",))
     merchant = state.accounts.get(op.merchant)
     if merchant is None or merchant.role != "merchant":
         return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no merchant {op.merchant}", ("merchant",))
     if merchant.id != asset.issuer:
         message = f"{op.asset} is redeemed at its issuer {asset.issuer}"
         return Rejection(Code.NOT_ACCEPTED, message, ("merchant",))
-    parts = _spend(state, op.actor, op.asset, op.amount, time)
+    parts = _spend(state, op.actor, op.asset, op.amount, time, ("amount",))
     if isinstance(parts, Rejection):
         return parts
     legs = [
@@ -586,7 +617,9 @@ def spendable(lots: Mapping[str, int], today: str) -> int:
     return sum(points for day, points in lots.items() if day >= today)
 
 
-def _spend(state: State, account: str, asset: str, amount: int, time: str) -> list[tuple[str, int]] | Rejection:
+def _spend(
+    state: State, account: str, asset: str, amount: int, time: str, path: tuple[str, ...]
+) -> list[tuple[str, int]] | Rejection:
     """Take points from an account's lots, earliest last day first; expired lots cannot be used."""
     lots = state.lots.get((account, asset), {})
     if len(lots) == 1:
@@ -598,7 +631,7 @@ def _spend(state: State, account: str, asset: str, amount: int, time: str) -> li
     if available < amount:
         message = f"{amount} points of {asset} needed, {available} available"
         details: dict[str, int | str] = {"required_points": amount, "available_points": available}
-        return Rejection(Code.INSUFFICIENT_POINTS, message, ("amount",), details)
+        return Rejection(Code.INSUFFICIENT_POINTS, message, path, details)
     parts = []
     for day in sorted(lots):
         if day < today:

@@ -37,11 +37,11 @@ BUSY_TIMEOUT_MS = 30_000
 
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text that sorts by its bytes on both databases, as the rules sort it; a locale's order would change which lot is first."""
+"""Text that sorts by its bytes on both databases, as in the rules; a locale's order would change which lot is first."""
 
 
 class Head(SQLModel, table=True):
-    """One row per ledger: the end of its chain. ``size`` entries, the last leaf hash, the compact range, a checkpoint."""
+    """One row per ledger, the end of its chain: ``size`` entries, last leaf hash, compact range, signed checkpoint."""
 
     __tablename__ = "head"
     ledger_id: int = Field(primary_key=True)
@@ -60,6 +60,7 @@ class EntryRow(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
         sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
+        sa.Index("entry_actor", "ledger_id", "actor", "seq"),
     )
     ledger_id: int = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
@@ -77,6 +78,7 @@ class PostingRow(SQLModel, table=True):
     __tablename__ = "posting"
     __table_args__ = (
         sa.Index("posting_account", "ledger_id", "account", "asset", "seq"),
+        sa.Index("posting_asset", "ledger_id", "asset", "seq"),
         {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)
@@ -275,7 +277,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that reads first and writes later can fail with SQLITE_BUSY; a writer takes the lock at once.
+    # A deferred transaction that reads first and writes later can fail with SQLITE_BUSY: a writer locks at once.
     write = connection.get_execution_options().get("guerdon_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -306,7 +308,7 @@ def _turn_file(url: URL) -> Path | None:
 
 @contextmanager
 def _turn(path: Path | None) -> Iterator[None]:
-    """Wait for this writer's turn at a SQLite database, on a file beside it that the system unlocks when a process dies.
+    """Wait for this writer's turn at a SQLite database: a lock on a file beside it, which ends with its process.
 
     ``BEGIN IMMEDIATE`` is what excludes other writers, but it waits by sleeping and trying again: a process that comes
     back at once wins every time, and the other waits as long as the first has work. The system wakes whoever waits.
@@ -334,7 +336,7 @@ class Store:
 
     @property
     def ledger_id(self) -> int:
-        """The number under which this ledger's rows are kept; raise :class:`StoreError` when there is no such ledger."""
+        """The number this ledger's rows are kept under; raise :class:`StoreError` when there is no such ledger."""
         if self._ledger_id is None:
             with self.engine.connect() as connection:
                 found = connection.execute(sa.select(HEAD.c.ledger_id).where(HEAD.c.origin == self.origin)).scalar()
@@ -683,7 +685,8 @@ def insert_rows(connection: Connection, table: sa.Table, ledger_id: int, rows: l
         return
     marks = ", ".join("?" * len(table.columns))
     connection.exec_driver_sql(
-        f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', [(ledger_id, *row) for row in rows]
+        f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})',  # noqa: S608
+        [(ledger_id, *row) for row in rows],
     )
 
 

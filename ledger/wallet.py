@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger.encoding import encode_base64url, format_time
 from ledger.keys import encode_public_key, sign
 from ledger.operations import (
+    MalformedError,
     Operation,
     Signature,
     SignedOperation,
@@ -27,7 +28,10 @@ RandomBytes = Callable[[int], bytes]
 
 def sign_operation(op: Operation, keys: Sequence[Ed25519PrivateKey]) -> SignedOperation:
     """Sign an operation with every key given; raise :class:`MalformedError` when it is not well formed."""
-    op_bytes = encode_operation(op)
+    try:
+        op_bytes = encode_operation(op)
+    except ValueError as error:  # text with half a surrogate pair has no bytes
+        raise MalformedError("MALFORMED", str(error)) from error
     message = signed_message(op_bytes)
     sigs = tuple(Signature(key=encode_public_key(key), sig=sign(key, message)) for key in keys)
     return sign_with(op_bytes, sigs)
@@ -70,6 +74,8 @@ class Wallet:
             fields.setdefault("actor", self.account)
         return kind(guerdon=1, ledger=self.origin, **fields)
 
-    def sign(self, kind: type[Operation], *, co_signers: Sequence[Ed25519PrivateKey] = (), **fields: Any) -> SignedOperation:
+    def sign(
+        self, kind: type[Operation], *, co_signers: Sequence[Ed25519PrivateKey] = (), **fields: Any
+    ) -> SignedOperation:
         """Build an operation and sign it with this wallet's keys and those of co-signers."""
         return sign_operation(self.build(kind, **fields), [*self.keys, *co_signers])

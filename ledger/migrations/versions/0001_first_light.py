@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
         sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
     )
+    op.create_index("entry_actor", "entry", ["ledger_id", "actor", "seq"], unique=False)
     op.create_table(
         "head",
         sa.Column("ledger_id", sa.Integer(), nullable=False),
@@ -122,6 +123,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("posting_account", "posting", ["ledger_id", "account", "asset", "seq"], unique=False)
+    op.create_index("posting_asset", "posting", ["ledger_id", "asset", "seq"], unique=False)
     op.create_table(
         "program",
         sa.Column("ledger_id", sa.Integer(), nullable=False),

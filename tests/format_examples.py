@@ -1,0 +1,422 @@
+"""The worked examples of ledger/FORMAT.md, computed: one small ledger with every kind, and tables of cases.
+
+    python -m tests.format_examples            list the examples that are out of date
+    python -m tests.format_examples --write    put the computed values into ledger/FORMAT.md
+
+An example is a fenced block under a marker ``<!-- example: name -->``. Everything follows from the seeds below.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import checkpoint, entries, keys, operations
+from ledger.checkpoint import Checkpoint, encode_checkpoint, encode_verifier_key, key_id, sign_checkpoint
+from ledger.encoding import MAX_INTEGER, encode_base64url, encode_canonical
+from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
+from ledger.merkle import CompactRange, hash_node
+from ledger.operations import (
+    Band,
+    Currency,
+    DefineAsset,
+    Expire,
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    Expiry,
+    Genesis,
+    Grant,
+    GrantRule,
+    NeverExpires,
+    OpenAccount,
+    Operation,
+    Program,
+    PublishProgram,
+    Purchase,
+    Recipient,
+    RecordPurchases,
+    Redeem,
+    Rounding,
+    SignedOperation,
+    Transfer,
+    Value,
+    operation_id,
+    signed_message,
+)
+from ledger.programs import last_day, local_date, points_for, round_ratio
+from ledger.rules import Admission, State, admit, apply, opened_account, operator_account
+from ledger.wallet import sign_operation
+
+FORMAT = Path(__file__).parent.parent / "ledger" / "FORMAT.md"
+BLOCK = re.compile(r"<!-- example: ([a-z0-9-]+) -->\n```[a-z]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```", re.MULTILINE)
+
+ORIGIN = "ledger.example/beans"
+KEYS = {
+    name: Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+    for seed, name in enumerate(("operator", "log", "shop", "ada", "school"), start=1)
+}
+
+VERSION_1 = Program(
+    bands=(Band(from_amount=5_000, points=1, per=100), Band(from_amount=10_000, points=2, per=100)),
+    currency="EUR",
+    expiry=ExpiresAfterMonths(count=1),
+    grants=(GrantRule(activity="birthday", max_points=250),),
+    round_amount="whole_units",
+    round_points="down",
+    time_zone="Europe/Berlin",
+)
+VERSION_2 = Program(
+    bands=(Band(from_amount=0, points=3, per=200),),
+    currency="EUR",
+    expiry=ExpiresAtYearEnd(count=1),
+    grants=(GrantRule(activity="birthday", max_points=100),),
+    round_amount="none",
+    round_points="half_even",
+    time_zone="Europe/Berlin",
+)
+
+
+class ExampleLedger:
+    """The example ledger, recorded by the rules alone. ``steps`` has what was signed, when, with which postings."""
+
+    def __init__(self) -> None:
+        self.state = State(ORIGIN)
+        self.range = CompactRange()
+        self.steps: list[tuple[SignedOperation, str, Admission]] = []
+        self.data: list[bytes] = []
+        self.leaves: list[bytes] = []
+        self.checkpoints: list[str] = []
+        self.accounts: dict[str, str] = {}
+        self._found()
+        self._open()
+        self._trade()
+
+    def record(self, time: str, kind: type[Operation], signers: str, **fields: Any) -> SignedOperation:
+        """Sign an operation with the keys named and make it the next entry, recorded at a time."""
+        nonce = encode_base64url(hashlib.sha256(b"example nonce %d" % len(self.data)).digest()[:16])
+        fields.setdefault("at", time)
+        op = kind(guerdon=1, ledger=ORIGIN, nonce=nonce, **fields)
+        signed = sign_operation(op, [KEYS[name] for name in signers.split()])
+        admission = admit(self.state, signed, time)
+        assert isinstance(admission, Admission), admission
+        seq = len(self.data)
+        prev = leaf_hash(self.data[-1]) if self.data else FIRST_PREV
+        data = encode_entry(signed, admission.postings, seq=seq, prev=prev, time=time)
+        apply(self.state, signed, admission, seq)
+        self.steps.append((signed, time, admission))
+        self.data.append(data)
+        self.leaves.append(leaf_hash(data))
+        self.range.append(leaf_hash(data))
+        text = Checkpoint(origin=ORIGIN, size=seq + 1, root=self.range.root())
+        self.checkpoints.append(sign_checkpoint(text, KEYS["log"]))
+        return signed
+
+    def _found(self) -> None:
+        signed = self.record(
+            "2026-01-01T09:00:00.000Z",
+            Genesis,
+            "operator",
+            clock_tolerance_ms=30_000,
+            currencies=(Currency(code="EUR", scale=2),),
+            keys=(keys.encode_public_key(KEYS["operator"]),),
+            log_key=encode_verifier_key(ORIGIN, KEYS["log"]),
+            name="Bean Coalition",
+        )
+        assert isinstance(signed.op, Genesis)
+        self.accounts["operator"] = operator_account(signed.op, signed.op_id).id
+
+    def _open_account(self, who: str, time: str, signers: str, **fields: Any) -> None:
+        if who in KEYS:
+            fields["keys"] = (keys.encode_public_key(KEYS[who]),)
+        signed = self.record(time, OpenAccount, signers, **fields)
+        assert isinstance(signed.op, OpenAccount)
+        self.accounts[who] = opened_account(signed.op, signed.op_id, 0).id
+
+    def _open(self) -> None:
+        operator = self.accounts["operator"]
+        self._open_account(
+            "shop", "2026-01-01T09:05:00.000Z", "operator shop", actor=operator, role="merchant", name="Bean House"
+        )
+        self._open_account("ada", "2026-01-01T09:10:00.250Z", "ada", role="member")
+        self._open_account("bob", "2026-01-02T08:00:00.000Z", "shop", actor=self.accounts["shop"], role="member")
+        self._open_account(
+            "school",
+            "2026-01-02T08:30:00.000Z",
+            "school operator",
+            actor=operator,
+            role="beneficiary",
+            name="École “Süd”",
+        )
+
+    def _trade(self) -> None:
+        shop, ada, bob = self.accounts["shop"], self.accounts["ada"], self.accounts["bob"]
+        bean: dict[str, Any] = {"actor": shop, "asset": "BEAN"}
+        self.record(
+            "2026-01-02T09:00:00.000Z",
+            DefineAsset,
+            "shop",
+            **bean,
+            name="Beans",
+            scale=0,
+            supply_cap=1_000_000,
+            transferable=True,
+            value=Value(amount=100, currency="EUR", points=100),
+        )
+        start = "2025-12-31T23:00:00.000Z"
+        self.record(
+            "2026-01-02T09:01:00.000Z", PublishProgram, "shop", **bean, program=VERSION_1, starts=start, version=1
+        )
+        purchases = (
+            Purchase(amount=12_075, at="2026-01-30T10:00:00.000Z", member=ada, order="R-1001"),
+            Purchase(amount=3_000, at="2026-01-30T10:05:00.000Z", member=bob, order="R-1002"),
+            Purchase(amount=20_000, at="2026-01-31T23:30:00.000Z", member=bob, order="R-1003"),
+        )
+        self.record("2026-01-31T23:31:00.000Z", RecordPurchases, "shop", **bean, currency="EUR", purchases=purchases)
+        self.record(
+            "2026-01-31T23:45:00.000Z",
+            PublishProgram,
+            "shop",
+            **bean,
+            ends="2026-12-31T23:00:00.000Z",
+            program=VERSION_2,
+            starts="2026-02-01T00:00:00.000Z",
+            version=2,
+        )
+        purchases = (
+            Purchase(amount=1_500, at="2026-02-02T12:00:00.000Z", member=ada, order="R-1004"),
+            Purchase(amount=1_700, at="2026-02-02T12:10:00.000Z", member=ada, order="R-1005"),
+            Purchase(amount=7_500, at="2026-01-29T12:00:00.000Z", member=ada, order="R-0999"),
+        )
+        self.record("2026-02-02T12:11:00.000Z", RecordPurchases, "shop", **bean, currency="EUR", purchases=purchases)
+        self.record(
+            "2026-02-02T12:12:00.000Z",
+            Grant,
+            "shop",
+            **bean,
+            activity="birthday",
+            amount=100,
+            member=ada,
+            reference="ada/2026",
+        )
+        self.record(
+            "2026-02-03T18:00:00.000Z",
+            Transfer,
+            "ada",
+            actor=ada,
+            asset="BEAN",
+            expires="2026-02-03T18:05:00.000Z",
+            recipients=(Recipient(amount=150, to=self.accounts["school"]), Recipient(amount=50, to=bob)),
+        )
+        self.record("2026-02-28T22:59:59.999Z", Redeem, "shop", actor=bob, amount=120, asset="BEAN", merchant=shop)
+        self.record(
+            "2026-03-02T00:00:00.000Z",
+            Expire,
+            "operator",
+            actor=self.accounts["operator"],
+            asset="BEAN",
+            limit=400,
+            through="2026-03-01",
+        )
+
+
+@lru_cache(maxsize=1)
+def example_ledger() -> ExampleLedger:
+    """The ledger of the examples."""
+    return ExampleLedger()
+
+
+def canonical(value: Any) -> str:
+    return encode_canonical(value).decode()
+
+
+def lines(items: Any) -> str:
+    return "".join(f"{item}\n" for item in items)
+
+
+def examples() -> dict[str, str]:
+    """Every example by name: the text between its fences."""
+    found = dict(_identity_examples())
+    found.update(_entry_examples())
+    found.update(_tree_examples())
+    found.update(_program_examples())
+    found.update(_limit_examples())
+    return found
+
+
+def _identity_examples() -> Iterator[tuple[str, str]]:
+    ledger = example_ledger()
+    yield (
+        "keys",
+        lines(
+            f"{name:8} seed {seed:02x} × 32  public {encode_base64url(KEYS[name].public_key().public_bytes_raw())}"
+            for seed, name in enumerate(KEYS, start=1)
+        ),
+    )
+    yield "verifier-key", lines([encode_verifier_key(ORIGIN, KEYS["log"])])
+    yield "accounts", lines(f"{name:8} {account}" for name, account in ledger.accounts.items())
+    small = sorted(y.hex() for y in keys._SMALL_ORDER)
+    yield "small-order", lines(small)
+
+
+def _entry_examples() -> Iterator[tuple[str, str]]:
+    ledger = example_ledger()
+    for seq, (signed, _, _) in enumerate(ledger.steps[:3]):
+        yield f"entry-{seq}-op", lines([signed.op_bytes.decode()])
+        yield f"entry-{seq}-id", lines([operation_id(signed.op_bytes).hex()])
+        yield f"entry-{seq}-sigs", lines([canonical(signed.sigs)])
+        yield f"entry-{seq}-bytes", lines([ledger.data[seq].decode()])
+        yield f"entry-{seq}-leaf", lines([ledger.leaves[seq].hex()])
+    yield "entry-2-message", lines([signed_message(ledger.steps[2][0].op_bytes).hex()])
+    names = {keys.encode_public_key(key): name for name, key in KEYS.items()}
+    for seq, (signed, time, admission) in enumerate(ledger.steps[3:], start=3):
+        signers = " and ".join(names[keys.PublicKey(signature.key)] for signature in signed.sigs)
+        yield (
+            f"entry-{seq}",
+            lines(
+                [
+                    f"op       {signed.op_bytes.decode()}",
+                    f"signers  {signers}",
+                    f"time     {time}",
+                    *(f"posting  {canonical(leg)}" for leg in admission.postings),
+                ]
+            ),
+        )
+    yield "chain", lines(data.decode() for data in ledger.data)
+
+
+def _tree_examples() -> Iterator[tuple[str, str]]:
+    ledger = example_ledger()
+    a, b, c = ledger.leaves[:3]
+    left = hash_node(a, b)
+    yield (
+        "tree-3",
+        lines(
+            [
+                f"node(leaf 0, leaf 1) {left.hex()}",
+                f"root of 3 entries    {hash_node(left, c).hex()}",
+            ]
+        ),
+    )
+    yield "checkpoint-3", ledger.checkpoints[2]
+    text = encode_checkpoint(Checkpoint(origin=ORIGIN, size=3, root=hash_node(left, c)))
+    yield "checkpoint-3-text", lines([text.encode().hex()])
+    yield "checkpoint-3-key-id", lines([key_id(ORIGIN, KEYS["log"].public_key()).hex()])
+    yield "leaves", lines(f"{seq:2} {leaf.hex()}" for seq, leaf in enumerate(ledger.leaves))
+    yield "root", lines([ledger.range.root().hex()])
+    yield "checkpoint", ledger.checkpoints[-1]
+
+
+ROUNDED = [(0, 1), (37, 2), (183, 2), (185, 2), (1851, 100), (1_849, 100), (1, 1_000)]
+MODES: tuple[Rounding, ...] = ("down", "half_up", "half_even", "up")
+AMOUNTS = [4_999, 5_000, 5_050, 7_500, 10_000, 10_050, 12_000, 12_075, 20_000]
+EXPIRIES: list[tuple[Expiry, str]] = [
+    (NeverExpires(), "2026-01-31"),
+    (ExpiresAfterDays(count=0), "2026-01-31"),
+    (ExpiresAfterDays(count=90), "2026-01-01"),
+    (ExpiresAfterMonths(count=1), "2026-01-31"),
+    (ExpiresAfterMonths(count=1), "2024-01-31"),
+    (ExpiresAfterMonths(count=12), "2024-02-29"),
+    (ExpiresAfterMonths(count=1), "2026-02-28"),
+    (ExpiresAtYearEnd(count=0), "2026-12-31"),
+    (ExpiresAtYearEnd(count=2), "2026-01-01"),
+]
+MOMENTS = [
+    ("2026-01-31T22:59:59.999Z", "Europe/Berlin"),
+    ("2026-01-31T23:00:00.000Z", "Europe/Berlin"),
+    ("2026-07-31T22:00:00.000Z", "Europe/Berlin"),
+    ("2026-01-31T23:00:00.000Z", "UTC"),
+    ("2026-01-01T09:59:59.999Z", "Pacific/Kiritimati"),
+    ("2026-01-01T10:00:00.000Z", "Pacific/Kiritimati"),
+    ("2099-07-31T22:00:00.000Z", "Europe/Berlin"),
+    ("1900-01-01T00:00:00.000Z", "America/New_York"),
+    ("1937-06-30T22:45:00.000Z", "Europe/Amsterdam"),
+]
+
+
+def _program_examples() -> Iterator[tuple[str, str]]:
+    yield (
+        "rounding",
+        lines(
+            [
+                "value      " + " ".join(f"{mode:>9}" for mode in MODES),
+                *(f"{f'{n}/{d}':10} " + " ".join(f"{round_ratio(n, d, mode):9}" for mode in MODES) for n, d in ROUNDED),
+            ]
+        ),
+    )
+    whole, exact = (
+        Program(**{name: getattr(VERSION_1, name) for name in Program.__struct_fields__} | {"round_amount": mode})
+        for mode in ("whole_units", "none")
+    )
+    yield (
+        "points",
+        lines(
+            [
+                "amount  whole_units  none",
+                *(f"{a:6}  {points_for(whole, a, 100):11}  {points_for(exact, a, 100):4}" for a in AMOUNTS),
+            ]
+        ),
+    )
+    yield (
+        "last-days",
+        lines(
+            f"{day}  {canonical(expiry):31}  {last_day(expiry, day).replace(NO_LAST_DAY, 'none')}"
+            for expiry, day in EXPIRIES
+        ),
+    )
+    yield "local-dates", lines(f"{time}  {zone:18}  {local_date(time, zone)}" for time, zone in MOMENTS)
+
+
+def _limit_examples() -> Iterator[tuple[str, str]]:
+    limits = {
+        "largest integer": MAX_INTEGER,
+        "bytes of an entry": entries.MAX_ENTRY_BYTES,
+        "bytes of a submitted document": entries.MAX_ENTRY_BYTES,
+        "signatures of an operation": operations.MAX_SIGNATURES,
+        "keys of an account": operations.MAX_KEYS,
+        "recipients of a transfer": operations.MAX_RECIPIENTS,
+        "lots of an expire": operations.MAX_EXPIRED_LOTS,
+        "bands of a program": operations.MAX_BANDS,
+        "days of an expiry": operations.MAX_DAYS,
+        "months of an expiry": operations.MAX_MONTHS,
+        "clock tolerance in ms": operations.MAX_CLOCK_TOLERANCE_MS,
+        "signatures of a note": checkpoint._MAX_SIGNATURES,
+    }
+    yield "limits", lines(f"{name:30} {value}" for name, value in limits.items())
+
+
+def written_blocks(text: str) -> dict[str, str]:
+    """The examples a text has, by name."""
+    return {match[1]: match[2] for match in BLOCK.finditer(text)}
+
+
+def rewrite(text: str) -> str:
+    """A text with every computed example brought up to date."""
+    computed = examples()
+
+    def replace(match: re.Match[str]) -> str:
+        new = computed.get(match[1], match[2])
+        return match[0][: match.start(2) - match.start()] + new + "```"
+
+    return BLOCK.sub(replace, text)
+
+
+def _main() -> int:
+    text = FORMAT.read_text("utf-8")
+    new = rewrite(text)
+    if "--write" in sys.argv[1:]:
+        FORMAT.write_text(new, "utf-8")
+        return 0
+    stale = [name for name, block in written_blocks(text).items() if written_blocks(new)[name] != block]
+    print("\n".join(stale) or "all examples are up to date")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,976 @@
+"""ledger/FORMAT.md is true: its examples are what the code computes, and a verifier written from it agrees with it.
+
+The verifier is tests/reference_verifier.py. It must accept what the sequencer records, refuse every forgery below for
+the right reason, and decide random operations, most of them with a mistake, exactly as the rules do.
+"""
+
+import base64
+import copy
+import json
+import random
+import re
+import zoneinfo
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger import operations, rules
+from ledger.checkpoint import Checkpoint, encode_verifier_key, sign_checkpoint
+from ledger.encoding import EncodingError, decode_canonical, encode_canonical, format_time, parse_date, parse_time
+from ledger.entries import FIRST_PREV, HashText, encode_entry, leaf_hash
+from ledger.keys import decode_public_key, encode_public_key, verify
+from ledger.merkle import CompactRange
+from ledger.operations import (
+    Band,
+    Currency,
+    DefineAsset,
+    Expire,
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    Genesis,
+    Grant,
+    GrantRule,
+    NeverExpires,
+    OpenAccount,
+    Operation,
+    PublishProgram,
+    Purchase,
+    Recipient,
+    RecordPurchases,
+    Redeem,
+    SignedOperation,
+    Transfer,
+)
+from ledger.rules import Admission, Code, Rejection, State, admit, apply, opened_account, operator_account
+from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
+from ledger.wallet import Wallet, sign_operation
+from tests import reference_verifier as reference
+from tests.format_examples import FENCE, FORMAT, ORIGIN, example_ledger, examples, written_blocks
+from tests.format_examples import KEYS as EXAMPLE_KEYS
+from tests.worlds import Clock, World, make_program
+
+TEXT = FORMAT.read_text("utf-8")
+BLOCKS = written_blocks(TEXT)
+WRITTEN_BY_HAND = {"canonical", "grammar", "scalars"}
+
+
+def test_every_fenced_block_is_a_named_example() -> None:
+    names = re.findall(r"^<!-- example: (\S+) -->$", TEXT, re.MULTILINE)
+    assert len(names) == len(set(names)) == len(BLOCKS)
+    assert len(FENCE.findall(TEXT)) == 2 * len(BLOCKS)
+
+
+def test_every_example_is_checked() -> None:
+    assert set(BLOCKS) == set(examples()) | WRITTEN_BY_HAND
+
+
+@pytest.mark.parametrize("name", sorted(set(BLOCKS) - WRITTEN_BY_HAND))
+def test_example_is_what_the_code_computes(name: str) -> None:
+    """`python -m tests.format_examples --write` brings the document up to date."""
+    assert BLOCKS[name] == examples()[name]
+
+
+def test_the_example_ledger_verifies_from_the_document_alone() -> None:
+    entries = [line.encode() for line in BLOCKS["chain"].splitlines()]
+    (log_key,) = BLOCKS["verifier-key"].splitlines()
+    replica = reference.verify_ledger(entries, BLOCKS["checkpoint"], log_key=log_key)
+    reference.verify_ledger(entries[:3], BLOCKS["checkpoint-3"], log_key=log_key)
+    assert [line.split()[1] for line in BLOCKS["accounts"].splitlines()] == list(replica.accounts)
+    assert reference.tree_hash(entries).hex() == BLOCKS["root"].strip()
+    assert {json.loads(entry)["op"]["kind"] for entry in entries} == set(operations.KINDS)
+
+
+def test_the_sequencer_records_the_example_ledger_byte_for_byte(tmp_path: Any) -> None:
+    ledger = example_ledger()
+    clock = Clock(ledger.steps[0][1])
+    with World(f"sqlite:///{tmp_path / 'l.sqlite'}", origin="ledger.example/other", clock=clock) as world:
+        store = type(world.store)(world.engine, ORIGIN)
+        first = create_ledger(store, ledger.steps[0][0], EXAMPLE_KEYS["log"], clock)
+        data = [first.data]
+        with Sequencer(store, EXAMPLE_KEYS["log"], clock) as sequencer:
+            for signed, time, _ in ledger.steps[1:]:
+                clock.now_ms = parse_time(time)
+                (outcome,) = sequencer.submit([signed]).result(60)
+                assert isinstance(outcome, Recorded), outcome
+                data.append(outcome.data)
+        with store.read() as connection:
+            note = store.head(connection).checkpoint
+    assert data == ledger.data
+    assert note == BLOCKS["checkpoint"]
+
+
+def test_sections_name_every_kind_and_code() -> None:
+    assert re.findall(r"^### 7\.[0-9] (\w+)$", TEXT, re.MULTILINE) == list(operations.KINDS)
+    section = TEXT[TEXT.index("### 6.3") : TEXT.index("## 7.")]
+    assert re.findall(r"^\| `([A-Z_]+)` \|", section, re.MULTILINE) == [code.value for code in Code]
+
+
+def test_stated_time_zone_release_is_the_one_in_use() -> None:
+    """A newer tzdata needs a decision about the format (section 8.3), not only a new pin."""
+    assert f"`tzdata` {version('tzdata')} of PyPI" in TEXT
+    assert f": {len(operations.time_zones())} names" in TEXT
+    assert operations.time_zones() == zoneinfo.available_timezones()
+
+
+def test_small_order_list_has_every_y_whose_point_vanishes_times_eight() -> None:
+    p = 2**255 - 19
+    d = -121665 * pow(121666, -1, p) % p
+    for line in BLOCKS["small-order"].splitlines():
+        y = int.from_bytes(bytes.fromhex(line), "little")
+        of_order_8 = (d * pow(y, 4, p) + 2 * y * y - 1) % p == 0
+        assert of_order_8 or y in {0, 1, p - 1}
+        assert line in reference.SMALL_ORDER
+    assert len(reference.SMALL_ORDER) == len(BLOCKS["small-order"].splitlines()) == 5
+
+
+# Scalars and canonical bytes: three readers agree, and the document says how.
+
+TYPES: dict[str, Any] = {
+    "time": operations.Time,
+    "date": operations.Date,
+    "origin": operations.Origin,
+    "account": operations.AccountRef,
+    "asset": operations.AssetCode,
+    "currency": operations.CurrencyCode,
+    "nonce": operations.Nonce,
+    "key": operations.KeyText,
+    "signature": operations.SignatureText,
+    "hash": HashText,
+    "reference": operations.Reference,
+    "activity": operations.Activity,
+    "name": operations.Name,
+}
+REFERENCE_CHECKS: dict[str, reference.Check] = {
+    **{name: reference.text(name) for name in reference.GRAMMAR},
+    "time": reference.check_time,
+    "date": reference.check_date,
+    "key": reference.check_key,
+    "name": reference.check_name,
+    "zone": reference.check_zone,
+}
+
+
+def code_accepts(scalar: str, value: str) -> bool:
+    """Whether the ledger package takes a text as a scalar."""
+    if scalar == "zone":
+        return value in operations.time_zones()
+    further: dict[str, Callable[[str], Any]] = {"time": parse_time, "date": parse_date, "key": decode_public_key}
+    try:
+        msgspec.convert(value, type=TYPES[scalar])
+        further.get(scalar, str)(value)
+    except (msgspec.ValidationError, EncodingError):
+        return False
+    return True
+
+
+def reference_accepts(scalar: str, value: str) -> bool:
+    try:
+        REFERENCE_CHECKS[scalar](value)
+    except reference.RefusedError:
+        return False
+    return True
+
+
+def test_grammar_is_the_reference_verifiers() -> None:
+    assert dict(line.split() for line in BLOCKS["grammar"].splitlines()) == reference.GRAMMAR
+
+
+@pytest.mark.parametrize("line", BLOCKS["scalars"].splitlines())
+def test_scalar_is_read_as_the_document_says(line: str) -> None:
+    scalar, verdict, value = line.split(None, 2)
+    expected = {"yes": True, "no": False}[verdict]
+    assert code_accepts(scalar, json.loads(value)) is expected
+    assert reference_accepts(scalar, json.loads(value)) is expected
+
+
+@given(data=st.data())
+def test_readers_agree_on_any_scalar(data: st.DataObject) -> None:
+    scalar = data.draw(st.sampled_from(sorted(reference.GRAMMAR)))
+    value = data.draw(st.from_regex(reference.GRAMMAR[scalar], fullmatch=True) | st.text(max_size=6))
+    if data.draw(st.booleans()) and value:
+        at = data.draw(st.integers(0, len(value)))
+        value = value[:at] + data.draw(st.sampled_from("\nA0-_ é=Z")) + value[at + data.draw(st.integers(0, 1)) :]
+    # A signature's or key's unused bits are looked at when it is decoded, an origin's length by the operation's type.
+    if scalar not in {"origin", "signature"}:
+        assert code_accepts(scalar, value) == reference_accepts(scalar, value)
+
+
+@given(st.text(max_size=4) | st.text(st.sampled_from(" \u00a0\u2028\u3000\u0085\u200b\ufeff\x1c\x7fa"), max_size=4))
+def test_readers_agree_on_any_name(value: str) -> None:
+    assert code_accepts("name", value) == reference_accepts("name", value)
+
+
+def test_white_space_of_names_is_unicodes() -> None:
+    controls = {chr(c) for c in range(0x20)} | {"\x7f"}
+    spaces = {chr(c) for c in range(0x110000) if chr(c).isspace()} - controls
+    assert spaces == set(reference.SPACES)
+    assert all(f"U+{ord(c):04X}" in TEXT for c in spaces if not 0x2000 <= ord(c) <= 0x200A)
+
+
+@pytest.mark.parametrize("line", BLOCKS["canonical"].splitlines())
+def test_canonical_bytes_are_told_from_others(line: str) -> None:
+    verdict, text = line.split(None, 1)
+    data = text.encode()
+    if verdict == "yes":
+        assert encode_canonical(decode_canonical(data)) == data
+        assert reference.encode(reference.decode(data)) == data
+        return
+    with pytest.raises(EncodingError):
+        decode_canonical(data)
+    with pytest.raises(reference.RefusedError):
+        reference.decode(data)
+
+
+# A whole ledger from the real sequencer, honest and forged.
+
+
+class Chain:
+    """What a verifier is given, as plain data that a forger can change, and the keys a forger may have."""
+
+    def __init__(self, entries: list[bytes], checkpoint: str, log: Ed25519PrivateKey, keys: list[Ed25519PrivateKey]):
+        self.data = entries
+        self.checkpoint = checkpoint
+        self.log = log
+        self.keys: dict[str, Ed25519PrivateKey] = {encode_public_key(key): key for key in keys}
+        self.origin = json.loads(entries[0])["op"]["ledger"]
+        self.log_key = encode_verifier_key(self.origin, log)
+
+    def entries(self) -> list[dict[str, Any]]:
+        return [json.loads(data) for data in self.data]
+
+    def find(self, kind: str, entries: list[dict[str, Any]], nth: int = 0) -> dict[str, Any]:
+        return [entry for entry in entries if entry["op"]["kind"] == kind][nth]
+
+    def relinked(self, entries: list[dict[str, Any]]) -> tuple[list[bytes], str]:
+        """Entries with fitting `prev` links and a checkpoint that the log really signed: an operator who cheats."""
+        data: list[bytes] = []
+        for entry in entries:
+            prev = leaf_hash(data[-1]) if data else FIRST_PREV
+            data.append(reference.encode({**entry, "prev": prev.hex()}))
+        return data, self.signed(data)
+
+    def signed(self, data: list[bytes], key: Ed25519PrivateKey | None = None, origin: str | None = None) -> str:
+        tree = CompactRange()
+        for entry in data:
+            tree.append(leaf_hash(entry))
+        return sign_checkpoint(
+            Checkpoint(origin=origin or self.origin, size=len(data), root=tree.root()), key or self.log
+        )
+
+    def resign(self, entry: dict[str, Any], *keys: Ed25519PrivateKey) -> None:
+        """Sign an entry's operation anew, by default with the keys that signed it."""
+        used = keys or [self.keys[item["key"]] for item in entry["sigs"]]
+        message = b"guerdon operation v1\n" + reference.encode(entry["op"])
+        entry["sigs"] = [
+            {
+                "key": encode_public_key(key),
+                "sig": base64.urlsafe_b64encode(key.sign(message)).decode().rstrip("="),
+            }
+            for key in used
+        ]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """Every kind, four assets whose lots expire in four ways, custody, a threshold of keys, a closed program."""
+    with World(f"sqlite:///{tmp_path_factory.mktemp('format') / 'l.sqlite'}", seed=7) as world:
+        yield _build_chain(world)
+
+
+def _build_chain(world: World) -> Chain:
+    shop = world.add_merchant()
+    guild, guild_keys = _open_guild(world)
+    alice, bob = world.add_members(2)
+    (opened,) = world.record(shop.sign(OpenAccount, role="member"))
+    carol = Wallet(world.origin, account_opened_by(opened), shop.keys, world.clock, world.random.randbytes)
+    world.add_asset(shop, "STAR")
+    world.add_asset(shop, "DAYS", make_program(expiry=ExpiresAfterDays(count=10), time_zone="Asia/Tokyo"))
+    months = make_program(
+        bands=(Band(from_amount=5_000, points=1, per=100), Band(from_amount=10_000, points=7, per=300)),
+        expiry=ExpiresAfterMonths(count=1),
+        round_amount="none",
+        round_points="half_even",
+        time_zone="America/New_York",
+    )
+    world.add_asset(guild, "MOON", months, supply_cap=10_000)
+    world.add_asset(shop, "YEAR", make_program(expiry=ExpiresAtYearEnd(count=0)), transferable=False)
+    members = [str(wallet.account) for wallet in (alice, bob, carol)]
+    for asset, merchant in (("STAR", shop), ("DAYS", shop), ("MOON", guild), ("YEAR", shop)):
+        for day in range(3):
+            world.record(_purchases(world, merchant, asset, members, day))
+            world.grant(merchant, asset, alice, 40 + day)
+            world.clock.advance(days=2)
+    _close_program(world, shop)
+    world.record(
+        alice.sign(
+            Transfer,
+            asset="MOON",
+            expires_in_ms=60_000,
+            recipients=tuple(Recipient(amount=n, to=to) for n, to in ((90, members[1]), (30, members[2]))),
+        ),
+        alice.sign(Transfer, asset="STAR", recipients=(Recipient(amount=5, to=str(guild.account)),)),
+        carol.sign(Redeem, asset="YEAR", amount=10, merchant=shop.account, reference="bill-1"),
+        bob.sign(Redeem, asset="MOON", amount=33, merchant=guild.account),
+    )
+    world.clock.advance(days=40)
+    for actor, asset in ((world.operator, "DAYS"), (guild, "MOON"), (guild, "MOON")):
+        through = format_time(world.clock() - 3 * 86_400_000)[:10]
+        world.record(actor.sign(Expire, asset=asset, through=through, limit=2))
+    with world.store.read() as connection:
+        head = world.store.head(connection)
+        stored = world.store.entry_data(connection, range(head.size))
+    keys = [*shop.keys, *guild_keys, *alice.keys, *bob.keys, *world.operator.keys]
+    return Chain([stored[seq] for seq in range(head.size)], head.checkpoint, world.log_key, keys)
+
+
+def _open_guild(world: World) -> tuple[Wallet, list[Ed25519PrivateKey]]:
+    keys = [world.make_key() for _ in range(3)]
+    texts = tuple(encode_public_key(key) for key in keys)
+    (opened,) = world.record(
+        world.operator.sign(
+            OpenAccount, co_signers=keys, role="merchant", name="Guild “Süd” 😀", keys=texts, threshold=2
+        )
+    )
+    return world.wallet(account_opened_by(opened), keys[2], keys[0]), keys
+
+
+def _purchases(world: World, merchant: Wallet, asset: str, members: list[str], day: int) -> SignedOperation:
+    purchases = tuple(
+        Purchase(
+            amount=world.random.randrange(4_000, 30_000),
+            at=format_time(world.clock() - world.random.randrange(30) * 86_400_000),
+            member=member,
+            order=f"{asset}/{day}/{i}",
+        )
+        for i, member in enumerate([*members, members[0]])
+    )
+    return merchant.sign(RecordPurchases, asset=asset, currency="USD", purchases=purchases)
+
+
+def _close_program(world: World, shop: Wallet) -> None:
+    now = world.clock()
+    program = make_program(expiry=NeverExpires())
+    starts, ends = format_time(now), format_time(now + 1_000)
+    world.record(shop.sign(PublishProgram, asset="DAYS", version=2, starts=starts, ends=ends, program=program))
+    world.clock.advance(days=1)
+    late = shop.sign(Grant, asset="DAYS", member="mem_" + "a" * 26, amount=1, activity="goodwill", reference="late")
+    (outcome,) = world.submit(late)
+    assert isinstance(outcome, Rejection)
+
+
+def refusal(chain: Chain, data: list[bytes], checkpoint: str, log_key: str | None = None) -> str:
+    """The code with which the reference verifier refuses a ledger; empty when it accepts it."""
+    try:
+        reference.verify_ledger(data, checkpoint, log_key=log_key or chain.log_key)
+    except reference.RefusedError as error:
+        return error.code
+    return ""
+
+
+def test_reference_verifier_accepts_what_the_sequencer_records(chain: Chain) -> None:
+    replica = reference.verify_ledger(chain.data, chain.checkpoint, log_key=chain.log_key)
+    kinds = {entry["op"]["kind"] for entry in chain.entries()}
+    assert kinds == set(operations.KINDS)
+    assert all(points > 0 for (account, _, _), points in replica.lots.items() if not account.startswith("sys_"))
+    assert chain.relinked(chain.entries()) == (chain.data, chain.checkpoint)
+
+
+Forgery = Callable[[Chain, list[dict[str, Any]]], None]
+
+
+def _raise_amount(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    chain.find("transfer", entries)["op"]["recipients"][0]["amount"] += 1
+
+
+def _raise_amount_signed_by_another(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = chain.find("transfer", entries)
+    entry["op"]["recipients"][0]["amount"] += 1
+    chain.resign(entry, chain.log)
+
+
+def _claim_signature_of_another(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    chain.find("transfer", entries)["sigs"][0]["key"] = chain.find("grant", entries)["sigs"][0]["key"]
+
+
+def _sign_with_another_key(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    chain.resign(chain.find("redeem", entries), chain.log)
+
+
+def _add_a_stranger_signature(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = chain.find("redeem", entries)
+    chain.resign(entry, *(chain.keys[item["key"]] for item in entry["sigs"]), chain.log)
+
+
+def _sign_below_threshold(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    guild = next(entry["op"] for entry in entries if "threshold" in entry["op"])
+    entry = next(entry for entry in entries if entry["sigs"][0]["key"] in guild["keys"] and len(entry["sigs"]) == 2)
+    del entry["sigs"][0]
+
+
+def _drop_signatures(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    chain.find("grant", entries)["sigs"] = []
+
+
+def _drop_posting(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    del chain.find("transfer", entries)["postings"][-1]
+
+
+def _drop_all_postings(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    chain.find("expire", entries)["postings"] = []
+
+
+def _raise_points(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    postings = chain.find("record_purchases", entries)["postings"]
+    postings[0]["amount"] -= 1
+    postings[-1]["amount"] += 1
+
+
+def _shift_points_to_another_member(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    postings = chain.find("record_purchases", entries)["postings"]
+    postings[1]["account"], postings[2]["account"] = postings[2]["account"], postings[1]["account"]
+
+
+def _prolong_lot(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    for entry in entries:
+        for posting in entry["postings"]:
+            if posting.get("lot", "9") < "2026-06":
+                posting["lot"] = "2026-12-31"
+                return
+
+
+def _spend_latest_lot_first(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    postings = chain.find("transfer", entries)["postings"]
+    postings[0], postings[1] = postings[1], postings[0]
+
+
+def _expire_the_second_lot_first(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    postings = chain.find("expire", entries, 1)["postings"]
+    postings[0], postings[1] = postings[1], postings[0]
+
+
+def _replay(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries.append({**chain.find("transfer", entries), "seq": len(entries), "time": entries[-1]["time"]})
+
+
+def _turn_time_back(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries[-1]["time"] = entries[0]["time"]
+
+
+def _record_after_expiry(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    at = next(i for i, entry in enumerate(entries) if "expires" in entry["op"])
+    late = format_time(parse_time(entries[at]["op"]["expires"]) + 1)
+    for entry in entries[at:]:
+        entry["time"] = max(entry["time"], late)
+
+
+def _record_before_it_happened(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries[0]["time"] = format_time(parse_time(entries[0]["op"]["at"]) - 30_001)
+
+
+def _skip_number(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries[-1]["seq"] += 1
+
+
+def _drop_entry(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries.remove(chain.find("open_account", entries))
+    _renumber(entries)
+
+
+def _swap_entries(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    at = entries.index(chain.find("define_asset", entries))
+    entries[at], entries[at + 1] = entries[at + 1], entries[at]
+    _renumber(entries)
+
+
+def _drop_genesis(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    del entries[0]
+    _renumber(entries)
+
+
+def _drop_purchases_whose_points_are_spent(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    kept = [e for e in entries if e["op"]["kind"] != "record_purchases" or e["op"]["asset"] != "MOON"]
+    entries[:] = kept
+    _renumber(entries)
+
+
+def _renumber(entries: list[dict[str, Any]]) -> None:
+    for seq, entry in enumerate(entries):
+        entry["seq"] = seq
+
+
+def _sign_for_another_ledger(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = chain.find("grant", entries)
+    entry["op"]["ledger"] = "ledger.example/else"
+    chain.resign(entry)
+
+
+def _record_order_twice(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = copy.deepcopy(chain.find("record_purchases", entries))
+    entry["op"]["nonce"] = "A" * 22
+    entry.update(seq=len(entries), time=entries[-1]["time"])
+    chain.resign(entry)
+    entries.append(entry)
+
+
+def _grant_twice(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = copy.deepcopy(chain.find("grant", entries))
+    entry["op"]["nonce"] = "A" * 22
+    entry.update(seq=len(entries), time=entries[-1]["time"])
+    chain.resign(entry)
+    entries.append(entry)
+
+
+def _grant_in_a_closed_program(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = next(copy.deepcopy(e) for e in entries if e["op"]["kind"] == "grant" and e["op"]["asset"] == "DAYS")
+    entry["op"].update(nonce="A" * 22, reference="fresh", at=entries[-1]["time"])
+    entry.update(seq=len(entries), time=entries[-1]["time"])
+    chain.resign(entry)
+    entries.append(entry)
+
+
+def _overdraw(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = chain.find("transfer", entries)
+    entry["op"]["recipients"][0]["amount"] = 10**9
+    chain.resign(entry)
+
+
+def _spend_expired_points(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry = copy.deepcopy(chain.find("redeem", entries, 1))
+    entry["op"].update(nonce="A" * 22, amount=1)
+    entry.update(seq=len(entries), time="2027-12-31T00:00:00.000Z")
+    chain.resign(entry)
+    entries.append(entry)
+
+
+def _grant_by_a_member(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entry, member = chain.find("grant", entries), chain.find("transfer", entries)
+    entry["op"]["actor"] = member["op"]["actor"]
+    chain.resign(entry, chain.keys[member["sigs"][0]["key"]])
+
+
+def _exceed_cap(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    asset = next(e for e in entries if e["op"]["kind"] == "define_asset" and "supply_cap" in e["op"])
+    asset["op"]["supply_cap"] = 1
+    chain.resign(asset)
+
+
+def _smuggle_field(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries[-1]["note"] = "hello"
+
+
+def _write_null(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    chain.find("grant", entries)["op"]["expires"] = None
+
+
+def _write_default(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries[0]["op"]["threshold"] = 1
+
+
+def _name_another_log_key(chain: Chain, entries: list[dict[str, Any]]) -> None:
+    entries[0]["op"]["log_key"] = chain.log_key.replace(chain.origin, "ledger.example/else")
+    chain.resign(entries[0])
+
+
+RELINKED: dict[Forgery, str] = {
+    _raise_amount: "SIGNATURE_INVALID",
+    _raise_amount_signed_by_another: "SIGNATURE_MISSING",
+    _claim_signature_of_another: "SIGNATURE_INVALID",
+    _sign_with_another_key: "SIGNATURE_MISSING",
+    _add_a_stranger_signature: "SIGNATURE_UNEXPECTED",
+    _sign_below_threshold: "SIGNATURE_MISSING",
+    _drop_signatures: "SIGNATURE_MISSING",
+    _drop_posting: "SUM",
+    _drop_all_postings: "POSTINGS",
+    _raise_points: "POSTINGS",
+    _shift_points_to_another_member: "POSTINGS",
+    _prolong_lot: "POSTINGS",
+    _spend_latest_lot_first: "POSTINGS",
+    _expire_the_second_lot_first: "POSTINGS",
+    _replay: "REPLAYED",
+    _turn_time_back: "TIME",
+    _record_after_expiry: "EXPIRED",
+    _record_before_it_happened: "AT_IN_FUTURE",
+    _skip_number: "SEQ",
+    _drop_entry: "UNKNOWN_ACCOUNT",
+    _swap_entries: "UNKNOWN_ASSET",
+    _drop_genesis: "GENESIS",
+    _drop_purchases_whose_points_are_spent: "POSTINGS",
+    _sign_for_another_ledger: "WRONG_LEDGER",
+    _record_order_twice: "ORDER_EXISTS",
+    _grant_twice: "REFERENCE_EXISTS",
+    _grant_in_a_closed_program: "PROGRAM_CLOSED",
+    _overdraw: "INSUFFICIENT_POINTS",
+    _spend_expired_points: "INSUFFICIENT_POINTS",
+    _grant_by_a_member: "NOT_PERMITTED",
+    _exceed_cap: "SUPPLY_EXCEEDED",
+    _smuggle_field: "MALFORMED",
+    _write_null: "MALFORMED",
+    _write_default: "MALFORMED",
+    _name_another_log_key: "MALFORMED",
+}
+
+
+@pytest.mark.parametrize("forge", RELINKED, ids=lambda forge: forge.__name__.lstrip("_"))
+def test_forgery_with_fitting_hashes_and_checkpoint_is_refused(chain: Chain, forge: Forgery) -> None:
+    """The operator itself cheats: links, root and checkpoint all fit what was forged."""
+    entries = chain.entries()
+    forge(chain, entries)
+    assert refusal(chain, *chain.relinked(entries)) == RELINKED[forge]
+
+
+@pytest.mark.parametrize("seq", [0, 1, 7, -2, -1])
+def test_changed_byte_breaks_the_chain_or_the_root(chain: Chain, seq: int) -> None:
+    data = list(chain.data)
+    entry = json.loads(data[seq])
+    entry["time"] = entry["time"][:-2] + "9Z"
+    data[seq] = reference.encode(entry)
+    assert refusal(chain, data, chain.checkpoint) == ("ROOT" if seq == -1 else "PREV")
+
+
+def test_swapped_entries_are_refused(chain: Chain) -> None:
+    data = list(chain.data)
+    data[5], data[6] = data[6], data[5]
+    assert refusal(chain, data, chain.checkpoint) == "SEQ"
+
+
+def test_wrong_prev_is_refused(chain: Chain) -> None:
+    entry = json.loads(chain.data[-1])
+    data = [*chain.data[:-1], reference.encode({**entry, "prev": "0" * 64})]
+    assert refusal(chain, data, chain.signed(data)) == "PREV"
+
+
+@pytest.mark.parametrize("count", [0, 1, 10])
+def test_cut_off_chain_is_refused(chain: Chain, count: int) -> None:
+    expected = "SIZE" if count else "GENESIS"
+    assert refusal(chain, chain.data[:count], chain.checkpoint) == expected
+
+
+def test_entry_in_other_bytes_of_the_same_value_is_refused(chain: Chain) -> None:
+    loose = [*chain.data[:-1], json.dumps(json.loads(chain.data[-1])).encode()]
+    assert refusal(chain, loose, chain.signed(loose)) == "NOT_CANONICAL"
+    unsorted = [*chain.data[:-1], chain.data[-1].replace(b'{"op":', b'{"seq":0,"op":', 1)]
+    assert refusal(chain, unsorted, chain.signed(unsorted)) == "NOT_CANONICAL"
+
+
+def _change_root(note: str) -> str:
+    lines = note.split("\n")
+    lines[2] = base64.b64encode(bytes(32)).decode()
+    return "\n".join(lines)
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[Chain], str], str]] = {
+    "wrong root, truly signed": (lambda chain: _sign_root(chain, bytes(32)), "ROOT"),
+    "root changed under the signature": (lambda chain: _change_root(chain.checkpoint), "CHECKPOINT"),
+    "size changed under the signature": (
+        lambda chain: chain.checkpoint.replace(f"\n{len(chain.data)}\n", "\n1\n"),
+        "CHECKPOINT",
+    ),
+    "signed by a key of a merchant": (
+        lambda chain: chain.signed(chain.data, next(iter(chain.keys.values()))),
+        "CHECKPOINT",
+    ),
+    "of another ledger": (lambda chain: chain.signed(chain.data, origin="ledger.example/else"), "CHECKPOINT"),
+    "signed by no key": (lambda chain: chain.checkpoint.rpartition("\n\n")[0] + "\n\n", "CHECKPOINT"),
+    "of a smaller tree": (lambda chain: chain.signed(chain.data[:-1]), "SIZE"),
+    "with an extension line": (lambda chain: chain.checkpoint.replace("\n\n", "\nmore\n\n"), "CHECKPOINT"),
+    "with a carriage return": (lambda chain: chain.checkpoint.replace("\n", "\r\n"), "CHECKPOINT"),
+    "cut off": (lambda chain: chain.checkpoint[:-1], "CHECKPOINT"),
+    "signature cut off": (lambda chain: chain.checkpoint[:-5] + "\n", "CHECKPOINT"),
+}
+
+
+def _sign_root(chain: Chain, root: bytes) -> str:
+    return sign_checkpoint(Checkpoint(origin=chain.origin, size=len(chain.data), root=root), chain.log)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_forged_checkpoint_is_refused(chain: Chain, name: str) -> None:
+    make, expected = CHECKPOINTS[name]
+    note = make(chain)
+    assert note != chain.checkpoint
+    assert refusal(chain, chain.data, note) == expected
+
+
+def test_signatures_of_unknown_keys_on_a_checkpoint_are_ignored(chain: Chain) -> None:
+    witness = sign_checkpoint(Checkpoint(origin="witness", size=1, root=bytes(32)), next(iter(chain.keys.values())))
+    assert refusal(chain, chain.data, chain.checkpoint + witness.rpartition("\n\n")[2]) == ""
+
+
+def test_another_ledger_in_this_ones_place_is_refused(chain: Chain) -> None:
+    known = encode_verifier_key(chain.origin, next(iter(chain.keys.values())))
+    assert refusal(chain, chain.data, chain.checkpoint, known) == "LOG_KEY"
+
+
+# The reference verifier and the rules decide alike.
+
+START = "2026-01-30T12:00:00.000Z"
+ZONES = ("UTC", "Europe/Berlin", "Asia/Tokyo", "America/New_York")
+
+
+class Twins:
+    """The package's state and the reference's, fed the same random operations."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.state = State("ledger.example/twins")
+        self.replica = reference.Replica("ledger.example/twins")
+        self.now = parse_time(START)
+        self.keys: dict[str, Ed25519PrivateKey] = {encode_public_key(key): key for key in map(self._key, range(6))}
+        self.names = list(self.keys)
+        self.owners: dict[str, list[str]] = {}
+        self.roles: dict[str, list[str]] = {}
+        self.prev, self.size = FIRST_PREV, 0
+        self.decided: dict[str, int] = {}
+        self.references = [f"r{i}" for i in range(400)]
+
+    def _key(self, _: int) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.random.randbytes(32))
+
+    def found(self) -> None:
+        self.step(
+            Genesis,
+            [self.names[0]],
+            clock_tolerance_ms=1_000,
+            currencies=(Currency(code="USD", scale=2), Currency(code="JPY", scale=0)),
+            keys=(self.names[0],),
+            log_key=encode_verifier_key(self.state.origin, self.keys[self.names[0]]),
+            name="Twins",
+        )
+
+    def step(self, kind: type[Operation], signers: list[str], **fields: Any) -> None:
+        """Decide one operation by both, compare, and apply it to both when it is admitted."""
+        time = format_time(self.now)
+        fields.setdefault("at", time)
+        if self.random.random() < 0.02:
+            fields["expires"] = format_time(self.now - 1)
+        nonce = base64.urlsafe_b64encode(self.random.randbytes(16)).decode().rstrip("=")
+        ledger = "ledger.example/else" if self.random.random() < 0.01 else self.state.origin
+        op = kind(guerdon=1, ledger=ledger, nonce=nonce, **fields)
+        try:
+            signed = sign_operation(op, [self.keys[name] for name in signers])
+        except operations.MalformedError:
+            self._count("MALFORMED")
+            plain = json.loads(operations.encode_operation(op))
+            with pytest.raises(reference.RefusedError, match=r"MALFORMED|NOT_CANONICAL"):
+                reference.check_operation(plain)
+            return
+        decision = admit(self.state, signed, time)
+        plain = reference.decode(signed.op_bytes)
+        reference.check_operation(plain)
+        postings, code = self._decide_by_reference(plain, set(signers), time)
+        if isinstance(decision, Rejection):
+            assert decision.code == code, (decision, plain)
+            self._count(code)
+            return
+        assert code == "", (code, plain)
+        self._record(signed, plain, decision, postings, time)
+
+    def _decide_by_reference(self, plain: Any, signers: set[str], time: str) -> tuple[list[Any], str]:
+        try:
+            return self.replica.decide(plain, signers, time), ""
+        except reference.RefusedError as error:
+            return [], error.code
+
+    def _record(self, signed: SignedOperation, plain: Any, decision: Admission, postings: list[Any], time: str) -> None:
+        data = encode_entry(signed, decision.postings, seq=self.size, prev=self.prev, time=time)
+        assert reference.decode(data)["postings"] == postings
+        reference.ENTRY(reference.decode(data))
+        reference.check_sums(postings)
+        self.prev, self.size = leaf_hash(data), self.size + 1
+        apply(self.state, signed, decision, self.size)
+        self.replica.apply(plain, signed.op_id, postings)
+        self._count(signed.op.KIND)
+        if isinstance(signed.op, (OpenAccount, Genesis)):
+            opened = (
+                operator_account(signed.op, signed.op_id)
+                if isinstance(signed.op, Genesis)
+                else opened_account(signed.op, signed.op_id, self.size)
+            )
+            self.owners[opened.id] = list(rules.authority_of(self.state, opened).keys)
+            self.roles.setdefault(opened.role, []).append(opened.id)
+
+    def _count(self, what: str) -> None:
+        self.decided[what] = self.decided.get(what, 0) + 1
+
+    def account(self, *roles: str) -> str:
+        """Mostly an account of these roles, sometimes another one or none at all."""
+        known = [account for role in roles for account in self.roles.get(role, [])]
+        if self.random.random() < 0.1 or not known:
+            return self.random.choice([*self.owners, "mem_" + "a" * 26])
+        return self.random.choice(known)
+
+    def signers(self, *accounts: str) -> list[str]:
+        """Mostly the keys of these accounts, sometimes fewer or more."""
+        names = {name for account in accounts for name in self.owners.get(account, [])}
+        if self.random.random() < 0.05 and names:
+            names.pop()
+        if self.random.random() < 0.05:
+            names.add(self.random.choice(self.names))
+        return sorted(names)
+
+    def asset(self) -> str:
+        return self.random.choice(["STAR", "MOON", "DUST", "USD"] if self.random.random() < 0.1 else ["STAR", "MOON"])
+
+    def issuer_of(self, asset: str) -> str:
+        if asset in self.state.assets and self.random.random() < 0.95:
+            return self.state.assets[asset].issuer
+        return self.account("merchant")
+
+    def moment(self) -> str:
+        """A time around now: mostly before, sometimes too far ahead."""
+        return format_time(self.now + self.random.choice([-86_400_000 * 20, -86_400_000, -1, 0, 999, 1_000, 1_001]))
+
+    def open_account(self) -> None:
+        role = self.random.choice(["member", "member", "merchant", "beneficiary", "auditor"])
+        keys = tuple(self.random.sample(self.names, self.random.choice([0, 1, 1, 3])))
+        sponsor = self.account("merchant" if role == "member" else "operator") if self.random.random() < 0.8 else None
+        fields = {"threshold": self.random.choice([1, 2])} if len(keys) > 1 or self.random.random() < 0.05 else {}
+        named = {"name": "Name"} if (role != "member") != (self.random.random() < 0.05) else {}
+        accounts = [sponsor] if sponsor else []
+        signers = sorted({*self.signers(*accounts), *keys})
+        self.step(OpenAccount, signers, role=role, keys=keys, actor=sponsor, **fields, **named)
+
+    def define_asset(self) -> None:
+        actor = self.account("merchant")
+        value = operations.Value(amount=1, currency=self.random.choice(["USD", "USD", "EUR"]), points=1)
+        self.step(
+            DefineAsset,
+            self.signers(actor),
+            actor=actor,
+            asset=self.asset(),
+            name="Points",
+            scale=0,
+            supply_cap=self.random.choice([None, 20_000, 2**53 - 1]),
+            transferable=self.random.random() < 0.8,
+            value=self.random.choice([None, value]),
+        )
+
+    def publish_program(self) -> None:
+        asset = self.asset()
+        actor = self.issuer_of(asset)
+        random_ = self.random
+        starts = sorted(random_.sample([0, 100, 5_000, 5_000, 10_000], random_.choice([1, 2, 3])))
+        bands = tuple(
+            Band(from_amount=a, points=random_.choice([0, 1, 2, 7]), per=random_.choice([1, 3, 100, 200]))
+            for a in starts
+        )
+        expiries = [NeverExpires(), ExpiresAfterDays(count=0), ExpiresAfterDays(count=9), ExpiresAfterMonths(count=1)]
+        begin = self.now + random_.choice([-86_400_000, -1_000, -1_001, 0, 86_400_000])
+        self.step(
+            PublishProgram,
+            self.signers(actor),
+            actor=actor,
+            asset=asset,
+            version=len(self.state.programs.get(asset, ())) + (random_.random() < 0.95),
+            starts=format_time(begin),
+            ends=random_.choice([None, None, format_time(begin + random_.choice([0, 86_400_000]))]),
+            program=make_program(
+                bands=bands,
+                currency=random_.choice(["USD", "USD", "USD", "JPY", "EUR"]),
+                expiry=random_.choice([*expiries, ExpiresAtYearEnd(count=0)]),
+                grants=(GrantRule(activity="goodwill", max_points=random_.choice([10, 500])),),
+                round_amount=random_.choice(["none", "whole_units"]),
+                round_points=random_.choice(["down", "half_up", "half_even", "up"]),
+                time_zone=random_.choice(ZONES),
+            ),
+        )
+
+    def record_purchases(self) -> None:
+        asset = self.asset()
+        actor = self.issuer_of(asset)
+        purchases = tuple(
+            Purchase(
+                amount=self.random.choice([0, 99, 2**53 - 1, *(self.random.randrange(30_000) for _ in range(8))]),
+                at=self.moment(),
+                member=self.account("member"),
+                order=self.random.choice(self.references),
+            )
+            for _ in range(self.random.choice([1, 1, 2]))
+        )
+        currency = self.random.choice(["USD"] * 9 + ["JPY"])
+        self.step(
+            RecordPurchases, self.signers(actor), actor=actor, asset=asset, currency=currency, purchases=purchases
+        )
+
+    def grant(self) -> None:
+        asset = self.asset()
+        actor = self.issuer_of(asset)
+        self.step(
+            Grant,
+            self.signers(actor),
+            actor=actor,
+            asset=asset,
+            activity=self.random.choice(["goodwill"] * 9 + ["birthday"]),
+            amount=self.random.choice([1, 10, 11, 500, 501]),
+            at=self.moment(),
+            member=self.account("member"),
+            reference=self.random.choice(self.references),
+        )
+
+    def transfer(self) -> None:
+        actor = self.account("member", "merchant", "beneficiary")
+        recipients = tuple(
+            Recipient(
+                amount=self.random.choice([*range(1, 60), 2**53 - 1]),
+                to=self.account("member", "merchant", "beneficiary"),
+            )
+            for _ in range(self.random.choice([1, 1, 2, 4]))
+        )
+        self.step(Transfer, self.signers(actor), actor=actor, asset=self.asset(), recipients=recipients)
+
+    def redeem(self) -> None:
+        actor = self.account("member", "merchant", "beneficiary")
+        asset = self.asset()
+        amount = self.random.randrange(1, 90)
+        merchant = self.issuer_of(asset) if self.random.random() < 0.9 else self.account("merchant")
+        self.step(Redeem, self.signers(actor), actor=actor, asset=asset, amount=amount, merchant=merchant)
+
+    def expire(self) -> None:
+        asset = self.asset()
+        actor = self.random.choice([self.issuer_of(asset), self.account("operator")])
+        through = format_time(self.now - self.random.choice([0, 1, 2, 5]) * 86_400_000)[:10]
+        limit = self.random.choice([1, 3, 400])
+        self.step(Expire, self.signers(actor), actor=actor, asset=asset, limit=limit, through=through)
+
+    def play(self, steps: int) -> None:
+        moves = [self.open_account] * 2 + [self.record_purchases, self.grant, self.transfer, self.redeem] * 5
+        moves += [self.expire] * 3 + [self.define_asset, self.publish_program, self.found]
+        self.found()
+        for _ in range(10):
+            self.open_account()
+            self.define_asset()
+            self.publish_program()
+        for _ in range(steps):
+            self.now += self.random.choice([0, 0, 1, 3_600_000, 36_000_000])
+            self.random.choice(moves)()
+
+
+def test_reference_verifier_and_rules_decide_alike() -> None:
+    """The same postings for what is admitted, the same code for what is refused; all kinds and codes of rules occur."""
+    met: set[str] = set()
+    for seed in range(6):
+        print(f"seed {seed}")
+        twins = Twins(seed)
+        twins.play(1_200)
+        met |= set(twins.decided)
+    of_bytes_and_services = {"NOT_CANONICAL", "TOO_LARGE", "SIGNATURE_INVALID", "OVERLOADED", "UNAVAILABLE"}
+    assert {*operations.KINDS, *(code.value for code in Code)} - met == of_bytes_and_services
+
+
+def test_signature_spelled_with_unused_bits_is_refused(chain: Chain) -> None:
+    """The package meets it when it decodes the signature, the reference by the grammar (section 3)."""
+    entries = chain.entries()
+    item = entries[2]["sigs"][0]
+    twin = {"A": "B", "Q": "R", "g": "h", "w": "x"}[item["sig"][-1]]
+    message = b"guerdon operation v1\n" + reference.encode(entries[2]["op"])
+    assert verify(item["key"], item["sig"], message)
+    item["sig"] = item["sig"][:-1] + twin
+    assert not verify(item["key"], item["sig"], message)
+    assert refusal(chain, *chain.relinked(entries)) == "MALFORMED"
