@@ -7,9 +7,10 @@ help, and exits with 0 only for success, 1 when what was asked did not succeed, 
 import csv
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -36,7 +37,7 @@ from ledger.purchases import (
     FileFormat,
     Importer,
     ImportResult,
-    ImportStopped,
+    ImportStoppedError,
     read_purchases,
 )
 from ledger.sequencer import Sequencer, account_opened_by, create_ledger
@@ -57,7 +58,7 @@ EXPECTED_ERRORS = (
     BrokenFileError,
     CheckpointError,
     EncodingError,
-    ImportStopped,
+    ImportStoppedError,
     KeyFileError,
     MalformedError,
     SettingsError,
@@ -69,6 +70,11 @@ PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File with the key's passphrase; keys without one need none.")
 ]
 REPORT_PAGE = 5_000
+SUBMISSION = (
+    "mutation Submit($operations: [SignedOperation!]!) { operationsSubmit(input: {operations: $operations}) "
+    "{ results { seq hash replayed userErrors { code message path } } userErrors { code message } } }"
+)
+"""The GraphQL document that ``guerdon sign --request`` sends signed operations with."""
 
 
 def main() -> NoReturn:
@@ -216,6 +222,9 @@ def sign_command(
     key: Annotated[list[Path], typer.Option(help="A private key's file; may be given several times.")],
     file: Annotated[typer.FileText, typer.Argument(help="The operation as JSON; - for standard input.")] = sys.stdin,  # type: ignore[assignment]
     passphrase_file: PassphraseFile = None,
+    request: Annotated[
+        bool, typer.Option("--request", help="Print the HTTP body that submits it to /graphql.")
+    ] = False,
 ) -> None:
     """Sign an operation: print its canonical bytes with signatures, as operationsSubmit takes them.
 
@@ -243,7 +252,8 @@ def sign_command(
         else:
             with opened_store(settings) as store:
                 fields["ledger"] = store.origin
-    typer.echo(encode_document(sign_operation(build_operation(fields), keys)).decode())
+    document = encode_document(sign_operation(build_operation(fields), keys)).decode()
+    typer.echo(json.dumps({"query": SUBMISSION, "variables": {"operations": [document]}}) if request else document)
 
 
 @contextmanager
@@ -276,7 +286,7 @@ class ProgressTasks:
 
 
 @app.command("import")
-def import_command(
+def import_command(  # noqa: PLR0917 - typer makes an option of each parameter
     file: Annotated[Path, typer.Argument(help="The purchases: CSV, or columns divided by white space.", exists=True)],
     merchant: Annotated[str, typer.Option(help="The merchant's account.")],
     key: Annotated[Path, typer.Option(help="The merchant's private key file.")],
@@ -339,15 +349,15 @@ def import_purchases(
     customers: Path | None,
     tasks: ProgressTasks,
 ) -> ImportResult:
-    """Import a file into a ledger; raise :class:`BrokenFileError` or :class:`ImportStopped`."""
+    """Import a file into a ledger; raise :class:`BrokenFileError` or :class:`ImportStoppedError`."""
     with store.read() as connection:
         account = queries.account(store, connection, merchant)
         versions = store.programs(connection, [asset])
     with Sequencer(store, log_key, system_clock) as sequencer:
         if account is None or account.role != "merchant":
-            raise ImportStopped(f"there is no merchant {merchant}")
+            raise ImportStoppedError(f"there is no merchant {merchant}")
         if not versions:
-            raise ImportStopped(f"{asset} has no program: publish one first")
+            raise ImportStoppedError(f"{asset} has no program: publish one first")
         program = versions[-1].program
         assert sequencer.parameters is not None
         unit = sequencer.parameters.units[program.currency]
@@ -363,9 +373,7 @@ def import_purchases(
             items = read_purchases(text, file_format)
         numbers = CustomerNumbers(merchant, store.origin, merchant_key, account.opened_at)
         wallet = Wallet(store.origin, merchant, [merchant_key], system_clock)
-        importer = Importer(
-            sequencer, wallet, numbers, asset=asset, currency=program.currency, progress=tasks.update
-        )
+        importer = Importer(sequencer, wallet, numbers, asset=asset, currency=program.currency, progress=tasks.update)
         result = importer.run(items)
     if customers is not None:
         _write_customers(customers, {item.customer: numbers.account(item.customer) for item in items})
@@ -555,3 +563,36 @@ def print_audit(result: AuditReport) -> None:
         typer.echo(f"{failure.check}: {where}{failure.message}")
     typer.echo("every invariant holds" if result.ok else "the ledger is NOT what it claims to be")
 
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The copy to write; must not exist yet.")],
+) -> None:
+    """Copy a SQLite ledger while it is in use: one consistent snapshot, checked. Keys are not in it.
+
+    On PostgreSQL use its own tools (pg_basebackup with WAL archiving, or pg_dump), which this command says too.
+
+    Example: guerdon backup /var/backups/ledger-2026-11-22.sqlite
+    """
+    settings = read_settings()
+    with opened_store(settings) as store:
+        if store.is_postgres:
+            raise StoreError("this ledger is on PostgreSQL: use pg_basebackup with WAL archiving, or pg_dump")
+        if file.exists():
+            raise StoreError(f"{file} exists: choose another name, backups are never overwritten")
+        size = copy_sqlite(store, file)
+    typer.echo(f"{file}: {size:,} entries")
+
+
+def copy_sqlite(store: Store, file: Path) -> int:
+    """Copy the database page by page under SQLite's backup interface; return the number of entries in the copy."""
+    # Owner only from its first byte, as the database itself should be: it holds every member's movements.
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with store.engine.connect() as connection, closing(sqlite3.connect(file)) as copy:
+        source: Any = connection.connection.driver_connection
+        source.backup(copy)
+        (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
+        if verdict != "ok":
+            raise StoreError(f"the copy is damaged ({verdict}): check the disk, and audit the ledger")
+        (size,) = copy.execute("SELECT size FROM head WHERE origin = ?", (store.origin,)).fetchone()
+    return int(size)

@@ -1,4 +1,7 @@
-"""Opening what the settings name: the ledger in its database, and the key of its log. The server and the command share it."""
+"""Opening what the settings name: the ledger in its database, and the key of its log.
+
+The server and the command share it.
+"""
 
 import time
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.checkpoint import CheckpointError, decode_verifier_key, verify_checkpoint
-from ledger.encoding import EncodingError
+from ledger.encoding import EncodingError, LeafHash
 from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Entry, decode_entry, leaf_hash, signed_operation_of
 from ledger.keys import verify
 from ledger.merkle import TILE_WIDTH, CompactRange, subtree_root
@@ -95,7 +95,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
         return not self.failures
 
 
-class _Broken(Exception):
+class _BrokenEntryError(Exception):
     """Ends the replay at an entry: what follows cannot be judged on a state that is already wrong."""
 
     def __init__(self, check: str, message: str) -> None:
@@ -174,22 +174,24 @@ class _Audit:
                 seq = self.range.size
                 try:
                     admission, asset = self._replay_entry(seq, row)
-                except _Broken as broken:
+                except _BrokenEntryError as broken:
                     self._fail(broken.check, seq, broken.message)
                     return False
                 expected_postings += posting_rows(seq, admission.postings)
                 if admission.earnings:
                     expected_earnings += earning_rows(seq, asset, admission.earnings)
             end = self.range.size
-            self._compare_rows("postings", POSTING, (POSTING.c.seq, POSTING.c.leg), first, end, expected_postings)
+            self._compare_rows(
+                "postings", POSTING, (POSTING.c.seq, POSTING.c.leg), range(first, end), expected_postings
+            )
             expected_earnings.sort(key=_earning_order)
             order = (EARNING.c.seq, EARNING.c.merchant, EARNING.c.scope, EARNING.c.reference)
-            self._compare_rows("earnings", EARNING, order, first, end, expected_earnings)
+            self._compare_rows("earnings", EARNING, order, range(first, end), expected_earnings)
             progress(end, self.head.size)
         return True
 
     def _entry_chunks(self) -> Iterator[Sequence[Any]]:
-        columns = (ENTRY.c.seq, ENTRY.c.leaf_hash, ENTRY.c.op_id, ENTRY.c.kind, ENTRY.c.actor, ENTRY.c.time, ENTRY.c.data)
+        columns = [column for column in ENTRY.columns if column.name != "ledger_id"]
         last = -1
         while True:
             query = (
@@ -208,17 +210,17 @@ class _Audit:
         stored_seq, stored_hash, stored_id, kind, actor, time, data = row
         entry, signed, digest = _read_entry(data)
         if stored_seq != seq:
-            raise _Broken("chain", f"the next stored entry has sequence number {stored_seq}")
+            raise _BrokenEntryError("chain", f"the next stored entry has sequence number {stored_seq}")
         self._check_chain(seq, entry)
         if digest != stored_hash or signed.op_id != stored_id:
-            raise _Broken("entries", "the stored leaf hash or operation id is not that of the stored bytes")
+            raise _BrokenEntryError("entries", "the stored leaf hash or operation id is not that of the stored bytes")
         op = signed.op
         if (kind, actor, time) != (op.KIND, getattr(op, "actor", None), entry.time):
-            raise _Broken("entries", "the stored kind, actor or time is not that of the stored bytes")
+            raise _BrokenEntryError("entries", "the stored kind, actor or time is not that of the stored bytes")
         self.counts["entries"] += 1
         self.signatures.add(seq, signed)
         if signed.op_id in self.state.recorded:
-            raise _Broken("operation_ids", f"recorded in entry {self.state.recorded[signed.op_id]} before")
+            raise _BrokenEntryError("operation_ids", f"recorded in entry {self.state.recorded[signed.op_id]} before")
         self.counts["operation_ids"] += 1
         admission = self._check_rules(signed, entry)
         apply(self.state, signed, admission, seq)
@@ -230,13 +232,13 @@ class _Audit:
 
     def _check_chain(self, seq: int, entry: Entry) -> None:
         if entry.seq != seq:
-            raise _Broken("chain", f"the entry says it is number {entry.seq}")
+            raise _BrokenEntryError("chain", f"the entry says it is number {entry.seq}")
         if entry.prev != self.prev.hex():
-            raise _Broken("chain", f"prev is {entry.prev}, the entry before has leaf hash {self.prev.hex()}")
+            raise _BrokenEntryError("chain", f"prev is {entry.prev}, the entry before has leaf hash {self.prev.hex()}")
         if entry.time < self.time:
-            raise _Broken("chain", f"time {entry.time} is earlier than {self.time} of the entry before")
+            raise _BrokenEntryError("chain", f"time {entry.time} is earlier than {self.time} of the entry before")
         if isinstance(entry.op, Genesis) != (seq == 0):
-            raise _Broken("chain", "genesis is entry 0 and only entry 0")
+            raise _BrokenEntryError("chain", "genesis is entry 0 and only entry 0")
         self.counts["chain"] += 1
 
     def _check_rules(self, signed: SignedOperation, entry: Entry) -> Admission:
@@ -244,13 +246,15 @@ class _Audit:
         for leg in entry.postings:
             totals[leg.asset] = totals.get(leg.asset, 0) + leg.amount
         if any(totals.values()):
-            raise _Broken("conservation", f"postings sum to {totals}, not to zero")
+            raise _BrokenEntryError("conservation", f"postings sum to {totals}, not to zero")
         self.counts["conservation"] += 1
         decision = admit(self.state, signed, entry.time)
         if isinstance(decision, Rejection):
-            raise _Broken("rules", f"{decision.code} at {'.'.join(decision.path) or 'the operation'}: {decision.message}")
+            raise _BrokenEntryError(
+                "rules", f"{decision.code} at {'.'.join(decision.path) or 'the operation'}: {decision.message}"
+            )
         if decision.postings != entry.postings:
-            raise _Broken("rules", _first_difference("posting", entry.postings, decision.postings))
+            raise _BrokenEntryError("rules", _first_difference("posting", entry.postings, decision.postings))
         self.counts["rules"] += 1
         return decision
 
@@ -261,17 +265,17 @@ class _Audit:
                 continue
             points = self.state.lots_of(leg.account, leg.asset).get(leg.lot or NO_LAST_DAY, 0)
             if points < 0:
-                raise _Broken("balances", f"{leg.account} is left with {points} points of {leg.asset}")
+                raise _BrokenEntryError("balances", f"{leg.account} is left with {points} points of {leg.asset}")
         self.counts["balances"] += 1
 
     def _compare_rows(
-        self, check: str, table: sa.Table, order: tuple[Any, ...], first: int, end: int, expected: list[tuple[Any, ...]]
+        self, check: str, table: sa.Table, order: tuple[Any, ...], seqs: range, expected: list[tuple[Any, ...]]
     ) -> None:
         """Compare one chunk's rows of a table, in the table's own order of columns, with what replay gives."""
         columns = [column for column in table.columns if column.name != "ledger_id"]
         query = (
             sa.select(*columns)
-            .where(table.c.ledger_id == self.store.ledger_id, table.c.seq >= first, table.c.seq < end)
+            .where(table.c.ledger_id == self.store.ledger_id, table.c.seq >= seqs.start, table.c.seq < seqs.stop)
             .order_by(*order)
         )
         stored = [tuple(row) for row in self.connection.execute(query)]
@@ -314,13 +318,14 @@ class _Audit:
 
     def _compare_tiles(self) -> None:
         expected = self.tiles.digests
-        query = sa.select(TILE).where(TILE.c.ledger_id == self.store.ledger_id).order_by(TILE.c.level, TILE.c.index)
+        columns = (TILE.c.level, TILE.c.index, TILE.c.hashes, TILE.c.root)
+        query = sa.select(*columns).where(TILE.c.ledger_id == self.store.ledger_id).order_by(*columns[:2])
         seen = set()
-        for row in self.connection.execute(query.execution_options(yield_per=64)):
-            seen.add((row.level, row.index))
-            if expected.get((row.level, row.index)) != _tile_digest(bytes(row.hashes), bytes(row.root)):
-                seq = row.index * TILE_WIDTH ** (row.level + 1)
-                self._fail("tiles", seq, f"tile {row.level}/{row.index} is not that of the entries")
+        for level, index, hashes, root in self.connection.execute(query.execution_options(yield_per=64)).tuples():
+            seen.add((level, index))
+            if expected.get((level, index)) != _tile_digest(bytes(hashes), bytes(root)):
+                seq = index * TILE_WIDTH ** (level + 1)
+                self._fail("tiles", seq, f"tile {level}/{index} is not that of the entries")
                 return
         missing = sorted(expected.keys() - seen)
         self.counts["tiles"] = len(expected)
@@ -356,19 +361,21 @@ class _Audit:
             return
         if checkpoint.size != self.range.size:
             at = min(checkpoint.size, self.range.size)
-            self._fail("checkpoint", at, f"the checkpoint counts {checkpoint.size} entries, {self.range.size} are stored")
+            self._fail(
+                "checkpoint", at, f"the checkpoint counts {checkpoint.size} entries, {self.range.size} are stored"
+            )
         elif checkpoint.root != self.range.root():
             self._fail("checkpoint", None, "the checkpoint's root is not the Merkle root of the entries")
 
 
-def _read_entry(data: bytes) -> tuple[Entry, SignedOperation, bytes]:
+def _read_entry(data: bytes) -> tuple[Entry, SignedOperation, LeafHash]:
     if len(data) > MAX_ENTRY_BYTES:
-        raise _Broken("entries", f"{len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
+        raise _BrokenEntryError("entries", f"{len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
     try:
         entry = decode_entry(data)
         return entry, signed_operation_of(entry), leaf_hash(data)
     except (EncodingError, MalformedError) as error:
-        raise _Broken("entries", str(error)) from error
+        raise _BrokenEntryError("entries", str(error)) from error
 
 
 def _earning_order(row: tuple[Any, ...]) -> tuple[Any, ...]:

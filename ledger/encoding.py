@@ -16,7 +16,7 @@ What the fields *mean* is not decided here: see :mod:`ledger.operations`.
 import base64
 import binascii
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NewType
 
@@ -40,7 +40,7 @@ TIME_PATTERN = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5]
 
 DATE_PATTERN = r"^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}\Z"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(TIME_PATTERN)
 _DATE = re.compile(DATE_PATTERN)
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -116,7 +116,9 @@ def _check_plain(value: Any, path: str) -> None:
     elif isinstance(value, msgspec.Struct):
         return
     else:
-        raise EncodingError(f"{type(value).__name__} at {path}; only integers, text, booleans and null are allowed", path)
+        raise EncodingError(
+            f"{type(value).__name__} at {path}; only integers, text, booleans and null are allowed", path
+        )
 
 
 def encode_base64url(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Operations: what a party asks the ledger for, as a signed document.
+r"""Operations: what a party asks the ledger for, as a signed document.
 
 A transfer, as signed (one line, keys sorted, see :mod:`ledger.encoding`)::
 
@@ -9,7 +9,7 @@ Every operation has ``guerdon`` (format version, 1), ``kind``, ``ledger`` (the o
 it happened), ``nonce`` (16 random bytes) and may have ``expires`` (the last time it may be recorded). ``actor`` is the
 account whose authority it uses; it is absent in ``genesis`` and when a member opens an account alone.
 
-The operation id is SHA-256 of the canonical bytes. The signature is Ed25519 over ``"guerdon operation v1\\n"`` and the
+The operation id is SHA-256 of the canonical bytes. The signature is Ed25519 over ``"guerdon operation v1\n"`` and the
 canonical bytes; signatures travel beside the document, in ``sigs``.
 
 This module knows which documents are well formed. Whether one may be recorded is decided in :mod:`ledger.rules`.
@@ -19,6 +19,7 @@ import hashlib
 import zoneinfo
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
@@ -455,7 +456,7 @@ def _check_publish_program(op: PublishProgram) -> None:
             raise MalformedError("MALFORMED", "ends must be later than starts", ("ends",))
     program = op.program
     starts = [band.from_amount for band in program.bands]
-    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(starts)):
         raise MalformedError("MALFORMED", "bands must rise: each from above the one before", ("program", "bands"))
     _check_unique([rule.activity for rule in program.grants], "program.grants")
     if program.time_zone not in time_zones():

@@ -21,10 +21,10 @@ from msgspec import Struct
 from ledger.encoding import parse_moment
 from ledger.entries import NO_LAST_DAY
 from ledger.operations import (
-    Expiry,
     ExpiresAfterDays,
     ExpiresAfterMonths,
     ExpiresAtYearEnd,
+    Expiry,
     Program,
     Rounding,
 )

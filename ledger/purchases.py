@@ -14,7 +14,7 @@ import csv
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Literal, TextIO
 from zoneinfo import ZoneInfo
 
@@ -94,7 +94,7 @@ class BrokenFileError(Exception):
         super().__init__("\n".join([*parts, "… and more"] if more else parts))
 
 
-class ImportStopped(Exception):
+class ImportStoppedError(Exception):
     """The ledger refused something that is not merely there already; what was recorded before stays."""
 
 
@@ -191,10 +191,10 @@ def _read_item(line: int, row: list[str], positions: dict[str, int], file_format
 
 def _read_date(text: str, file_format: FileFormat) -> tuple[str, str]:
     try:
-        local = datetime.strptime(text, file_format.date_format)
+        local = datetime.strptime(text, file_format.date_format)  # noqa: DTZ007 - local to the file's time zone, set below
     except ValueError as error:
         raise _FieldError("date", f"{text!r} is not a date of the form {file_format.date_format}") from error
-    moment = local.replace(tzinfo=ZoneInfo(file_format.time_zone)).astimezone(timezone.utc)
+    moment = local.replace(tzinfo=ZoneInfo(file_format.time_zone)).astimezone(UTC)
     at = format_moment(moment)
     try:
         parse_time(at)
@@ -211,7 +211,7 @@ def _read_amount(text: str, scale: int) -> int:
         raise _FieldError("amount", f"{text!r} is not an amount such as 12.50")
     if len(fraction) > scale:
         raise _FieldError("amount", f"{text!r} has more than {scale} decimal places")
-    amount = int(whole) * 10**scale + int(fraction.ljust(scale, "0") or "0")
+    amount: int = int(whole) * 10**scale + int(fraction.ljust(scale, "0") or "0")
     if len(whole.lstrip("0")) > _MAX_AMOUNT_DIGITS or amount > MAX_INTEGER:
         raise _FieldError("amount", f"{text!r} is too large")
     return amount
@@ -273,7 +273,7 @@ class Importer:
         self._progress = progress
 
     def run(self, items: Sequence[SoldItem]) -> ImportResult:
-        """Import what is not there yet; raise :class:`ImportStopped` when the ledger refuses something."""
+        """Import what is not there yet; raise :class:`ImportStoppedError` when the ledger refuses something."""
         accounts = {customer: self._numbers.account(customer) for customer in {item.customer: 0 for item in items}}
         opened = self._open_accounts(accounts)
         purchases = self._purchases(items, accounts)
@@ -334,9 +334,7 @@ class Importer:
         """Record what is missing, a bounded number of operations under way at once; all acknowledged at the end."""
         running: list[tuple[Future[list[Outcome]], list[tuple[int, Purchase]]]] = []
         recorded, done = 0, total - len(missing)
-        batches = [
-            missing[i : i + PURCHASES_PER_OPERATION] for i in range(0, len(missing), PURCHASES_PER_OPERATION)
-        ]
+        batches = [missing[i : i + PURCHASES_PER_OPERATION] for i in range(0, len(missing), PURCHASES_PER_OPERATION)]
         for batch in [*batches, None]:
             if batch is not None:
                 running.append((self._sequencer.submit([self._sign(batch)]), batch))
@@ -350,9 +348,7 @@ class Importer:
     def _sign(self, batch: list[tuple[int, Purchase]]) -> SignedOperation:
         purchases = tuple(purchase for _, purchase in batch)
         try:
-            return self._wallet.sign(
-                RecordPurchases, asset=self._asset, currency=self._currency, purchases=purchases
-            )
+            return self._wallet.sign(RecordPurchases, asset=self._asset, currency=self._currency, purchases=purchases)
         except MalformedError as error:
             line = _line_of(error.path, batch)
             field = error.path[-1] if error.path else "line"
@@ -365,7 +361,7 @@ class Importer:
             rest = [(line, purchase) for line, purchase in batch if purchase.order not in known]
             return self._settle(self._sequencer.submit([self._sign(rest)]).result()[0], rest) if rest else 0
         if isinstance(outcome, Rejection) and outcome.path:
-            raise ImportStopped(f"line {_line_of(outcome.path, batch)}: {outcome.code}: {outcome.message}")
+            raise ImportStoppedError(f"line {_line_of(outcome.path, batch)}: {outcome.code}: {outcome.message}")
         _raise_if_refused(outcome, f"lines {batch[0][0]} to {batch[-1][0]}")
         return len(batch)
 
@@ -379,7 +375,6 @@ def _line_of(path: tuple[str, ...], batch: list[tuple[int, Purchase]]) -> int:
 
 def _raise_if_refused(outcome: Outcome, what: str) -> None:
     if isinstance(outcome, Rejection):
-        raise ImportStopped(f"{what}: {outcome.code}: {outcome.message}")
+        raise ImportStoppedError(f"{what}: {outcome.code}: {outcome.message}")
     if isinstance(outcome, Exception):
         raise outcome
-

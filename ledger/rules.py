@@ -295,7 +295,7 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
         return Rejection(Code.WRONG_LEDGER, f"signed for {op.ledger}; this ledger is {state.origin}", ("ledger",))
     if op.expires is not None and op.expires < time:
         return Rejection(Code.EXPIRED, f"not to be recorded after {op.expires}; it is {time}: sign anew", ("expires",))
-    if type(op) is Genesis:
+    if isinstance(op, Genesis):
         return _admit_genesis(state, op, signed, time, check_signers)
     if state.parameters is None:
         return Rejection(Code.UNKNOWN_ACCOUNT, "the ledger has no genesis entry yet: run guerdon init", ("ledger",))
@@ -306,10 +306,11 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
         return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no account {op.actor}", ("actor",))
     if check_signers and (refusal := _check_signers(state, op, actor, signed)):
         return refusal
-    if type(op) is OpenAccount:
+    if isinstance(op, OpenAccount):
         return _admit_open_account(op, actor)
     assert actor is not None
-    return _ADMIT[type(op)](state, op, actor, time)
+    decision: Admission | Rejection = _ADMIT[type(op)](state, op, actor, time)
+    return decision
 
 
 def _check_at(op: AnyOperation, time: str, tolerance_ms: int) -> Rejection | None:
@@ -362,9 +363,7 @@ def _admit_genesis(
     if not signers.issuperset(op.keys):
         return Rejection(Code.SIGNATURE_MISSING, "genesis is signed by all keys of the operator", ("sigs",))
     if strangers := signers.difference(op.keys):
-        return Rejection(
-            Code.SIGNATURE_UNEXPECTED, f"{min(strangers)} has no authority here: leave it out", ("sigs",)
-        )
+        return Rejection(Code.SIGNATURE_UNEXPECTED, f"{min(strangers)} has no authority here: leave it out", ("sigs",))
     return _NOTHING_MOVES
 
 
@@ -442,7 +441,6 @@ def _admit_record_purchases(state: State, op: RecordPurchases, actor: Account, t
     accounts, references, issuer = state.accounts, state.references, op.actor
     legs: list[Posting] = []
     earnings: list[Earning] = []
-    total = 0
     for i, purchase in enumerate(op.purchases):
         member = accounts.get(purchase.member)
         if member is None or member.role != "member":
@@ -464,11 +462,10 @@ def _admit_record_purchases(state: State, op: RecordPurchases, actor: Account, t
         )
         if points == 0:
             continue
-        total += points
         day = last_day(program.expiry, earned_on)
         lot = None if day == NO_LAST_DAY else day
         legs.append(Posting(account=purchase.member, amount=points, asset=op.asset, lot=lot))
-    return _issue(state, op.asset, total, legs, earnings, ("purchases",))
+    return _issue(state, op.asset, legs, earnings, ("purchases",))
 
 
 def _admit_grant(state: State, op: Grant, actor: Account, time: str) -> Admission | Rejection:
@@ -498,7 +495,7 @@ def _admit_grant(state: State, op: Grant, actor: Account, time: str) -> Admissio
     leg = Posting(account=op.member, amount=op.amount, asset=op.asset, lot=lot)
     scope = grant_scope(op.activity)
     earning = Earning(op.actor, scope, op.reference, op.member, earned_on, None, op.amount)
-    return _issue(state, op.asset, op.amount, [leg], [earning], ("amount",))
+    return _issue(state, op.asset, [leg], [earning], ("amount",))
 
 
 def _admit_transfer(state: State, op: Transfer, actor: Account, time: str) -> Admission | Rejection:
@@ -517,7 +514,7 @@ def _admit_transfer(state: State, op: Transfer, actor: Account, time: str) -> Ad
         if account.role not in HOLDER_ROLES:
             return Rejection(Code.NOT_A_HOLDER, f"a {account.role} holds no points", (f"recipients[{i}]", "to"))
         total += recipient.amount
-    parts = _spend(state, op.actor, op.asset, total, time, ("recipients",))
+    parts = _spend(state, op.actor, op.asset, total, time, path=("recipients",))
     if isinstance(parts, Rejection):
         return parts
     return Admission(_move(op, parts))
@@ -558,7 +555,7 @@ def _admit_redeem(state: State, op: Redeem, actor: Account, time: str) -> Admiss
     if merchant.id != asset.issuer:
         message = f"{op.asset} is redeemed at its issuer {asset.issuer}"
         return Rejection(Code.NOT_ACCEPTED, message, ("merchant",))
-    parts = _spend(state, op.actor, op.asset, op.amount, time, ("amount",))
+    parts = _spend(state, op.actor, op.asset, op.amount, time, path=("amount",))
     if isinstance(parts, Rejection):
         return parts
     legs = [
@@ -618,7 +615,7 @@ def spendable(lots: Mapping[str, int], today: str) -> int:
 
 
 def _spend(
-    state: State, account: str, asset: str, amount: int, time: str, path: tuple[str, ...]
+    state: State, account: str, asset: str, amount: int, time: str, *, path: tuple[str, ...]
 ) -> list[tuple[str, int]] | Rejection:
     """Take points from an account's lots, earliest last day first; expired lots cannot be used."""
     lots = state.lots.get((account, asset), {})
@@ -645,9 +642,10 @@ def _spend(
 
 
 def _issue(
-    state: State, asset: str, total: int, legs: list[Posting], earnings: list[Earning], path: tuple[str, ...]
+    state: State, asset: str, legs: list[Posting], earnings: list[Earning], path: tuple[str, ...]
 ) -> Admission | Rejection:
     """Book new points against the issue account, within the cap and the range of integers."""
+    total = sum(leg.amount for leg in legs)
     if total == 0:
         return Admission((), tuple(earnings))
     issued = -state.balance(SYS_ISSUED, asset)

@@ -303,11 +303,9 @@ def transfer_request(signed: SignedOperation) -> bytes:
 
 
 def bulk_requests(operations: Sequence[SignedOperation], size: int) -> list[bytes]:
-    """operationsSubmit requests of ``size`` documents each."""
+    """Requests of operationsSubmit with ``size`` documents each."""
     documents = [encode_document(signed).decode() for signed in operations]
-    return [
-        http_request(BULK_SUBMIT, {"operations": documents[i : i + size]}) for i in range(0, len(documents), size)
-    ]
+    return [http_request(BULK_SUBMIT, {"operations": documents[i : i + size]}) for i in range(0, len(documents), size)]
 
 
 def load(port: int, requests: list[bytes], clients: int) -> float:
@@ -358,7 +356,7 @@ def ratio(rate: float, base: float, letter: str, aim: str) -> str:
     return f"{rate / base:.2f} of ({letter}), aim {aim}"
 
 
-def measure_database(name: str, url: str, folder: Path, ceiling: float, no_op: float, scale: int) -> None:
+def measure_database(name: str, url: str, folder: Path, *, ceiling: float, no_op: float, scale: int) -> None:
     """Figures c to f on one database."""
     print(f"\n{name}")
     world = make_world(url, folder)
@@ -391,7 +389,7 @@ def measure_pgbench(programs: Path, host: str, seconds: int) -> None:
     """Figure g."""
     target = ["-h", host, "-U", "guerdon", "postgres"]
     subprocess.run([programs / "pgbench", "-i", "-q", "-s", "10", *target], check=True, capture_output=True)
-    run = [programs / "pgbench", "-c", str(CLIENTS), "-j", str(CORES), "-T", str(seconds), *target]
+    run = [str(programs / "pgbench"), "-c", str(CLIENTS), "-j", str(CORES), "-T", str(seconds), *target]
     output = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     rate = float(next(line for line in output.splitlines() if line.startswith("tps")).split()[2])
     show("g", "pgbench TPC-B on the same server", rate, "transactions/s", "for scale: one transfer is one transaction")
@@ -434,7 +432,9 @@ def resident_kib(pid: int) -> int:
 
 def main() -> None:
     """Run all measurements and print them."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--scale", type=int, default=1, help="how much longer to measure (1)")
     parser.add_argument("--long", type=int, default=1_000_000, help="entries of the long chain (1,000,000; 0 for none)")
     parser.add_argument("--databases", choices=["sqlite", "postgresql", "both"], default="both")
@@ -451,11 +451,15 @@ def main() -> None:
         show("b", "no-op mutation, stock strawberry.asgi, 1 process", no_op, "requests/s")
         if arguments.databases in {"sqlite", "both"}:
             url = f"sqlite:///{folder / 'bench.sqlite'}"
-            measure_database("SQLite (WAL, synchronous=FULL)", url, folder, ceiling, no_op, arguments.scale)
+            measure_database(
+                "SQLite (WAL, synchronous=FULL)", url, folder, ceiling=ceiling, no_op=no_op, scale=arguments.scale
+            )
         if arguments.databases in {"postgresql", "both"}:
             postgres, programs = stack.enter_context(running_postgres(options=()))
             url = postgres.render_as_string()
-            measure_database("PostgreSQL 18 (defaults)", url, folder, ceiling, no_op, arguments.scale)
+            measure_database(
+                "PostgreSQL 18 (defaults)", url, folder, ceiling=ceiling, no_op=no_op, scale=arguments.scale
+            )
             measure_pgbench(programs, str(postgres.query["host"]), 5 * arguments.scale)
         if arguments.long:
             measure_start(folder, [10_000, arguments.long])

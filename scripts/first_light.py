@@ -9,6 +9,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
@@ -76,7 +77,7 @@ class Demonstration:
         path = self.keys / f"{name}.pem"
         return load_private_key(path, None) if path.exists() else generate_private_key(path, None)
 
-    def sign(self, wallet: Wallet, label: str, kind: type[Operation], **fields: object) -> SignedOperation:
+    def sign(self, wallet: Wallet, label: str, kind: type[Operation], **fields: Any) -> SignedOperation:
         """An operation that is the same document in every run."""
         nonce = encode_base64url(hashlib.sha256(label.encode()).digest()[:16])
         return wallet.sign(kind, at=self.at, nonce=nonce, **fields)
@@ -89,9 +90,10 @@ class Demonstration:
         """Open an account with a key of its own; the operator vouches for a merchant."""
         operator = sequencer.parameters.operator if role == "merchant" and sequencer.parameters else None
         signers = (name, "operator") if operator else (name,)
-        fields = {"name": f"{name.capitalize()} (demonstration)"} if operator else {}
+        public_name = f"{name.capitalize()} (demonstration)" if operator else None
         keys = (encode_public_key(self.key(name)),)
-        signed = self.sign(self.wallet(operator, *signers), name, OpenAccount, role=role, keys=keys, **fields)
+        wallet = self.wallet(operator, *signers)
+        signed = self.sign(wallet, name, OpenAccount, role=role, keys=keys, name=public_name)
         account = account_opened_by(submit(sequencer, [signed])[0])
         assert account is not None
         return account
@@ -205,6 +207,9 @@ def move_points(sequencer: Sequencer, demonstration: Demonstration, merchant: st
         )
     )
     print(f"transfers    {count(submit(sequencer, sent))}")
+    ids = {"MERCHANT": merchant, "ADA": ada, "BEN": ben}
+    accounts = demonstration.keys.with_name("accounts.sh")
+    accounts.write_text("".join(f"{name}={account}\n" for name, account in ids.items()), encoding="utf-8")
     spenders = [(ada, "ada"), (ben, "ben"), *((customer, "merchant") for customer in best[:5])]
     redeemed = [
         demonstration.sign(
