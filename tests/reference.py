@@ -1,0 +1,187 @@
+"""A naive second opinion on a stored ledger: RFC 6962 by its text, tiles by their definition, and a full replay.
+
+Hashing, trees and canonical JSON here share no code with the ledger. Only the replay uses the ledger's rules, on a
+state that starts empty, to compare what the database holds with what its entries say.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ledger.checkpoint import decode_verifier_key, verify_checkpoint
+from ledger.entries import decode_entry, signed_operation_of
+from ledger.rules import Admission, State, admit, apply
+from ledger.store import Store
+
+FOREVER = "9999-12-31"
+
+
+def naive_root(hashes: Sequence[bytes]) -> bytes:
+    """Merkle tree hash over leaf hashes (RFC 6962 section 2.1), by its recursive definition."""
+    if not hashes:
+        return hashlib.sha256(b"").digest()
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1
+    while split * 2 < len(hashes):
+        split *= 2
+    return hashlib.sha256(b"\x01" + naive_root(hashes[:split]) + naive_root(hashes[split:])).digest()
+
+
+def naive_tiles(leaves: Sequence[bytes], width: int = 256) -> dict[tuple[int, int], tuple[bytes, bytes]]:
+    """Every full tile ``(level, index)`` and its root: a tile's hashes are roots over equal runs of leaves."""
+    tiles = {}
+    level, run = 0, 1
+    while run * width <= len(leaves):
+        for index in range(len(leaves) // (run * width)):
+            first = index * run * width
+            runs = [leaves[i : i + run] for i in range(first, first + run * width, run)]
+            tiles[(level, index)] = (b"".join(naive_root(r) for r in runs), naive_root(leaves[first:][: run * width]))
+        level, run = level + 1, run * width
+    return tiles
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 for what entries hold: ASCII keys, strings, integers, booleans."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def rows(connection: Connection, store: Store, table: str, columns: str, order: str) -> list[tuple[Any, ...]]:
+    """Rows of one ledger, with plain bytes."""
+    query = sa.text(f"SELECT {columns} FROM {table} WHERE ledger_id = :id ORDER BY {order}")
+    found = connection.execute(query, {"id": store.ledger_id})
+    return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in found]
+
+
+def check_record(store: Store, tile_width: int = 256) -> list[dict[str, Any]]:
+    """Check entries, postings, tiles and head against each other, by their definitions; return the entries, read."""
+    with store.read() as connection:
+        stored = rows(connection, store, "entry", "seq, leaf_hash, op_id, kind, actor, time, data", "seq")
+        postings = rows(connection, store, "posting", "seq, leg, account, asset, lot, amount", "seq, leg")
+        tiles = rows(connection, store, "tile", 'level, "index", hashes, root', 'level, "index"')
+        head = store.head(connection)
+    entries, leaves, expected_postings = [], [], []
+    prev, time = bytes(32), ""
+    for i, (seq, leaf, op_id, kind, actor, recorded_at, data) in enumerate(stored):
+        entry = json.loads(data)
+        assert canonical(entry) == data
+        assert seq == entry["seq"] == i
+        assert entry["prev"] == prev.hex()
+        assert leaf == hashlib.sha256(b"\x00" + data).digest()
+        assert op_id == hashlib.sha256(canonical(entry["op"])).digest()
+        assert (kind, actor) == (entry["op"]["kind"], entry["op"].get("actor"))
+        assert recorded_at == entry["time"]
+        assert recorded_at >= time
+        prev, time = leaf, recorded_at
+        entries.append(entry)
+        leaves.append(leaf)
+        for leg, p in enumerate(entry["postings"]):
+            expected_postings.append((i, leg, p["account"], p["asset"], p.get("lot", FOREVER), p["amount"]))
+    assert len({row[2] for row in stored}) == len(stored)
+    assert postings == expected_postings
+    assert {(level, index): (hashes, root) for level, index, hashes, root in tiles} == naive_tiles(leaves, tile_width)
+    assert (head.size, head.last_leaf_hash, head.last_time) == (len(entries), prev, time)
+    check_checkpoint(head.checkpoint, entries, leaves, store.origin)
+    return entries
+
+
+def check_checkpoint(note: str, entries: list[dict[str, Any]], leaves: list[bytes], origin: str) -> None:
+    """A signed checkpoint must state the size and the naive root of exactly these leaves."""
+    root = base64.b64encode(naive_root(leaves)).decode()
+    assert note.split("\n")[:3] == [origin, str(len(leaves)), root]
+    verify_checkpoint(note, decode_verifier_key(entries[0]["op"]["log_key"]), origin)
+
+
+def check_projections(store: Store) -> State:
+    """Replay all entries on an empty state: the postings and every projection must come out as they are stored."""
+    with store.read() as connection:
+        stored = {
+            "account": rows(
+                connection,
+                store,
+                "account",
+                "account, role, keys, threshold, custodian, name, opened_at, seq",
+                "seq, account",
+            ),
+            "asset": rows(
+                connection,
+                store,
+                "asset",
+                "asset, issuer, name, scale, supply_cap, transferable, value_points, value_amount, value_currency, seq",
+                "asset",
+            ),
+            "program": rows(
+                connection, store, "program", "asset, version, starts, ends, document, seq", "asset, version"
+            ),
+            "lot": rows(connection, store, "lot", "account, asset, last_day, points", "account, asset, last_day"),
+            "earning": rows(
+                connection,
+                store,
+                "earning",
+                "merchant, scope, reference, seq, asset, account, earned_on, amount, points",
+                "merchant, scope, reference",
+            ),
+        }
+        data = [row[0] for row in rows(connection, store, "entry", "data", "seq")]
+    state = State(store.origin)
+    earnings = []
+    for seq, entry_bytes in enumerate(data):
+        entry = decode_entry(entry_bytes)
+        signed = signed_operation_of(entry)
+        decision = admit(state, signed, entry.time)
+        assert isinstance(decision, Admission), decision
+        assert decision.postings == entry.postings
+        apply(state, signed, decision, seq)
+        for e in decision.earnings:
+            asset = getattr(entry.op, "asset", None)
+            earnings.append((e.merchant, e.scope, e.reference, seq, asset, e.account, e.earned_on, e.amount, e.points))
+    programs = {seq: canonical(json.loads(data[seq])["op"]["program"]).decode() for seq in program_seqs(state)}
+    expected = rows_of_state(state, programs)
+    expected["earning"] = sorted(earnings, key=lambda row: (row[0].encode(), row[1].encode(), row[2].encode()))
+    for table, expected_rows in expected.items():
+        assert stored[table] == expected_rows, table
+    return state
+
+
+def program_seqs(state: State) -> list[int]:
+    """Entries that published a program."""
+    return [version.seq for versions in state.programs.values() for version in versions]
+
+
+def rows_of_state(state: State, programs: dict[int, str]) -> dict[str, list[tuple[Any, ...]]]:
+    """What the projections must hold for a replayed state, in the order :func:`check_projections` reads them."""
+    accounts = sorted(state.accounts.values(), key=lambda a: (a.seq, a.id))
+    assets = [state.assets[code] for code in sorted(state.assets)]
+    versions = [version for code in sorted(state.programs) for version in state.programs[code]]
+    return {
+        "account": [
+            (
+                a.id,
+                a.role,
+                json.dumps(a.keys, separators=(",", ":")),
+                a.threshold,
+                a.custodian,
+                a.name,
+                a.opened_at,
+                a.seq,
+            )
+            for a in accounts
+        ],
+        "asset": [
+            (a.code, a.issuer, a.name, a.scale, a.supply_cap, a.transferable)
+            + ((a.value.points, a.value.amount, a.value.currency) if a.value else (None, None, None))
+            + (a.seq,)
+            for a in assets
+        ],
+        "program": [(v.asset, v.version, v.starts, v.ends, programs[v.seq], v.seq) for v in versions],
+        "lot": sorted(
+            (account, asset, day, points)
+            for (account, asset), lots in state.lots.items()
+            for day, points in lots.items()
+        ),
+    }

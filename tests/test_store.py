@@ -1,0 +1,275 @@
+"""The database's own guarantees: what it refuses, what it keeps apart, and in which order it answers."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from ledger.encoding import OpId
+from ledger.entries import NO_LAST_DAY, decode_entry
+from ledger.operations import Expire, ExpiresAfterDays
+from ledger.rules import Code, Rejection, State
+from ledger.sequencer import Recorded, create_ledger
+from ledger.store import IMMUTABLE_TABLES, LOT, METADATA, CorruptionError, Store, StoreError, insert_rows, open_engine
+from tests.worlds import World, make_program, pay
+
+CHANGES: dict[str, str] = {
+    "update": "UPDATE {table} SET ledger_id = ledger_id",
+    "update of one column": "UPDATE {table} SET ledger_id = 2 WHERE ledger_id = 1",
+    "delete": "DELETE FROM {table}",
+}
+SQLITE_CHANGES: dict[str, str] = {
+    "insert or replace": "INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+    "replace": "REPLACE INTO {table} SELECT * FROM {table}",
+    "update or ignore": "UPDATE OR IGNORE {table} SET ledger_id = 2",
+}
+POSTGRES_CHANGES: dict[str, str] = {
+    "truncate": "TRUNCATE {table}",
+    "truncate cascade": "TRUNCATE head, {table} CASCADE",
+    "merge": ("MERGE INTO {table} AS t USING {table} AS s ON t.ledger_id = s.ledger_id WHEN MATCHED THEN DELETE"),
+}
+
+
+def fill_every_table(world: World) -> None:
+    """Record enough that each append-only table has rows, a full tile among them."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    members = world.add_members(260)
+    world.grant(shop, "STAR", members[0], 10)
+
+
+def rows_of(world: World, table: str) -> list[tuple[Any, ...]]:
+    """All rows of a table, in a fixed order."""
+    with world.store.read() as connection:
+        return sorted(tuple(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table}"))
+
+
+def execute(world: World, statement: str) -> None:
+    """Run a statement as the application would: on a write transaction of its own engine."""
+    with world.store.write() as transaction:
+        transaction.connection.exec_driver_sql(statement)
+
+
+def test_record_refuses_every_change(world: World) -> None:
+    """Entries, postings and tiles cannot be updated, deleted, replaced or truncated by the application."""
+    fill_every_table(world)
+    changes = CHANGES | (POSTGRES_CHANGES if world.store.is_postgres else SQLITE_CHANGES)
+    for table in IMMUTABLE_TABLES:
+        before = rows_of(world, table)
+        assert before
+        for name, statement in changes.items():
+            with pytest.raises(sa.exc.IntegrityError, match=f"{table} is append-only"):
+                execute(world, statement.format(table=table))
+            assert rows_of(world, table) == before, name
+
+
+def test_record_refuses_upserts(world: World) -> None:
+    """ON CONFLICT DO UPDATE does not slip past the triggers."""
+    fill_every_table(world)
+    for table in IMMUTABLE_TABLES:
+        with pytest.raises(sa.exc.IntegrityError, match=f"{table} is append-only"):
+            execute(
+                world,
+                f"INSERT INTO {table} SELECT * FROM {table} WHERE ledger_id = 1 "
+                f"ON CONFLICT ({primary_key(table)}) DO UPDATE SET ledger_id = 3",
+            )
+
+
+def primary_key(table: str) -> str:
+    return ", ".join(f'"{column.name}"' for column in METADATA.tables[table].primary_key)
+
+
+def test_two_entries_never_share_an_operation(world: World) -> None:
+    """The database itself refuses a second entry with the same operation id, should the code ever fail to."""
+    values = "ledger_id, seq + 1, zeroblob(32)" if not world.store.is_postgres else "ledger_id, seq + 1, '\\x00'::bytea"
+    statement = f"INSERT INTO entry SELECT {values}, op_id, kind, actor, time, data FROM entry WHERE seq = 0"
+    with pytest.raises(sa.exc.IntegrityError, match=r"op_id"):
+        execute(world, statement)
+
+
+def test_failed_transaction_leaves_nothing_behind(world: World) -> None:
+    """What was written before an exception is rolled back, and the lock is free again."""
+    with pytest.raises(ZeroDivisionError), world.store.write() as transaction:  # noqa: PT012
+        insert_rows(transaction.connection, LOT, 1, [("mem_x", "STAR", NO_LAST_DAY, 5)])
+        _ = 1 // 0
+    assert rows_of(world, "lot") == []
+    with world.store.write() as transaction:
+        assert transaction.lock_head().size == 1
+
+
+def test_two_ledgers_in_one_database_never_mix(database_url: str) -> None:
+    """The same codes, references and days on two ledgers stay two things: expiring one's points leaves the other's."""
+    with (
+        World(database_url, origin="ledger.example/one") as one,
+        World(database_url, origin="ledger.example/two") as two,
+    ):
+        for world in (one, two):
+            shop = world.add_merchant()
+            world.add_asset(shop, program=make_program(expiry=ExpiresAfterDays(count=1)))
+            alice, bob = world.add_members(2)
+            world.grant(shop, "STAR", alice, 101)
+            world.record(pay(alice, "STAR", 10, bob))
+        two.clock.advance(days=3)
+        (expired,) = two.record(two.operator.sign(Expire, asset="STAR", limit=10, through="2026-03-03"))
+        assert [posting.amount for posting in decode_entry(expired.data).postings] in ([-91, -10, 101], [-10, -91, 101])
+        for world, size, sums in ((one, 8, 101), (two, 9, 0)):
+            with world.store.read() as connection:
+                assert world.store.head(connection).size == size
+                held = sa.text("SELECT coalesce(sum(points), 0) FROM lot WHERE ledger_id = :id AND account LIKE 'mem%'")
+                assert connection.execute(held, {"id": world.store.ledger_id}).scalar() == sums
+
+
+def test_operation_of_one_ledger_is_unknown_to_the_other(database_url: str) -> None:
+    """Looking up an operation or an entry finds the ledger's own record only."""
+    with (
+        World(database_url, origin="ledger.example/one") as one,
+        World(database_url, origin="ledger.example/two") as two,
+    ):
+        op_id = one.genesis.op_id
+        with two.store.read() as connection:
+            assert one.store.recorded(connection, [op_id]) == {op_id: 0}
+            assert two.store.recorded(connection, [op_id]) == {}
+            assert two.store.entry_data(connection, [0]) == {0: two.genesis.data}
+
+
+def test_ledger_is_founded_once(world: World) -> None:
+    """A second genesis under the same origin is refused, and the first stays as it is."""
+    with pytest.raises(StoreError, match="is there already"):
+        create_ledger(world.store, world._sign_genesis(world.make_key()), world.log_key, world.clock)
+    with world.store.read() as connection:
+        assert world.store.head(connection).size == 1
+        assert world.store.entry_data(connection, [0]) == {0: world.genesis.data}
+
+
+def test_refused_genesis_founds_nothing(world: World) -> None:
+    """A ledger whose entry 0 is refused is not there at all: here the genesis of another origin."""
+    store = Store(world.engine, "ledger.example/other")
+    with pytest.raises(StoreError, match="WRONG_LEDGER"):
+        create_ledger(store, world._sign_genesis(world.make_key()), world.log_key, world.clock)
+    assert len(rows_of(world, "head")) == 1
+
+
+AWKWARD_ORDER = ["A", "B", "Z", "_", "a", "a-b", "a_b", "aa", "b", "ä"]
+"""Bytewise order; any locale would put these in another."""
+
+
+def test_due_lots_come_in_bytewise_order(world: World) -> None:
+    """Which lots an expiry takes first does not depend on the database's locale."""
+    assert sorted(AWKWARD_ORDER, key=str.encode) == AWKWARD_ORDER
+    rows = [(account, "STAR", "2026-01-01", 1) for account in reversed(AWKWARD_ORDER)]
+    rows.append(("a", "STAR", "2025-12-31", 1))
+    with world.store.write() as transaction:
+        insert_rows(transaction.connection, LOT, world.store.ledger_id, rows)
+    with world.store.read() as connection:
+        for limit in range(1, len(rows) + 1):
+            state = State(world.origin)
+            world.store.load_due_lots(connection, state, "STAR", "2026-01-01", limit)
+            found = sorted((day, account) for (account, _), lots in state.lots.items() for day in lots)
+            expected = [("2025-12-31", "a"), *(("2026-01-01", account) for account in AWKWARD_ORDER)]
+            assert found == sorted(expected[:limit])
+
+
+def test_lot_of_no_points_has_no_row(world: World) -> None:
+    """Spending a lot to the last point removes it, so that no query has to skip empty ones."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    alice, bob = world.add_members(2)
+    world.grant(shop, "STAR", alice, 10)
+    world.record(pay(alice, "STAR", 10, bob))
+    assert [(row[1], row[4]) for row in rows_of(world, "lot")] == sorted([(bob.account, 10), ("sys_issued", -10)])
+
+
+def test_missing_leaves_and_tiles_are_corruption(world: World) -> None:
+    """A gap is never papered over: reading a range that is not all there raises."""
+    with world.store.read() as connection:
+        assert len(world.store.leaf_hashes(connection, 0, 1)) == 1
+        with pytest.raises(CorruptionError, match="entries are missing between 0 and 2"):
+            world.store.leaf_hashes(connection, 0, 2)
+        with pytest.raises(CorruptionError, match="tiles of level 0 are missing"):
+            world.store.tile_roots(connection, 0, 0, 1)
+
+
+def test_lookups_take_any_number_of_values(world: World) -> None:
+    """A batch of thousands of keys is one lookup, not an error about too many parameters."""
+    with world.store.read() as connection:
+        ids = [OpId(i.to_bytes(32, "big")) for i in range(12_000)]
+        assert world.store.recorded(connection, [*ids, world.genesis.op_id]) == {world.genesis.op_id: 0}
+        accounts = world.store.accounts(connection, [f"mem_{i}" for i in range(12_000)] + [str(world.operator.account)])
+        assert [account.id for account in accounts] == [world.operator.account]
+
+
+def test_reader_sees_one_moment(world: World) -> None:
+    """What is recorded while a reader reads does not show until it begins anew."""
+    with world.store.read() as connection:
+        before = world.store.head(connection)
+        world.add_member()
+        assert world.store.head(connection) == before
+        assert world.store.entry_data(connection, [1]) == {}
+    with world.store.read() as connection:
+        assert world.store.head(connection).size == 2
+
+
+@pytest.mark.postgres
+def test_reader_cannot_write_on_postgresql(postgres_database: str) -> None:
+    """A read transaction refuses to write."""
+    with (
+        World(postgres_database) as world,
+        world.store.read() as connection,
+        pytest.raises(sa.exc.InternalError, match="read-only transaction"),
+    ):
+        connection.exec_driver_sql("DELETE FROM lot")
+
+
+def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
+    """Every SQLite connection is in WAL mode with synchronous=FULL: success is told only of what is on disk."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    with engine.connect() as one, engine.connect() as two:
+        for connection in (one, two):
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+            assert connection.exec_driver_sql("PRAGMA recursive_triggers").scalar() == 1
+    engine.dispose()
+
+
+def test_writer_excludes_strangers_from_sqlite(tmp_path: Path) -> None:
+    """While a write transaction is open, not even a program that knows nothing of turns can begin another."""
+    path = tmp_path / "ledger.sqlite"
+    with (
+        World(f"sqlite:///{path}") as world,
+        closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as stranger,
+    ):
+        with world.store.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
+            stranger.execute("BEGIN IMMEDIATE")
+        stranger.execute("BEGIN IMMEDIATE")
+        stranger.execute("ROLLBACK")
+
+
+def test_new_sqlite_database_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """Connections that switch a fresh file to WAL at the same moment wait for each other."""
+
+    def open_it(engine: sa.Engine) -> str:
+        with engine.connect() as connection:
+            return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+
+    for number in range(50):
+        engines = [open_engine(f"sqlite:///{tmp_path / str(number)}") for _ in range(4)]
+        with ThreadPoolExecutor(len(engines)) as pool:
+            assert list(pool.map(open_it, engines)) == ["wal"] * 4
+        for engine in engines:
+            engine.dispose()
+
+
+def test_refusal_is_not_recorded(world: World) -> None:
+    """A rejected operation leaves no row in any table."""
+    tables = sorted(METADATA.tables)
+    before = {table: rows_of(world, table) for table in tables}
+    stranger = world.wallet(str(world.operator.account), world.make_key())
+    (outcome,) = world.submit(pay(stranger, "STAR", 1, world.wallet("mem_" + "a" * 26)))
+    assert isinstance(outcome, Rejection)
+    assert outcome.code is Code.SIGNATURE_MISSING
+    assert not isinstance(outcome, Recorded)
+    assert {table: rows_of(world, table) for table in tables} == before
