@@ -500,7 +500,7 @@ def _admit_grant(state: State, op: Grant, actor: Account, time: str) -> Admissio
 
 def _admit_transfer(state: State, op: Transfer, actor: Account, time: str) -> Admission | Rejection:
     if actor.role not in HOLDER_ROLES:
-        return Rejection(Code.NOT_PERMITTED, f"a {actor.role} holds no points", ("actor",))
+        return Rejection(Code.NOT_PERMITTED, f"the role {actor.role} holds no points", ("actor",))
     asset = state.assets.get(op.asset)
     if asset is None:
         return _unknown_asset(op.asset)
@@ -512,7 +512,7 @@ def _admit_transfer(state: State, op: Transfer, actor: Account, time: str) -> Ad
         if account is None:
             return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no account {recipient.to}", (f"recipients[{i}]", "to"))
         if account.role not in HOLDER_ROLES:
-            return Rejection(Code.NOT_A_HOLDER, f"a {account.role} holds no points", (f"recipients[{i}]", "to"))
+            return Rejection(Code.NOT_A_HOLDER, f"the role {account.role} holds no points", (f"recipients[{i}]", "to"))
         total += recipient.amount
     parts = _spend(state, op.actor, op.asset, total, time, path=("recipients",))
     if isinstance(parts, Rejection):
@@ -545,7 +545,7 @@ def _move(op: Transfer, parts: list[tuple[str, int]]) -> tuple[Posting, ...]:
 
 def _admit_redeem(state: State, op: Redeem, actor: Account, time: str) -> Admission | Rejection:
     if actor.role not in HOLDER_ROLES:
-        return Rejection(Code.NOT_PERMITTED, f"a {actor.role} holds no points", ("actor",))
+        return Rejection(Code.NOT_PERMITTED, f"the role {actor.role} holds no points", ("actor",))
     asset = state.assets.get(op.asset)
     if asset is None:
         return _unknown_asset(op.asset)

@@ -197,6 +197,7 @@ class Sequencer:
     def start(self) -> "Sequencer":
         """Check that the log key is the ledger's, then accept operations."""
         with self.store.read() as connection:
+            self.store.check_durability(connection)
             self._load_genesis(connection)
         self._thread = threading.Thread(target=self._run, name="guerdon-sequencer", daemon=True)
         self._thread.start()

@@ -246,12 +246,13 @@ def open_engine(url: str, *, pool_size: int = 8) -> Engine:
     parsed = _normalise(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sa.create_engine(parsed, pool_size=pool_size, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return sa.create_engine(parsed, pool_size=pool_size, pool_pre_ping=True)
+    # A stricter default of the server would turn waiting for the head row into serialization failures.
+    return sa.create_engine(parsed, pool_size=pool_size, pool_pre_ping=True, isolation_level="READ COMMITTED")
 
 
 def _normalise(url: str) -> URL:
@@ -360,6 +361,13 @@ class Store:
                 raise StoreError(f"no ledger {self.origin} in this database: run guerdon init")
             self._ledger_id = found
         return self._ledger_id
+
+    def check_durability(self, connection: Connection) -> None:
+        """Refuse a PostgreSQL that answers a commit before it is on disk: success must be something to rely on."""
+        if self.is_postgres:
+            setting = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+            if setting == "off":
+                raise StoreError("synchronous_commit is off on this PostgreSQL: set it to on, or stronger")
 
     def use_ledger_id(self, ledger_id: int) -> None:
         """Take the number of a ledger that is being created in a transaction others cannot see yet."""
