@@ -224,14 +224,16 @@ def verify_consistency(
     """Check that one tree begins with another; raise :class:`ProofError` if not (RFC 9162 section 2.1.4.2)."""
     if not 0 <= old_size <= new_size:
         raise ProofError(f"a tree of {new_size} leaves does not extend one of {old_size}")
+    if old_size == 0 and old_root != EMPTY_ROOT:
+        raise ProofError("the old root is not that of an empty tree")
+    if old_size == new_size and old_root != new_root:
+        raise ProofError("two trees of one size have different roots")
+    if old_size in (0, new_size) and proof:
+        raise ProofError("the proof has hashes to spare")
     if old_size == new_size:
-        if proof or old_root != new_root:
-            raise ProofError("the roots differ, or the proof has hashes to spare")
         return
     _check_hashes(old_root, new_root, *proof)
     if old_size == 0:
-        if proof or old_root != EMPTY_ROOT:
-            raise ProofError("the old root is not that of an empty tree, or the proof has hashes to spare")
         return
     # Where the old tree is a perfect subtree of the new one, its root is known and left out of the proof.
     steps = list(proof) if old_size & (old_size - 1) else [old_root, *proof]

@@ -1,0 +1,325 @@
+"""Checkpoints and signed notes: the published vector, and every way to tamper with one."""
+
+import base64
+import hashlib
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    LogKey,
+    check_key_name,
+    decode_checkpoint,
+    decode_verifier_key,
+    encode_checkpoint,
+    encode_verifier_key,
+    key_id,
+    sign_checkpoint,
+    verify_checkpoint,
+    verify_note,
+)
+from ledger.encoding import MAX_INTEGER
+from ledger.merkle import EMPTY_ROOT
+
+ORIGIN = "ledger.example/coalition"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+LOG_KEY = decode_verifier_key(encode_verifier_key(ORIGIN, KEY))
+CHECKPOINT = Checkpoint(origin=ORIGIN, size=70_000, root=hashlib.sha256(b"root").digest())
+NOTE = sign_checkpoint(CHECKPOINT, KEY)
+
+# The example of the C2SP signed-note specification.
+EXAMPLE_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
+EXAMPLE_TEXT = "This is an example message.\n"
+EXAMPLE_SIGNATURE = "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM="
+EXAMPLE_NOTE = f"{EXAMPLE_TEXT}\n— example.com/foo {EXAMPLE_SIGNATURE}\n"
+
+
+def sign_note(text: str, *signers: tuple[str, Ed25519PrivateKey]) -> str:
+    """A signed note, put together by hand."""
+    lines = []
+    for name, key in signers:
+        public = key.public_key().public_bytes_raw()
+        number = hashlib.sha256(name.encode() + b"\n\x01" + public).digest()[:4]
+        lines.append(f"— {name} {base64.b64encode(number + key.sign(text.encode())).decode()}\n")
+    return text + "\n" + "".join(lines)
+
+
+def log_key(name: str, key: Ed25519PrivateKey) -> LogKey:
+    return decode_verifier_key(encode_verifier_key(name, key))
+
+
+def test_published_note_verifies() -> None:
+    """The example of the specification is valid under its key, whose text we would write alike."""
+    key = decode_verifier_key(EXAMPLE_KEY)
+    assert verify_note(EXAMPLE_NOTE, [key]) == (EXAMPLE_TEXT, [key])
+    assert (key.name, key.key_id.hex()) == ("example.com/foo", "530d903a")
+    assert encode_verifier_key(key.name, key.public_key) == EXAMPLE_KEY
+
+
+@pytest.mark.parametrize("note", [EXAMPLE_NOTE, NOTE], ids=["published", "ours"])
+def test_any_changed_character_of_a_note_is_refused(note: str) -> None:
+    """One character replaced by another, anywhere in the note, and it does not verify."""
+    keys = [decode_verifier_key(EXAMPLE_KEY), LOG_KEY]
+    assert verify_note(note, keys)
+    for i, c in enumerate(note):
+        for other in "A \n+—\0\u00e9":
+            if other != c:
+                with pytest.raises(CheckpointError):
+                    verify_note(note[:i] + other + note[i + 1 :], keys)
+
+
+def test_truncated_note_is_refused() -> None:
+    """No part of a note that ends early, or begins late, verifies."""
+    for i in range(1, len(NOTE)):
+        with pytest.raises(CheckpointError):
+            verify_note(NOTE[:-i], [LOG_KEY])
+        with pytest.raises(CheckpointError):
+            verify_note(NOTE[i:], [LOG_KEY])
+
+
+@pytest.mark.parametrize("extra", ["\n", " ", "x", "— \n", "—\n", "x\n", "\n\n", "— a AAAA\n", "— a AAAAAA==\n— b\n"])
+def test_extended_note_is_refused(extra: str) -> None:
+    """Nothing but well-formed signature lines may follow."""
+    with pytest.raises(CheckpointError):
+        verify_note(NOTE + extra, [LOG_KEY])
+    with pytest.raises(CheckpointError):
+        verify_note(extra + NOTE, [LOG_KEY])
+
+
+def test_checkpoint_is_written_as_specified() -> None:
+    """Origin, size, base64 root, empty line, signature: as a reader of C2SP would put them together."""
+    text = f"{ORIGIN}\n70000\n{base64.b64encode(CHECKPOINT.root).decode()}\n"
+    assert encode_checkpoint(CHECKPOINT) == text
+    assert sign_note(text, (ORIGIN, KEY)) == NOTE
+    assert key_id(ORIGIN, KEY.public_key()) == base64.b64decode(NOTE.split()[-1])[:4]
+
+
+def test_checkpoint_of_the_empty_tree() -> None:
+    """Size 0 has the root SHA-256 of nothing."""
+    checkpoint = Checkpoint(origin=ORIGIN, size=0, root=EMPTY_ROOT)
+    text = f"{ORIGIN}\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"
+    assert encode_checkpoint(checkpoint) == text
+    assert decode_checkpoint(text) == checkpoint
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u00a0", "\u2028"])
+def test_blank_after_the_last_signature_is_refused(blank: str) -> None:
+    """A note ends with the newline of its last line, and with nothing else."""
+    with pytest.raises(CheckpointError):
+        verify_note(NOTE + blank, [LOG_KEY])
+    with pytest.raises(CheckpointError):
+        verify_note(NOTE[:-1] + blank + "\n", [LOG_KEY])
+
+
+@given(st.integers(0, MAX_INTEGER), st.binary(min_size=32, max_size=32))
+def test_checkpoint_is_read_back(size: int, root: bytes) -> None:
+    """Any size in range and any root survive signing and verifying."""
+    checkpoint = Checkpoint(origin=ORIGIN, size=size, root=root)
+    assert verify_checkpoint(sign_checkpoint(checkpoint, KEY), LOG_KEY, ORIGIN) == checkpoint
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["", "00", "01", "-1", "+1", " 1", "1 ", "1.0", "1e3", "0x1", "１", str(2**53), "9" * 16, "9" * 5_000, "1\r"],
+)
+def test_other_spelling_of_a_size_is_refused(size: str) -> None:
+    """A size is decimal digits without leading zeros, at most 2^53-1."""
+    with pytest.raises(CheckpointError, match="size"):
+        decode_checkpoint(f"{ORIGIN}\n{size}\n{base64.b64encode(bytes(32)).decode()}\n")
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        base64.b64encode(bytes(31)).decode(),
+        base64.b64encode(bytes(33)).decode(),
+        "A" * 43,
+        "A" * 42 + "B=",  # stray bits
+        "-" * 43 + "=",
+        "_" * 43 + "=",
+        "A" * 43 + "==",
+        " " + "A" * 43 + "=",
+        "A" * 43 + "= ",
+        "é" * 43 + "=",
+        "",
+        "00" * 32,
+    ],
+)
+def test_other_spelling_of_a_root_is_refused(root: str) -> None:
+    """A root is 32 bytes of standard base64, with padding and in one spelling."""
+    with pytest.raises(CheckpointError):
+        decode_checkpoint(f"{ORIGIN}\n1\n{root}\n")
+
+
+CHANGES: dict[str, Callable[[str], str]] = {
+    "extension line": lambda text: text + "extension\n",
+    "empty line at the end": lambda text: text + "\n",
+    "empty line at the start": lambda text: "\n" + text,
+    "last newline missing": lambda text: text[:-1],
+    "other line ends": lambda text: text.replace("\n", "\r\n"),
+    "size missing": lambda text: text.replace("70000\n", ""),
+    "origin empty": lambda text: text.replace(ORIGIN, ""),
+    "nothing": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_checkpoint_of_other_lines_is_refused(name: str) -> None:
+    """Exactly three lines: extension lines, missing lines and other line ends are refused."""
+    with pytest.raises(CheckpointError):
+        decode_checkpoint(CHANGES[name](encode_checkpoint(CHECKPOINT)))
+
+
+def test_signed_extension_line_is_refused() -> None:
+    """A valid signature does not make a checkpoint with an extension line one of ours."""
+    note = sign_note(encode_checkpoint(CHECKPOINT) + "extension\n", (ORIGIN, KEY))
+    assert verify_note(note, [LOG_KEY])
+    with pytest.raises(CheckpointError, match="three lines"):
+        verify_checkpoint(note, LOG_KEY, ORIGIN)
+
+
+def test_checkpoint_of_another_ledger_is_refused() -> None:
+    """A key that signs for two origins cannot pass one ledger's checkpoint for the other's."""
+    other = Checkpoint(origin="ledger.example/other", size=1, root=bytes(32))
+    note = sign_note(encode_checkpoint(other), (ORIGIN, KEY))
+    with pytest.raises(CheckpointError, match="not of"):
+        verify_checkpoint(note, LOG_KEY, ORIGIN)
+
+
+def test_unknown_signatures_are_ignored() -> None:
+    """Other names, other keys and other algorithms may sign too; only the known key counts."""
+    text = encode_checkpoint(CHECKPOINT)
+    unknown = f"— witness.example {base64.b64encode(b'abcd' + bytes(72)).decode()}\n"
+    note = sign_note(text, (ORIGIN, OTHER_KEY), ("other.example", KEY), (ORIGIN, KEY)) + unknown
+    assert verify_note(note, [LOG_KEY]) == (text, [LOG_KEY])
+    assert verify_checkpoint(note, LOG_KEY, ORIGIN) == CHECKPOINT
+
+
+def test_note_without_a_known_signature_is_refused() -> None:
+    """Signatures of strangers alone prove nothing; nor does the right name with another key."""
+    text = encode_checkpoint(CHECKPOINT)
+    for signer in ((ORIGIN, OTHER_KEY), ("other.example", KEY)):
+        with pytest.raises(CheckpointError, match="no signature of a known key"):
+            verify_note(sign_note(text, signer), [LOG_KEY])
+    with pytest.raises(CheckpointError, match="no signature of a known key"):
+        verify_note(NOTE, [])
+
+
+def test_failed_signature_of_a_known_key_spoils_the_note() -> None:
+    """One known key whose signature fails refuses the note, though another known key signed it well."""
+    other = log_key("other.example", OTHER_KEY)
+    text = encode_checkpoint(CHECKPOINT)
+    bad = f"— other.example {base64.b64encode(other.key_id + bytes(64)).decode()}\n"
+    for note in (NOTE + bad, text + "\n" + bad + NOTE.split("\n\n")[1]):
+        assert verify_note(note, [LOG_KEY]) == (text, [LOG_KEY])
+        with pytest.raises(CheckpointError, match="not valid"):
+            verify_note(note, [LOG_KEY, other])
+
+
+@pytest.mark.parametrize("size", [1, 32, 63, 65, 128])
+def test_signature_of_another_size_is_refused(size: int) -> None:
+    """A known key's signature that is not 64 bytes is a failed one."""
+    blob = LOG_KEY.key_id + (base64.b64decode(NOTE.split()[-1])[4:] * 2)[:size]
+    note = f"{encode_checkpoint(CHECKPOINT)}\n— {ORIGIN} {base64.b64encode(blob).decode()}\n"
+    with pytest.raises(CheckpointError, match="not valid"):
+        verify_note(note, [LOG_KEY])
+
+
+def test_every_signer_is_named_once() -> None:
+    """A key that signs twice counts once, so that signers can be counted."""
+    other = log_key("other.example", OTHER_KEY)
+    note = sign_note("text\n", (ORIGIN, KEY), (ORIGIN, KEY), ("other.example", OTHER_KEY))
+    assert verify_note(note, [LOG_KEY, other]) == ("text\n", [LOG_KEY, other])
+
+
+def test_many_signatures_are_accepted_up_to_a_bound() -> None:
+    """At least 16 (C2SP signed-note), here 64; a longer list is refused before anything is verified."""
+    strangers = [(f"witness{i}.example", OTHER_KEY) for i in range(64)]
+    assert verify_note(sign_note("text\n", *strangers[:15], (ORIGIN, KEY)), [LOG_KEY]) == ("text\n", [LOG_KEY])
+    assert verify_note(sign_note("text\n", *strangers[:63], (ORIGIN, KEY)), [LOG_KEY]) == ("text\n", [LOG_KEY])
+    with pytest.raises(CheckpointError, match="more than 64"):
+        verify_note(sign_note("text\n", *strangers, (ORIGIN, KEY)), [LOG_KEY])
+
+
+def test_text_ends_at_the_last_empty_line() -> None:
+    """Empty lines inside the text belong to it."""
+    text = "one\n\n— two AAAAAAA=\n\nthree\n"
+    assert verify_note(sign_note(text, (ORIGIN, KEY)), [LOG_KEY]) == (text, [LOG_KEY])
+
+
+@pytest.mark.parametrize("c", [chr(i) for i in range(0x20) if i != 0x0A])
+def test_control_characters_are_refused(c: str) -> None:
+    """No control character below U+0020 but the newline, though it be signed."""
+    with pytest.raises(CheckpointError, match="control characters"):
+        verify_note(sign_note(f"text{c}\n", (ORIGIN, KEY)), [LOG_KEY])
+
+
+@pytest.mark.parametrize("name", [ORIGIN, "example.com", "a", "münchen.example", "a/b:80"])
+def test_verifier_key_is_read_back(name: str) -> None:
+    """Name, id and key survive the way through text."""
+    key = decode_verifier_key(encode_verifier_key(name, KEY))
+    assert (key.name, key.key_id, key.public_key) == (name, key_id(name, KEY.public_key()), KEY.public_key())
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\tb", "a\nb", "a\0", "a\u00a0b", "a\u2028", "\u3000"])
+def test_name_that_a_note_cannot_carry_is_refused(name: str) -> None:
+    """Key names have no spaces of any script, no plus sign and no control characters."""
+    with pytest.raises(CheckpointError):
+        check_key_name(name)
+    with pytest.raises(CheckpointError):
+        encode_verifier_key(name, KEY)
+
+
+def test_any_changed_character_of_a_verifier_key_is_refused() -> None:
+    """The key id binds the name and the key: no one-character change of the text is another key."""
+    for i, c in enumerate(EXAMPLE_KEY):
+        for other in "0aA+ \n/=":
+            if other != c:
+                with pytest.raises(CheckpointError):
+                    decode_verifier_key(EXAMPLE_KEY[:i] + other + EXAMPLE_KEY[i + 1 :])
+
+
+@pytest.mark.parametrize("suffix", ["\n", " ", "=", "A", "+", "\0"])
+def test_text_around_a_verifier_key_is_refused(suffix: str) -> None:
+    """Nothing stands before or after a verifier key, a newline neither."""
+    with pytest.raises(CheckpointError):
+        decode_verifier_key(EXAMPLE_KEY + suffix)
+    with pytest.raises(CheckpointError):
+        decode_verifier_key(suffix + EXAMPLE_KEY)
+
+
+def make_verifier_key(name: str, blob: bytes) -> str:
+    """A verifier key whose id fits whatever blob it carries."""
+    number = hashlib.sha256(name.encode() + b"\n" + blob).hexdigest()[:8]
+    return f"{name}+{number}+{base64.b64encode(blob).decode()}"
+
+
+@pytest.mark.parametrize(
+    "blob", [b"\x01" + bytes(31), b"\x01" + bytes(33), b"\x04" + bytes(32), b"\x02" + bytes(32), b""]
+)
+def test_verifier_key_of_another_algorithm_or_size_is_refused(blob: bytes) -> None:
+    """Algorithm byte 0x01 and 32 bytes, or it is no key of ours, though its id fits."""
+    with pytest.raises(CheckpointError):
+        decode_verifier_key(make_verifier_key(ORIGIN, blob))
+
+
+@pytest.mark.parametrize("public", [b"\x01" + bytes(31), bytes(32), b"\xec" + b"\xff" * 30 + b"\x7f", b"\xff" * 32])
+def test_weak_verifier_key_is_refused(public: bytes) -> None:
+    """A key of small order, under which one signature fits many checkpoints, can sign for no ledger."""
+    assert decode_verifier_key(make_verifier_key(ORIGIN, b"\x01" + KEY.public_key().public_bytes_raw())) == LOG_KEY
+    with pytest.raises(CheckpointError, match=r"small order|not reduced"):
+        decode_verifier_key(make_verifier_key(ORIGIN, b"\x01" + public))
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Whatever arrives, reading raises nothing but CheckpointError."""
+    for read in (decode_checkpoint, decode_verifier_key, lambda note: verify_note(note, [LOG_KEY])):
+        with pytest.raises(CheckpointError):
+            read(text)

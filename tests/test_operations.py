@@ -1,0 +1,768 @@
+"""Operations: which documents are well formed, and what each refusal of another names."""
+
+import copy
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.encoding import MAX_INTEGER, encode_base64url
+from ledger.keys import encode_public_key
+from ledger.operations import (
+    KINDS,
+    MAX_SIGNATURES,
+    MalformedError,
+    Signature,
+    build_operation,
+    decode_operation,
+    decode_signed_operation,
+    encode_operation,
+    encode_signed_operation,
+    operation_id,
+    sign_with,
+    signed_message,
+)
+
+KEYS = [encode_public_key(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)) for i in range(20)]
+MEMBER, OTHER_MEMBER, MERCHANT, OPERATOR = (
+    prefix + letter * 26 for prefix, letter in (("mem_", "a"), ("mem_", "b"), ("mer_", "c"), ("opr_", "d"))
+)
+AT = "2026-11-22T10:15:30.123Z"
+LATER = "2027-11-22T10:15:30.123Z"
+
+COMMON: dict[str, Any] = {
+    "guerdon": 1,
+    "ledger": "ledger.example:8000/coalition",
+    "at": AT,
+    "nonce": "AAECAwQFBgcICQoLDA0ODw",
+    "expires": LATER,
+}
+
+# A document of each kind with every field it can have.
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "genesis": {
+        "clock_tolerance_ms": 30_000,
+        "currencies": [{"code": "USD", "scale": 2}, {"code": "JPY", "scale": 0}],
+        "keys": KEYS[:3],
+        "log_key": "ledger.example:8000/coalition+00000000+AQ==",
+        "name": "Coalition of Zürich",
+        "threshold": 2,
+    },
+    "open_account": {"actor": OPERATOR, "keys": KEYS[:2], "name": "Café", "role": "merchant", "threshold": 2},
+    "define_asset": {
+        "actor": MERCHANT,
+        "asset": "STAR",
+        "name": "Stars",
+        "scale": 0,
+        "supply_cap": 1_000_000,
+        "transferable": True,
+        "value": {"amount": 1, "currency": "USD", "points": 100},
+    },
+    "publish_program": {
+        "actor": MERCHANT,
+        "asset": "STAR",
+        "ends": LATER,
+        "program": {
+            "bands": [{"from": 5_000, "per": 100, "points": 1}, {"from": 10_000, "per": 100, "points": 2}],
+            "currency": "USD",
+            "expiry": {"after": "months", "count": 12},
+            "grants": [{"activity": "birthday", "max_points": 250}],
+            "round_amount": "whole_units",
+            "round_points": "down",
+            "time_zone": "America/New_York",
+        },
+        "starts": AT,
+        "version": 1,
+    },
+    "record_purchases": {
+        "actor": MERCHANT,
+        "asset": "STAR",
+        "currency": "USD",
+        "purchases": [
+            {"amount": 12_075, "at": AT, "member": MEMBER, "order": "2026-000017"},
+            {"amount": 0, "at": LATER, "member": MEMBER, "order": "2026-000018"},
+        ],
+    },
+    "grant": {
+        "activity": "birthday",
+        "actor": MERCHANT,
+        "amount": 250,
+        "asset": "STAR",
+        "member": MEMBER,
+        "reference": "2026/birthday#17",
+    },
+    "transfer": {
+        "actor": MEMBER,
+        "asset": "STAR",
+        "recipients": [{"amount": 1_250, "to": OTHER_MEMBER}, {"amount": 1, "to": MERCHANT}],
+    },
+    "redeem": {"actor": MEMBER, "amount": 150, "asset": "STAR", "merchant": MERCHANT, "reference": "bill-9"},
+    "expire": {"actor": OPERATOR, "asset": "STAR", "limit": 400, "through": "2026-11-21"},
+}
+DOCUMENTS = {kind: {**COMMON, "kind": kind, **fields} for kind, fields in DOCUMENTS.items()}
+
+# What may be left out, and has no other spelling of absence: null is refused as another spelling.
+NULLABLE = {
+    ("open_account", "actor"),
+    ("open_account", "name"),
+    ("define_asset", "supply_cap"),
+    ("define_asset", "value"),
+    ("publish_program", "ends"),
+    ("redeem", "reference"),
+    *((kind, "expires") for kind in DOCUMENTS),
+}
+
+# What may be left out because it has a default that is no null.
+DEFAULTED = {
+    ("genesis", "threshold"),
+    ("open_account", "threshold"),
+    ("open_account", "keys"),
+    ("publish_program", "program.grants"),
+}
+
+# The least and the most of each integer.
+RANGES: dict[tuple[str, str], tuple[int, int]] = {
+    ("genesis", "clock_tolerance_ms"): (0, 3_600_000),
+    ("genesis", "currencies.scale"): (0, 4),
+    ("genesis", "threshold"): (1, 8),
+    ("open_account", "threshold"): (1, 8),
+    ("define_asset", "scale"): (0, 6),
+    ("define_asset", "supply_cap"): (1, MAX_INTEGER),
+    ("define_asset", "value.amount"): (0, MAX_INTEGER),
+    ("define_asset", "value.points"): (1, MAX_INTEGER),
+    ("publish_program", "program.bands.from"): (0, MAX_INTEGER),
+    ("publish_program", "program.bands.per"): (1, 10**12),
+    ("publish_program", "program.bands.points"): (0, 10**9),
+    ("publish_program", "program.expiry.count"): (0, 1_200),
+    ("publish_program", "program.grants.max_points"): (1, MAX_INTEGER),
+    ("publish_program", "version"): (1, 1_000_000),
+    ("record_purchases", "purchases.amount"): (0, MAX_INTEGER),
+    ("grant", "amount"): (1, MAX_INTEGER),
+    ("transfer", "recipients.amount"): (1, MAX_INTEGER),
+    ("redeem", "amount"): (1, MAX_INTEGER),
+    ("expire", "limit"): (1, 400),
+}
+
+# The fewest and the most items of each list.
+LENGTHS: dict[tuple[str, str], tuple[int, int]] = {
+    ("genesis", "currencies"): (1, 32),
+    ("genesis", "keys"): (1, 8),
+    ("open_account", "keys"): (0, 8),
+    ("publish_program", "program.bands"): (1, 32),
+    ("publish_program", "program.grants"): (0, 64),
+    ("record_purchases", "purchases"): (1, 1_000),
+    ("transfer", "recipients"): (1, 100),
+}
+
+BAD_TIMES = ["", "2026-11-22", "2026-11-22T10:15:30Z", "2026-11-22T10:15:30.123+00:00", "1899-12-31T23:59:59.999Z"]
+BAD_TIMES += [
+    "3000-01-01T00:00:00.000Z",
+    "2026-02-29T00:00:00.000Z",
+    "2026-11-22T24:00:00.000Z",
+    "2016-12-31T23:59:60.000Z",
+]
+BAD_ACCOUNTS = ["", "mem_", "mem_" + "a" * 25, "mem_" + "a" * 27, "mem_" + "A" * 26, "mem_" + "1" * 26, "sys_issued"]
+BAD_ACCOUNTS += ["usr_" + "a" * 26, "mem-" + "a" * 26, "sys_" + "a" * 26]
+BAD_CURRENCIES = ["", "US", "USDT", "usd", "U1D", "ÜSD"]
+BAD_REFERENCES = ["", "-1", "a b", "é", "a" * 65, ".a", "a\0", "a@b"]
+BAD_ACTIVITIES = ["", "Birthday", "1st", "_a", "a-b", "a" * 33, "é"]
+BAD_NAMES = ["", " a", "a ", "a\tb", "a\nb", "\x7f", "a\x00", "a" * 65, "\u2028a", "a\u00a0", "\x1f"]
+BAD_KEYS = ["", "A" * 42, "A" * 44, "+" * 43, "A" * 43, KEYS[0][:-1] + "=", KEYS[0][:-1], "-" * 43]
+
+# Texts each field of text must refuse, by what it is.
+BAD_TEXTS: dict[str, list[str]] = {
+    "actor": BAD_ACCOUNTS,
+    "member": BAD_ACCOUNTS,
+    "merchant": BAD_ACCOUNTS,
+    "to": BAD_ACCOUNTS,
+    "asset": ["", "S", "star", "1STAR", "STAR-", "A" * 17, "STÄR"],
+    "code": BAD_CURRENCIES,
+    "currency": BAD_CURRENCIES,
+    "at": BAD_TIMES,
+    "expires": BAD_TIMES,
+    "starts": BAD_TIMES,
+    "ends": BAD_TIMES,
+    "through": ["", "2026-02-29", "1899-12-31", "3000-01-01", "2026-1-1", "20260101", "2026-W01-1", AT],
+    "ledger": [
+        "",
+        "https://ledger.example",
+        "Ledger.example",
+        "a b",
+        "a+b",
+        "a/",
+        "a//b",
+        "a:",
+        "a:123456",
+        "a" * 129,
+        "/a",
+        "é",
+    ],
+    "nonce": ["", "A" * 21, "A" * 23, "A" * 21 + "B", "A" * 20 + "+A", "A" * 22 + "=="],
+    "keys": BAD_KEYS,
+    "order": BAD_REFERENCES,
+    "reference": BAD_REFERENCES,
+    "activity": BAD_ACTIVITIES,
+    "name": BAD_NAMES,
+    "log_key": ["a" * 257],
+    "kind": ["", "Transfer", "hold", "TRANSFER", "transfer "],
+    "role": ["", "operator", "Member", "system"],
+    "after": ["", "weeks", "Never"],
+    "round_amount": ["", "half_up", "None"],
+    "round_points": ["", "none", "floor"],
+    "time_zone": [
+        "",
+        "Mars/Olympus",
+        "../etc/passwd",
+        "/etc/localtime",
+        "localtime",
+        "posix/UTC",
+        "right/UTC",
+        "europe/paris",
+        "America",
+        ".",
+        "Europe/",
+        "Europe//Paris",
+        "zone.tab",
+        "tzdata.zi",
+        "__init__.py",
+        "UTC\0",
+        "é",
+        "a" * 65,
+        "a\\b",
+    ],
+}
+
+# The one field of text that is not one of a closed or patterned form.
+FREE_TEXTS = {"log_key"}
+
+Path = tuple[str | int, ...]
+
+
+def walk(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every value inside a document with its path; the document itself first."""
+    yield path, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from walk(item, (*path, key))
+
+
+def places(*types: type) -> list[tuple[str, Path]]:
+    """Kind and path of every value of some type in the documents, but of the documents themselves."""
+    return [
+        (kind, path)
+        for kind, document in DOCUMENTS.items()
+        for path, value in walk(document)
+        if path and (not types or type(value) in types)
+    ]
+
+
+def replaced(kind: str, path: Path, value: Any) -> dict[str, Any]:
+    """The document of a kind with one value replaced."""
+    document = copy.deepcopy(DOCUMENTS[kind])
+    target: Any = document
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return document
+
+
+def removed(kind: str, path: Path) -> dict[str, Any]:
+    """The document of a kind without one value."""
+    document = copy.deepcopy(DOCUMENTS[kind])
+    target: Any = document
+    for key in path[:-1]:
+        target = target[key]
+    del target[path[-1]]
+    return document
+
+
+def value_at(kind: str, path: Path) -> Any:
+    value: Any = DOCUMENTS[kind]
+    for key in path:
+        value = value[key]
+    return value
+
+
+def dotted(path: Path) -> str:
+    """A path without its indexes."""
+    return ".".join(key for key in path if isinstance(key, str))
+
+
+def named(path: Path) -> tuple[str, ...]:
+    """A path as a refusal names it: indexes stand with the list's name."""
+    parts: list[str] = []
+    for key in path:
+        if isinstance(key, str):
+            parts.append(key)
+        else:
+            parts[-1] += f"[{key}]"
+    return tuple(parts)
+
+
+def write(document: Any) -> bytes:
+    """Canonical bytes, by the standard library; the documents have no text that it would write otherwise."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def refuse(data: bytes) -> MalformedError:
+    with pytest.raises(MalformedError) as caught:
+        decode_operation(data)
+    return caught.value
+
+
+def label(part: str | Path) -> str:
+    return part if isinstance(part, str) else ".".join(named(part)) or "document"
+
+
+# Fields that may be left out in general, but not in the documents above: what is then wrong.
+MISSED_BY_MEANING: dict[tuple[str, Path], tuple[str, ...]] = {
+    ("open_account", ("actor",)): ("actor",),
+    ("open_account", ("name",)): ("name",),
+    ("open_account", ("keys",)): ("threshold",),
+}
+
+
+def test_there_is_a_document_of_every_kind() -> None:
+    """The tables below speak about all kinds, all integers, all lists and all texts there are."""
+    assert set(DOCUMENTS) == set(KINDS)
+    assert {(kind, dotted(path)) for kind, path in places(int) if path != ("guerdon",)} == set(RANGES)
+    assert {(kind, dotted(path)) for kind, path in places(list)} == set(LENGTHS)
+    assert {dotted(path).split(".")[-1] for _, path in places(str)} == set(BAD_TEXTS)
+    for kind, fields in DOCUMENTS.items():
+        assert set(fields) == {"kind", *KINDS[kind].__struct_fields__}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_document_is_read_and_written_back(kind: str) -> None:
+    """Every kind with every field: canonical bytes as a stranger writes them, read and written again."""
+    data = write(DOCUMENTS[kind])
+    op = decode_operation(data)
+    assert type(op) is KINDS[kind]
+    assert encode_operation(op) == data
+    assert build_operation(DOCUMENTS[kind]) == op
+
+
+def test_operation_id_is_the_hash_of_the_bytes() -> None:
+    """SHA-256 of the canonical bytes, and the signature covers its context and these bytes."""
+    data = write(DOCUMENTS["transfer"])
+    assert operation_id(data) == hashlib.sha256(data).digest()
+    assert signed_message(data) == b"guerdon operation v1\n" + data
+
+
+@pytest.mark.parametrize(("kind", "path"), [case for case in places() if isinstance(case[1][-1], str)], ids=label)
+def test_missing_field_is_named(kind: str, path: Path) -> None:
+    """A field left out is refused by its path, unless it may be left out; then the document is another."""
+    data = write(removed(kind, path))
+    if (kind, path) in MISSED_BY_MEANING:
+        assert refuse(data).path == MISSED_BY_MEANING[kind, path]
+    elif (kind, dotted(path)) in NULLABLE | DEFAULTED:
+        assert encode_operation(decode_operation(data)) == data
+    else:
+        error = refuse(data)
+        assert (error.code, error.path) == ("MALFORMED", named(path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [(kind, path) for kind, path in [*places(dict), *((kind, ()) for kind in DOCUMENTS)]], ids=label
+)
+@pytest.mark.parametrize("name", ["memo", "", "At", "at ", "`", "a - at `$.b`", "kind2"])
+def test_unknown_field_is_named(kind: str, path: Path, name: str) -> None:
+    """An object with a field the format does not know is refused, at every level."""
+    error = refuse(write(replaced(kind, (*path, name), 1)))
+    assert error.code == "MALFORMED"
+    if name.isalnum():
+        assert error.path == (*named(path), name)
+
+
+@pytest.mark.parametrize(("kind", "path"), places(), ids=label)
+def test_value_of_another_type_is_named(kind: str, path: Path) -> None:
+    """Text for a number, a number for a list, null for anything: refused by its path."""
+    right = value_at(kind, path)
+    for wrong in (None, True, False, 7, "7", [], {}, [1], {"a": 1}):
+        if type(wrong) is type(right):
+            continue
+        error = refuse(write(replaced(kind, path, wrong)))
+        if wrong is None and (kind, dotted(path)) in NULLABLE:
+            assert error.code == "NOT_CANONICAL"
+        else:
+            assert (error.code, error.path) == ("MALFORMED", named(path)), wrong
+
+
+@pytest.mark.parametrize(("kind", "path"), places(), ids=label)
+def test_float_is_named(kind: str, path: Path) -> None:
+    """A float is refused by its path wherever it stands, whole or not, also for an integer."""
+    marker = "98765432123456789"
+    for number in ("1.5", "1.0", "1e0", "1E2", "-0.0", "1e308", "1e400", "5e-324"):
+        data = write(replaced(kind, path, int(marker))).replace(marker.encode(), number.encode())
+        error = refuse(data)
+        assert error.code == "MALFORMED"
+        assert error.path == named(path), (number, error.message)
+    for value in (1.5, 1.0, float("nan"), float("inf")):
+        with pytest.raises(MalformedError) as caught:
+            build_operation(replaced(kind, path, value))
+        assert (caught.value.code, caught.value.path) == ("MALFORMED", named(path))
+
+
+@pytest.mark.parametrize(("kind", "path"), [case for case in places(int) if case[1] != ("guerdon",)], ids=label)
+def test_number_out_of_range_is_named(kind: str, path: Path) -> None:
+    """One below the least, one above the most and far beyond are refused by their path."""
+    low, high = RANGES[kind, dotted(path)]
+    for number in (low - 1, high + 1, -1, -MAX_INTEGER, 2**53, 2**63, 2**64, 10**30, -(10**30)):
+        error = refuse(write(replaced(kind, path, number)))
+        assert (error.code, error.path) == ("MALFORMED", named(path)), number
+    if dotted(path) in {"threshold", "program.bands.from", "recipients.amount"}:
+        return  # these depend on the rest of the document: see the contradictions below
+    for number in (low, high):
+        data = write(replaced(kind, path, number))
+        assert encode_operation(decode_operation(data)) == data
+
+
+@pytest.mark.parametrize(("kind", "path"), places(int), ids=label)
+def test_number_with_very_many_digits_is_refused(kind: str, path: Path) -> None:
+    """Thousands of digits are malformed, not a crash."""
+    marker = "98765432123456789"
+    data = write(replaced(kind, path, int(marker)))
+    for digits in (400, 4_300, 4_301, 50_000):
+        assert refuse(data.replace(marker.encode(), b"9" * digits)).code == "MALFORMED"
+
+
+@pytest.mark.parametrize(("kind", "path"), places(list), ids=label)
+def test_list_of_another_length_is_named(kind: str, path: Path) -> None:
+    """Fewer items than the least and more than the most are refused by the list's path."""
+    low, high = LENGTHS[kind, dotted(path)]
+    item = value_at(kind, path)[0]
+    error = refuse(write(replaced(kind, path, [item] * (high + 1))))
+    assert (error.code, error.path) == ("MALFORMED", named(path))
+    error = refuse(write(replaced(kind, path, [])))
+    if low:
+        assert (error.code, error.path) == ("MALFORMED", named(path))
+    else:
+        assert error.code == "NOT_CANONICAL"  # an empty list is left out
+
+
+@pytest.mark.parametrize(("kind", "path"), places(str), ids=label)
+def test_text_of_another_form_is_named(kind: str, path: Path) -> None:
+    """Every text has a closed form: anything else is refused by its path, and a newline at its end always."""
+    name = dotted(path).split(".")[-1]
+    right = value_at(kind, path)
+    newline = [] if name in FREE_TEXTS else [right + "\n", "\n" + right, right + " ", right + "\0"]
+    for text in [*BAD_TEXTS[name], *newline]:
+        error = refuse(write(replaced(kind, path, text)))
+        assert error.code == "MALFORMED"
+        assert error.path == named(path), (text, error.message)
+
+
+@pytest.mark.parametrize("version", [0, 2, -1, 2**53, 2**64])
+def test_other_format_version_is_refused(version: int) -> None:
+    """Version 1 is the only one there is."""
+    error = refuse(write(replaced("transfer", ("guerdon",), version)))
+    assert (error.code, error.path) == ("MALFORMED", ("guerdon",))
+
+
+DEFAULTS: list[tuple[str, Path, Any]] = [
+    ("genesis", ("threshold",), 1),
+    ("open_account", ("threshold",), 1),
+    ("publish_program", ("program", "grants"), []),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), DEFAULTS, ids=["genesis", "open_account", "publish_program"])
+def test_default_that_is_spelled_out_is_refused(kind: str, path: Path, value: Any) -> None:
+    """What means the same as leaving a field out would be a second spelling, and another id."""
+    assert refuse(write(replaced(kind, path, value))).code == "NOT_CANONICAL"
+
+
+OPENINGS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "member with a key of their own": ({"role": "member", "keys": KEYS[:1]}, None),
+    "member in custody": ({"role": "member", "actor": MERCHANT}, None),
+    "member vouched for, with a key": ({"role": "member", "actor": MERCHANT, "keys": KEYS[:1]}, None),
+    "member without key or custodian": ({"role": "member"}, "keys"),
+    "member with a name": ({"role": "member", "keys": KEYS[:1], "name": "Ann"}, "name"),
+    "merchant": ({"role": "merchant", "actor": OPERATOR, "keys": KEYS[:1], "name": "Shop"}, None),
+    "merchant without a name": ({"role": "merchant", "actor": OPERATOR, "keys": KEYS[:1]}, "name"),
+    "beneficiary without a key": ({"role": "beneficiary", "actor": OPERATOR, "name": "School"}, "keys"),
+    "auditor nobody vouches for": ({"role": "auditor", "keys": KEYS[:1], "name": "Auditor"}, "actor"),
+    "threshold above the keys": ({"role": "member", "keys": KEYS[:2], "threshold": 3}, "threshold"),
+    "threshold without keys": ({"role": "member", "actor": MERCHANT, "threshold": 2}, "threshold"),
+    "all keys needed": ({"role": "member", "keys": KEYS[:8], "threshold": 8}, None),
+    "key twice": ({"role": "member", "keys": [KEYS[0], KEYS[1], KEYS[0]]}, "keys"),
+    "key of small order": ({"role": "member", "keys": [KEYS[0], encode_base64url(bytes(32))]}, "keys[1]"),
+    "key that is not reduced": ({"role": "member", "keys": [encode_base64url(b"\xff" * 32)]}, "keys[0]"),
+}
+
+
+@pytest.mark.parametrize("name", OPENINGS)
+def test_account_opening_fits_its_role(name: str) -> None:
+    """A member has a key or a custodian and no name; others have a key, a name and someone who vouches."""
+    fields, wrong = OPENINGS[name]
+    document = {**COMMON, "kind": "open_account", **fields}
+    if wrong is None:
+        assert encode_operation(build_operation(document)) == write(document)
+    else:
+        error = refuse(write(document))
+        assert (error.code, error.path) == ("MALFORMED", (wrong,))
+
+
+def program_with(**fields: Any) -> dict[str, Any]:
+    return replaced("publish_program", ("program",), {**DOCUMENTS["publish_program"]["program"], **fields})
+
+
+def band(start: int) -> dict[str, int]:
+    return {"from": start, "per": 1, "points": 1}
+
+
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "currency twice": (
+        replaced("genesis", ("currencies",), [{"code": "USD", "scale": 2}, {"code": "USD", "scale": 0}]),
+        ("currencies",),
+    ),
+    "operator's key twice": (replaced("genesis", ("keys",), [KEYS[0], KEYS[0]]), ("keys",)),
+    "operator's threshold": (replaced("genesis", ("threshold",), 4), ("threshold",)),
+    "bands fall": (program_with(bands=[band(2), band(1)]), ("program", "bands")),
+    "bands stand still": (program_with(bands=[band(0), band(5), band(5)]), ("program", "bands")),
+    "activity twice": (
+        program_with(grants=[{"activity": "a", "max_points": 1}, {"activity": "a", "max_points": 2}]),
+        ("program", "grants"),
+    ),
+    "ends as it starts": (replaced("publish_program", ("ends",), AT), ("ends",)),
+    "ends before it starts": (replaced("publish_program", ("starts",), "2028-01-01T00:00:00.000Z"), ("ends",)),
+    "order twice": (
+        replaced("record_purchases", ("purchases", 1, "order"), "2026-000017"),
+        ("purchases",),
+    ),
+    "recipient twice": (replaced("transfer", ("recipients", 1, "to"), OTHER_MEMBER), ("recipients",)),
+    "transfer to oneself": (replaced("transfer", ("recipients", 1, "to"), MEMBER), ("recipients[1]", "to")),
+    "transfer of too much in all": (replaced("transfer", ("recipients", 0, "amount"), MAX_INTEGER), ("recipients",)),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_document_that_contradicts_itself_is_refused(name: str) -> None:
+    """What types cannot say: calendar, order and uniqueness inside one document."""
+    document, path = CONTRADICTIONS[name]
+    error = refuse(write(document))
+    assert (error.code, error.path) == ("MALFORMED", path)
+
+
+@pytest.mark.parametrize(
+    ("after", "most"), [("days", 36_500), ("months", 1_200), ("year_end", 100)], ids=["days", "months", "year_end"]
+)
+def test_expiry_has_a_longest_count(after: str, most: int) -> None:
+    """Every way to expire bounds its count, so that the last day stays a date."""
+    document = program_with(expiry={"after": after, "count": most})
+    assert encode_operation(build_operation(document)) == write(document)
+    for count in (most + 1, -1):
+        error = refuse(write(program_with(expiry={"after": after, "count": count})))
+        assert (error.code, error.path) == ("MALFORMED", ("program", "expiry", "count"))
+
+
+def test_points_that_never_expire_have_no_count() -> None:
+    """The rule `never` stands alone."""
+    document = program_with(expiry={"after": "never"})
+    assert encode_operation(build_operation(document)) == write(document)
+    error = refuse(write(program_with(expiry={"after": "never", "count": 0})))
+    assert (error.code, error.path) == ("MALFORMED", ("program", "expiry", "count"))
+
+
+def test_time_zones_come_from_the_pinned_database_alone() -> None:
+    """Reading operations does not consult the machine's own zones, whatever else was imported."""
+    program = "import zoneinfo, ledger.operations; assert zoneinfo.TZPATH == (), zoneinfo.TZPATH"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+REWRITINGS: dict[str, Callable[[bytes], bytes]] = {
+    "blank after a colon": lambda data: data.replace(b":", b": ", 1),
+    "newline at the end": lambda data: data + b"\n",
+    "indented": lambda data: json.dumps(json.loads(data), indent=1, sort_keys=True).encode(),
+    "needless escape": lambda data: data.replace(b"STAR", b"\\u0053TAR"),
+    "escaped slash": lambda data: data.replace(b"/coalition", b"\\/coalition"),
+    "field twice": lambda data: data.replace(b'"asset":"STAR"', b'"asset":"STAR","asset":"STAR"'),
+    "field twice, first wins": lambda data: data.replace(b'"asset":"STAR"', b'"asset":"STAR","asset":"MOON"'),
+    "kind twice": lambda data: data.replace(b'"kind":"transfer"', b'"kind":"transfer","kind":"transfer"'),
+    "kind first": lambda data: b'{"kind":"transfer",' + data.replace(b'"kind":"transfer",', b"")[1:],
+    "absence spelled out": lambda data: data.replace(f'"{LATER}"'.encode(), b"null"),
+}
+
+
+@pytest.mark.parametrize("name", REWRITINGS)
+def test_other_spelling_is_refused(name: str) -> None:
+    """The same meaning in other bytes would have another id: refused, with the byte where it differs."""
+    data = write(DOCUMENTS["transfer"])
+    changed = REWRITINGS[name](data)
+    assert changed != data
+    error = refuse(changed)
+    assert error.code == "NOT_CANONICAL"
+    assert "at byte" in error.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"nope",
+        b"\xff\xfe",
+        b'{"kind":"transfer"',
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b"null",
+        b"1",
+        b'"transfer"',
+        b"[]",
+        b"{}",
+        pytest.param(b"[" * 500 + b"]" * 500, id="nested"),
+        pytest.param(b"[" * 100_000, id="nested lists without end"),
+        pytest.param(b'{"kind":' * 100_000, id="nested objects without end"),
+    ],
+)
+def test_bytes_that_are_no_document_are_refused(data: bytes) -> None:
+    """Broken JSON, broken UTF-8, other JSON and endless nesting are malformed, not a crash."""
+    assert refuse(data).code == "MALFORMED"
+    with pytest.raises(MalformedError):
+        decode_signed_operation(b'{"op":' + data + b',"sigs":[]}', 10**7)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(DOCUMENTS)), st.data())
+def test_changed_bytes_are_refused_or_another_operation(kind: str, data: st.DataObject) -> None:
+    """Any part of a document replaced by any bytes: refused, or a document with exactly these bytes and another id."""
+    right = write(DOCUMENTS[kind])
+    start = data.draw(st.integers(0, len(right)))
+    end = data.draw(st.integers(start, min(start + 8, len(right))))
+    changed = right[:start] + data.draw(st.binary(max_size=8)) + right[end:]
+    try:
+        op = decode_operation(changed)
+    except MalformedError:
+        return
+    assert encode_operation(op) == changed
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(places()), JSON)
+def test_any_value_in_any_field_is_read_or_refused(place: tuple[str, Path], value: Any) -> None:
+    """Whatever JSON a field holds, building the operation raises nothing but MalformedError."""
+    document = replaced(*place, value)
+    try:
+        op = build_operation(document)
+    except MalformedError:
+        return
+    assert json.loads(encode_operation(op)) == document
+
+
+def test_plain_data_nested_too_deep_is_refused() -> None:
+    """Building from plain data raises MalformedError, however deep the data is."""
+    value: Any = 1
+    for _ in range(5_000):
+        value = [value]
+    with pytest.raises(MalformedError):
+        build_operation(replaced("transfer", ("recipients",), value))
+
+
+OP_BYTES = write(DOCUMENTS["transfer"])
+SIGNATURES = tuple(Signature(key=key, sig=encode_base64url(bytes(64))) for key in KEYS)
+ENVELOPE = encode_signed_operation(OP_BYTES, SIGNATURES[:2])
+
+
+def test_signed_document_is_read_back() -> None:
+    """Operation and signatures survive the way through the submitted bytes, the operation byte for byte."""
+    signed = decode_signed_operation(ENVELOPE, len(ENVELOPE))
+    assert signed.op_bytes == OP_BYTES
+    assert signed.op_id == hashlib.sha256(OP_BYTES).digest()
+    assert signed.op == decode_operation(OP_BYTES)
+    assert signed.sigs == SIGNATURES[:2]
+    sigs = [{"key": signature.key, "sig": signature.sig} for signature in SIGNATURES[:2]]
+    assert write({"op": DOCUMENTS["transfer"], "sigs": sigs}) == ENVELOPE
+
+
+def test_oversized_document_is_refused_before_it_is_read() -> None:
+    """One byte above the bound is too large, whatever the bytes are."""
+    with pytest.raises(MalformedError) as caught:
+        decode_signed_operation(ENVELOPE, len(ENVELOPE) - 1)
+    assert caught.value.code == "TOO_LARGE"
+    with pytest.raises(MalformedError) as caught:
+        decode_signed_operation(b"\xff" * 100, 99)
+    assert caught.value.code == "TOO_LARGE"
+
+
+def test_same_key_cannot_sign_twice() -> None:
+    """Two signatures of one key are one authority: the document is refused."""
+    twice = (SIGNATURES[0], Signature(key=KEYS[0], sig=encode_base64url(b"\1" * 64)))
+    with pytest.raises(MalformedError) as caught:
+        sign_with(OP_BYTES, twice)
+    assert (caught.value.code, caught.value.path) == ("MALFORMED", ("sigs",))
+    with pytest.raises(MalformedError) as caught:
+        decode_signed_operation(encode_signed_operation(OP_BYTES, twice), 65_535)
+    assert (caught.value.code, caught.value.path) == ("MALFORMED", ("sigs",))
+
+
+def test_signatures_are_bounded_in_number() -> None:
+    """Sixteen may sign; the seventeenth is refused."""
+    most = encode_signed_operation(OP_BYTES, SIGNATURES[:MAX_SIGNATURES])
+    assert len(decode_signed_operation(most, 65_535).sigs) == MAX_SIGNATURES == 16
+    with pytest.raises(MalformedError) as caught:
+        decode_signed_operation(encode_signed_operation(OP_BYTES, SIGNATURES[:17]), 65_535)
+    assert (caught.value.code, caught.value.path) == ("MALFORMED", ("sigs",))
+
+
+SIG = SIGNATURES[0]
+BAD_ENVELOPES: dict[str, tuple[bytes, tuple[str, ...] | None]] = {
+    "no operation": (b'{"sigs":[]}', ("op",)),
+    "no signatures": (b'{"op":' + OP_BYTES + b"}", ("sigs",)),
+    "unknown field": (ENVELOPE[:-1] + b',"time":1}', ("time",)),
+    "signature without key": (ENVELOPE.replace(f'"key":"{SIG.key}",'.encode(), b""), ("sigs[0]", "key")),
+    "signature with more": (ENVELOPE.replace(b'"key":', b'"alg":1,"key":', 1), ("sigs[0]", "alg")),
+    "key too short": (ENVELOPE.replace(SIG.key.encode(), SIG.key[:-1].encode()), ("sigs[0]", "key")),
+    "key and newline": (ENVELOPE.replace(SIG.key.encode(), SIG.key.encode() + b"\\n"), ("sigs[0]", "key")),
+    "signature and newline": (ENVELOPE.replace(b'A"}', b'A\\n"}', 1), ("sigs[0]", "sig")),
+    "signature of a float": (ENVELOPE.replace(f'"{SIG.sig}"'.encode(), b"1.5", 1), ("sigs[0]", "sig")),
+    "signatures null": (b'{"op":' + OP_BYTES + b',"sigs":null}', ("sigs",)),
+    "operation null": (b'{"op":null,"sigs":[]}', ()),
+    "operation twice": (b'{"op":' + OP_BYTES + b"," + ENVELOPE[1:], None),
+    "signatures twice": (ENVELOPE[:-1] + b',"sigs":[]}', None),
+    "signatures first": (b'{"sigs":[],"op":' + OP_BYTES + b"}", None),
+    "blank before the operation": (ENVELOPE.replace(b'"op":', b'"op": '), None),
+    "blank after the operation": (ENVELOPE.replace(b',"sigs"', b' ,"sigs"'), None),
+    "blank inside the operation": (ENVELOPE.replace(b'"guerdon":', b'"guerdon": '), None),
+    "newline at the end": (ENVELOPE + b"\n", None),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ENVELOPES)
+def test_envelope_of_another_form_is_refused(name: str) -> None:
+    """Exactly an operation and its signatures, in canonical bytes."""
+    data, path = BAD_ENVELOPES[name]
+    with pytest.raises(MalformedError) as caught:
+        decode_signed_operation(data, 65_535)
+    if path is None:
+        assert caught.value.code == "NOT_CANONICAL"
+    else:
+        assert (caught.value.code, caught.value.path) == ("MALFORMED", path)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_changed_envelope_is_refused_or_another(data: st.DataObject) -> None:
+    """Any part of a signed document replaced by any bytes: refused, or read as exactly these bytes."""
+    start = data.draw(st.integers(0, len(ENVELOPE)))
+    end = data.draw(st.integers(start, min(start + 4, len(ENVELOPE))))
+    changed = ENVELOPE[:start] + data.draw(st.binary(max_size=4)) + ENVELOPE[end:]
+    try:
+        signed = decode_signed_operation(changed, 65_535)
+    except MalformedError:
+        return
+    assert encode_signed_operation(signed.op_bytes, signed.sigs) == changed
