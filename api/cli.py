@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
+import sqlalchemy as sa
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
@@ -32,6 +33,7 @@ from ledger.keys import encode_public_key
 from ledger.operations import Currency, Genesis, MalformedError, build_operation
 from ledger.purchases import (
     BrokenFileError,
+    BrokenLine,
     Columns,
     CustomerNumbers,
     FileFormat,
@@ -61,6 +63,7 @@ EXPECTED_ERRORS = (
     ImportStoppedError,
     KeyFileError,
     MalformedError,
+    OSError,
     SettingsError,
     StoreError,
 )
@@ -81,10 +84,18 @@ def main() -> NoReturn:
     """Run the command; say what went wrong in one line where that is all a person needs."""
     try:
         app(standalone_mode=True)
+    except MalformedError as error:
+        _fail(f"{'.'.join(error.path)}: {error}" if error.path else str(error))
+    except sa.exc.DBAPIError as error:
+        _fail(f"the database cannot be used: {error.orig}")
     except EXPECTED_ERRORS as error:
-        typer.echo(f"guerdon: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
     sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"guerdon: {message}", err=True)
+    sys.exit(1)
 
 
 @app.callback()
@@ -176,7 +187,8 @@ def serve(
     settings = read_settings()
     with opened_store(settings) as store:  # what is wrong is said here once, not by every worker
         origin = store.origin
-    load_log_key(settings)
+        with Sequencer(store, load_log_key(settings), system_clock):
+            pass  # it starts only with the ledger's own key
     typer.echo(f"{origin} on http://{host}:{port}/graphql")
     uvicorn.run(
         "api.app:from_environment",
@@ -236,7 +248,7 @@ def sign_command(
     """
     try:
         fields = json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedError("MALFORMED", f"not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise MalformedError("MALFORMED", "an operation is a JSON object")
@@ -369,7 +381,7 @@ def import_purchases(
             time_zone=program.time_zone,
             header=header,
         )
-        with file.open(encoding="utf-8", newline="") as text:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
             items = read_purchases(text, file_format)
         numbers = CustomerNumbers(merchant, store.origin, merchant_key, account.opened_at)
         wallet = Wallet(store.origin, merchant, [merchant_key], system_clock)
@@ -383,6 +395,7 @@ def import_purchases(
 def _write_customers(path: Path, accounts: dict[str, Any]) -> None:
     # Which customer has which account is personal data: kept beside the ledger, never in it, for the owner's eyes.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # also where the file was there before
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["customer", "account"])
@@ -392,7 +405,11 @@ def _write_customers(path: Path, accounts: dict[str, Any]) -> None:
 def read_customers(path: Path) -> dict[str, str]:
     """Customer numbers by account, from a file ``guerdon import --customers`` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["account"]: row["customer"] for row in csv.DictReader(file)}
+        try:
+            return {row["account"]: row["customer"] for row in csv.DictReader(file)}
+        except (KeyError, UnicodeDecodeError, csv.Error) as error:
+            broken = BrokenLine(line=1, field="customer and account", message=f"{path} is not of import --customers")
+            raise BrokenFileError([broken]) from error
 
 
 class MonthEarned(msgspec.Struct, frozen=True, kw_only=True):

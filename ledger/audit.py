@@ -5,12 +5,17 @@ authority of every signature, the postings the rules give and the state they lea
 the tiles and the signed checkpoint with that. Each invariant is a named check (:data:`CHECKS`), counted, and the
 first entry that breaks one is named.
 
+Rows are read as the driver gives them, without the conversions of the tables' types: SQLite keeps any value in any
+column, and what is not of its column's type is a difference to be reported, not an error to stop at.
+
 Elliptic-curve work is most of an audit, so signatures are verified in other processes while this one replays.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import zip_longest
 from multiprocessing import get_context
 from typing import Any
@@ -21,23 +26,24 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.checkpoint import CheckpointError, decode_verifier_key, verify_checkpoint
-from ledger.encoding import EncodingError, LeafHash
+from ledger.encoding import EncodingError, LeafHash, parse_time
 from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Entry, decode_entry, leaf_hash, signed_operation_of
 from ledger.keys import verify
 from ledger.merkle import TILE_WIDTH, CompactRange, subtree_root
-from ledger.operations import Genesis, MalformedError, SignedOperation, signed_message
+from ledger.operations import MAX_SIGNATURES, Genesis, MalformedError, SignedOperation, signed_message
 from ledger.rules import SYSTEM_ACCOUNTS, Admission, Rejection, State, admit, apply
 from ledger.store import (
     ACCOUNT,
     ASSET,
     EARNING,
     ENTRY,
+    HEAD,
     LOT,
     POSTING,
     PROGRAM,
     TILE,
-    HeadState,
     Store,
+    StoreError,
     account_row,
     asset_row,
     earning_rows,
@@ -66,6 +72,9 @@ _CHUNK = 1_000
 _JOB = 250
 _INLINE_SIGNATURES = 400
 """Below this many entries starting processes would cost more than it saves."""
+
+_MAX_MESSAGE = 1_000
+"""Characters of a failure's message; what was found may be of any length."""
 
 Progress = Callable[[int, int], None]
 """Told how many entries of how many have been replayed."""
@@ -113,19 +122,57 @@ def audit_database(
     is used, which shows that the ledger agrees with itself but not that it is the ledger one was told about.
     ``processes`` is how many verify signatures beside this one (default: one per core; 0: none).
     """
-    with store.read() as connection:
-        head = store.head(connection)
+    with store.read() as connection, _undecoded_text(connection):
+        head = _Head(store, connection)
         workers = (os.cpu_count() or 1) if processes is None else processes
-        if head.size < _INLINE_SIGNATURES:
+        if not isinstance(head.size, int) or head.size < _INLINE_SIGNATURES:
             workers = 0
         with _SignatureChecks(workers) as signatures:
             audit = _Audit(store, connection, head, log_key, signatures)
             return audit.run(progress or (lambda _done, _total: None))
 
 
+@contextmanager
+def _undecoded_text(connection: Connection) -> Iterator[None]:
+    """Have SQLite give text that is not UTF-8 as bytes instead of failing: bytes equal no text the audit expects."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    usual, driver.text_factory = driver.text_factory, _text_or_bytes
+    try:
+        yield
+    finally:
+        driver.text_factory = usual
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _as_stored(*columns: sa.ColumnElement[Any]) -> Any:
+    """Select columns without the conversions of their types."""
+    return sa.select(*(sa.type_coerce(column, sa.types.NULLTYPE) for column in columns))
+
+
+class _Head:
+    """The head row as stored; every attribute may be of any type."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        columns = (HEAD.c.size, HEAD.c.last_leaf_hash, HEAD.c.last_time, HEAD.c.compact_range, HEAD.c.checkpoint)
+        row = connection.execute(_as_stored(*columns).where(HEAD.c.ledger_id == store.ledger_id)).one_or_none()
+        if row is None:
+            raise StoreError(f"no ledger {store.origin} in this database: run guerdon init")
+        self.size: Any
+        self.size, self.last_leaf_hash, self.last_time, self.compact_range, self.checkpoint = row
+
+
 class _Audit:
     def __init__(
-        self, store: Store, connection: Connection, head: HeadState, log_key: str | None, signatures: "_SignatureChecks"
+        self, store: Store, connection: Connection, head: _Head, log_key: str | None, signatures: "_SignatureChecks"
     ) -> None:
         self.store = store
         self.connection = connection
@@ -141,15 +188,23 @@ class _Audit:
         self.tiles = _TileDigests()
 
     def run(self, progress: Progress) -> AuditReport:
-        complete = self._replay(progress)
+        try:
+            complete = self._replay(progress)
+            if complete:
+                self._compare_outside()
+                self._compare_projections()
+                self._compare_tiles()
+                self._compare_head()
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.OperationalError):
+                raise  # the database did not answer, which says nothing about what is stored
+            complete = False
+            self._fail("entries", self.range.size, f"the database cannot be read: {error.orig}")
+            self.connection.rollback()  # even the end of a transaction fails on a damaged file
         bad_signature = self.signatures.first_failure()
         self.counts["signatures"] = self.signatures.count
         if bad_signature is not None:
             self._fail("signatures", bad_signature, "a signature does not fit the operation's bytes")
-        if complete:
-            self._compare_projections()
-            self._compare_tiles()
-            self._compare_head()
         self._check_checkpoint(complete)
         self.failures.sort(key=lambda failure: (failure.seq is None, failure.seq or 0))
         return AuditReport(
@@ -162,7 +217,9 @@ class _Audit:
         )
 
     def _fail(self, check: str, seq: int | None, message: str) -> None:
-        self.failures.append(Failure(check=check, seq=seq, message=message))
+        # What was found is quoted, so it may hold anything: nothing in it reaches a terminal but printable characters.
+        printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message[:_MAX_MESSAGE])
+        self.failures.append(Failure(check=check, seq=seq, message=printable))
 
     def _replay(self, progress: Progress) -> bool:
         """Replay all entries; False when one of them ended it."""
@@ -170,13 +227,14 @@ class _Audit:
             first = self.range.size
             expected_postings: list[tuple[Any, ...]] = []
             expected_earnings: list[tuple[Any, ...]] = []
+            broken: _BrokenEntryError | None = None
             for row in rows:
                 seq = self.range.size
                 try:
                     admission, asset = self._replay_entry(seq, row)
-                except _BrokenEntryError as broken:
-                    self._fail(broken.check, seq, broken.message)
-                    return False
+                except _BrokenEntryError as error:
+                    broken = error
+                    break
                 expected_postings += posting_rows(seq, admission.postings)
                 if admission.earnings:
                     expected_earnings += earning_rows(seq, asset, admission.earnings)
@@ -187,30 +245,31 @@ class _Audit:
             expected_earnings.sort(key=_earning_order)
             order = (EARNING.c.seq, EARNING.c.merchant, EARNING.c.scope, EARNING.c.reference)
             self._compare_rows("earnings", EARNING, order, range(first, end), expected_earnings)
-            progress(end, self.head.size)
+            if broken is not None:
+                self._fail(broken.check, end, broken.message)
+                return False
+            progress(end, end if not isinstance(self.head.size, int) else self.head.size)
+        if self.range.size == 0:
+            self._fail("chain", 0, "there is no entry, not even genesis")
+            return False
         return True
 
     def _entry_chunks(self) -> Iterator[Sequence[Any]]:
         columns = [column for column in ENTRY.columns if column.name != "ledger_id"]
-        last = -1
-        while True:
-            query = (
-                sa.select(*columns)
-                .where(ENTRY.c.ledger_id == self.store.ledger_id, ENTRY.c.seq > last)
-                .order_by(ENTRY.c.seq)
-                .limit(_CHUNK)
-            )
-            rows = self.connection.execute(query).tuples().all()
-            if not rows:
-                return
+        query = (
+            _as_stored(*columns).where(ENTRY.c.ledger_id == self.store.ledger_id).order_by(ENTRY.c.seq).limit(_CHUNK)
+        )
+        rows = self.connection.execute(query).all()
+        while rows:
             yield rows
-            last = rows[-1][0]
+            last = rows[-1][0]  # an integer: replay went on past it
+            rows = self.connection.execute(query.where(ENTRY.c.seq > last)).all()
 
     def _replay_entry(self, seq: int, row: tuple[Any, ...]) -> tuple[Admission, str]:
         stored_seq, stored_hash, stored_id, kind, actor, time, data = row
-        entry, signed, digest = _read_entry(data)
         if stored_seq != seq:
-            raise _BrokenEntryError("chain", f"the next stored entry has sequence number {stored_seq}")
+            raise _BrokenEntryError("chain", f"the next stored entry has sequence number {stored_seq!r}")
+        entry, signed, digest = _read_entry(data)
         self._check_chain(seq, entry)
         if digest != stored_hash or signed.op_id != stored_id:
             raise _BrokenEntryError("entries", "the stored leaf hash or operation id is not that of the stored bytes")
@@ -274,7 +333,7 @@ class _Audit:
         """Compare one chunk's rows of a table, in the table's own order of columns, with what replay gives."""
         columns = [column for column in table.columns if column.name != "ledger_id"]
         query = (
-            sa.select(*columns)
+            _as_stored(*columns)
             .where(table.c.ledger_id == self.store.ledger_id, table.c.seq >= seqs.start, table.c.seq < seqs.stop)
             .order_by(*order)
         )
@@ -284,8 +343,17 @@ class _Audit:
             return
         seq_at = [column.name for column in columns].index("seq")
         found, wanted = next((a, b) for a, b in zip_longest(stored, expected) if a != b)
-        seq = min(row[seq_at] for row in (found, wanted) if row is not None)
-        self._fail(check, seq, f"table {table.name} has {found}, replay gives {wanted}")
+        seq = min(int(row[seq_at]) for row in (found, wanted) if row is not None)
+        self._fail(check, seq, _difference(table, found, wanted))
+
+    def _compare_outside(self) -> None:
+        """Rows that belong to no entry at all, before the first or after the last."""
+        for check, table in (("postings", POSTING), ("earnings", EARNING)):
+            columns = [column for column in table.columns if column.name != "ledger_id"]
+            inside = sa.and_(table.c.seq >= 0, table.c.seq < self.range.size)
+            query = _as_stored(*columns).where(table.c.ledger_id == self.store.ledger_id, sa.not_(inside)).limit(1)
+            for row in self.connection.execute(query):
+                self._fail(check, None, _difference(table, tuple(row), None))
 
     def _compare_projections(self) -> None:
         state = self.state
@@ -303,41 +371,47 @@ class _Audit:
     def _compare_table(self, table: sa.Table, rows: list[tuple[Any, ...]], key_size: int) -> None:
         expected = {row[:key_size]: row for row in rows}
         columns = [column for column in table.columns if column.name != "ledger_id"]
-        query = sa.select(*columns).where(table.c.ledger_id == self.store.ledger_id)
-        differences = []
+        query = _as_stored(*columns).where(table.c.ledger_id == self.store.ledger_id)
+        differences: list[tuple[Any, Any]] = []
         for row in self.connection.execute(query.execution_options(yield_per=_CHUNK)):
             stored = tuple(row)
             wanted = expected.pop(stored[:key_size], None)
             if stored != wanted:
-                differences.append(f"table {table.name} has {stored}, replay gives {wanted}")
-        differences += [f"table {table.name} lacks {row}" for row in expected.values()]
+                differences.append((stored, wanted))
+        differences += [(None, row) for row in expected.values()]
         self.counts["projections"] += len(rows)
-        for difference in sorted(differences)[:1]:
-            more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-            self._fail("projections", None, difference + more)
+        if not differences:
+            return
+        # The last column of all but the lots is the entry that made the row. A row nobody made has no entry.
+        has_seq = "seq" in table.columns
+        seqs = [wanted[-1] if wanted is not None and has_seq else None for _, wanted in differences]
+        at = min(range(len(seqs)), key=lambda i: (seqs[i] is None, seqs[i] or 0, repr(differences[i])))
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        self._fail("projections", seqs[at], _difference(table, *differences[at]) + more)
 
     def _compare_tiles(self) -> None:
-        expected = self.tiles.digests
+        missing = dict(self.tiles.digests)
+        self.counts["tiles"] = len(missing)
         columns = (TILE.c.level, TILE.c.index, TILE.c.hashes, TILE.c.root)
-        query = sa.select(*columns).where(TILE.c.ledger_id == self.store.ledger_id).order_by(*columns[:2])
-        seen = set()
-        for level, index, hashes, root in self.connection.execute(query.execution_options(yield_per=64)).tuples():
-            seen.add((level, index))
-            if expected.get((level, index)) != _tile_digest(bytes(hashes), bytes(root)):
-                seq = index * TILE_WIDTH ** (level + 1)
-                self._fail("tiles", seq, f"tile {level}/{index} is not that of the entries")
-                return
-        missing = sorted(expected.keys() - seen)
-        self.counts["tiles"] = len(expected)
-        if missing:
-            level, index = missing[0]
-            self._fail("tiles", index * TILE_WIDTH ** (level + 1), f"tile {level}/{index} is missing")
+        query = _as_stored(*columns).where(TILE.c.ledger_id == self.store.ledger_id)
+        wrong: list[tuple[Any, Any]] = []
+        for level, index, hashes, root in self.connection.execute(query.execution_options(yield_per=64)):
+            expected = missing.pop((level, index), None)
+            if expected is None:
+                self._fail("tiles", None, f"tile {level!r}/{index!r} is none of a tree of {self.range.size} entries")
+            elif not isinstance(hashes, bytes) or expected != _tile_digest(hashes, root):
+                wrong.append((level, index))
+        for found, what in ((wrong, "is not that of the entries"), (list(missing), "is missing")):
+            if found:
+                level, index = min(found, key=_first_leaf)
+                self._fail("tiles", _first_leaf((level, index)), f"tile {level}/{index} {what}")
 
     def _compare_head(self) -> None:
         head, size = self.head, self.range.size
         self.counts["head"] = 1
         if head.size != size:
-            self._fail("head", min(head.size, size), f"the head row counts {head.size} entries, {size} are stored")
+            at = min(head.size, size) if isinstance(head.size, int) else None
+            self._fail("head", at, f"the head row counts {head.size!r} entries, {size} are stored")
         elif head.last_leaf_hash != self.prev or head.last_time != self.time:
             self._fail("head", size - 1, "the head row's last leaf hash or time is not that of the last entry")
         elif head.compact_range != self.range.encode():
@@ -352,6 +426,9 @@ class _Audit:
             self._fail("checkpoint", 0, f"genesis names the log key {parameters.log_key}, not {key}")
         self.log_key = key
         self.counts["checkpoint"] = 1
+        if not isinstance(self.head.checkpoint, str):
+            self._fail("checkpoint", None, "the checkpoint is not text")
+            return
         try:
             checkpoint = verify_checkpoint(self.head.checkpoint, decode_verifier_key(key), self.store.origin)
         except CheckpointError as error:
@@ -368,11 +445,17 @@ class _Audit:
             self._fail("checkpoint", None, "the checkpoint's root is not the Merkle root of the entries")
 
 
-def _read_entry(data: bytes) -> tuple[Entry, SignedOperation, LeafHash]:
+def _read_entry(data: Any) -> tuple[Entry, SignedOperation, LeafHash]:
+    if not isinstance(data, bytes):
+        raise _BrokenEntryError("entries", f"the stored bytes are of the type {type(data).__name__}")
     if len(data) > MAX_ENTRY_BYTES:
         raise _BrokenEntryError("entries", f"{len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
     try:
         entry = decode_entry(data)
+        parse_time(entry.time)
+        keys = {signature.key for signature in entry.sigs}
+        if len(keys) != len(entry.sigs) or len(keys) > MAX_SIGNATURES:
+            raise _BrokenEntryError("entries", f"more than {MAX_SIGNATURES} signatures, or two of the same key")
         return entry, signed_operation_of(entry), leaf_hash(data)
     except (EncodingError, MalformedError) as error:
         raise _BrokenEntryError("entries", str(error)) from error
@@ -394,15 +477,32 @@ def _show(value: Any) -> str:
     return "missing" if value is None else msgspec.json.encode(value, order="sorted").decode()
 
 
-def _tile_digest(hashes: bytes, root: bytes) -> int:
-    return hash((hashes, root))
+def _difference(table: sa.Table, stored: Any, given: Any) -> str:
+    if stored is None:
+        return f"table {table.name} lacks {given}"
+    if given is None:
+        return f"table {table.name} has {stored}, which replay does not give"
+    return f"table {table.name} has {stored}, replay gives {given}"
+
+
+_TileDigest = tuple[bytes, Any]
+
+
+def _tile_digest(hashes: bytes, root: Any) -> _TileDigest:
+    return hashlib.sha256(hashes).digest(), root
+
+
+def _first_leaf(tile: tuple[int, int]) -> int:
+    """The first entry under a tile."""
+    level, index = tile
+    return int(index * TILE_WIDTH ** (level + 1))
 
 
 class _TileDigests:
     """Full tiles recomputed from leaf hashes, each kept only as a digest to compare the stored one with."""
 
     def __init__(self) -> None:
-        self.digests: dict[tuple[int, int], int] = {}
+        self.digests: dict[tuple[int, int], _TileDigest] = {}
         self._open: list[list[bytes]] = [[]]
         self._next: list[int] = [0]
 

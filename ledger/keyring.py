@@ -8,10 +8,12 @@ import os
 import stat
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _MAX_KEY_FILE_BYTES = 16_384
+_MAX_PASSPHRASE_BYTES = 1023  # what OpenSSL takes
 
 
 class KeyFileError(Exception):
@@ -27,11 +29,15 @@ def generate_private_key(path: Path, passphrase: bytes | None) -> Ed25519Private
 
 def save_private_key(path: Path, key: Ed25519PrivateKey, passphrase: bytes | None) -> None:
     """Write a key to a new file of mode 0600, encrypted if there is a passphrase."""
-    if passphrase is not None and not passphrase:
-        raise KeyFileError("the passphrase is empty: give one, or none at all")
+    _refuse_empty(passphrase)
+    if passphrase is not None and len(passphrase) > _MAX_PASSPHRASE_BYTES:
+        raise KeyFileError(f"the passphrase is longer than {_MAX_PASSPHRASE_BYTES} bytes: shorten it")
     encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KeyFileError(f"{path.parent} cannot be made: {error.strerror}") from error
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -44,8 +50,14 @@ def save_private_key(path: Path, key: Ed25519PrivateKey, passphrase: bytes | Non
         os.fsync(file.fileno())
 
 
+def _refuse_empty(passphrase: bytes | None) -> None:
+    if passphrase is not None and not passphrase:
+        raise KeyFileError("the passphrase is empty: give one, or none at all")
+
+
 def load_private_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     """Read a key; raise :class:`KeyFileError` when it is missing, readable by others, locked or not Ed25519."""
+    _refuse_empty(passphrase)
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -59,7 +71,7 @@ def load_private_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     except TypeError as error:
         needs = "is encrypted: give its passphrase" if passphrase is None else "is not encrypted: give no passphrase"
         raise KeyFileError(f"{path} {needs}") from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyFileError(f"{path} cannot be unlocked: wrong passphrase, or not a PEM key file") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"{path} is not an Ed25519 key")

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO
 from zoneinfo import ZoneInfo
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
@@ -27,12 +28,13 @@ from ledger.operations import (
     OpenAccount,
     Purchase,
     RecordPurchases,
+    Reference,
     SignedOperation,
     encode_operation,
     operation_id,
 )
 from ledger.rules import ORDER_SCOPE, Code, Rejection, Touches
-from ledger.sequencer import Outcome, Sequencer
+from ledger.sequencer import Outcome, Recorded, Sequencer
 from ledger.wallet import Wallet, sign_operation
 
 PURCHASES_PER_OPERATION = 100
@@ -115,28 +117,37 @@ class _FieldError(ValueError):
 
 
 def read_purchases(file: TextIO, file_format: FileFormat) -> list[SoldItem]:
-    """Read every line; raise :class:`BrokenFileError` naming the broken ones."""
+    """Read every line; raise :class:`BrokenFileError` naming the broken ones.
+
+    Open the file with ``newline=""``, and with ``encoding="utf-8-sig", errors="surrogateescape"`` so that a line which
+    is not UTF-8 can be named as well. A record of several lines bears the number of its last.
+    """
     items: list[SoldItem] = []
     broken: list[BrokenLine] = []
-    rows = _rows(file, file_format)
     positions: dict[str, int] | None = None
-    for line, row in rows:
+    for line, row in _rows(file, file_format):
         try:
+            if isinstance(row, _FieldError):
+                raise row
+            _check_text(row)
             if positions is None:
                 positions = _positions(row, file_format)
                 if file_format.header:
                     continue
             items.append(_read_item(line, row, positions, file_format))
         except _FieldError as error:
+            if len(broken) == MAX_REPORTED_LINES:
+                raise BrokenFileError(broken, more=True) from error
             broken.append(BrokenLine(line=line, field=error.field, message=str(error)))
-            if len(broken) == MAX_REPORTED_LINES or positions is None:
-                raise BrokenFileError(broken, more=positions is not None) from error
+            if positions is None:
+                raise BrokenFileError(broken) from error
     if broken:
         raise BrokenFileError(broken)
     return items
 
 
-def _rows(file: TextIO, file_format: FileFormat) -> Iterator[tuple[int, list[str]]]:
+def _rows(file: TextIO, file_format: FileFormat) -> Iterator[tuple[int, list[str] | _FieldError]]:
+    """The lines' cells; where a line ends the reading, what is wrong with it."""
     if file_format.layout == "whitespace":
         for line, text in enumerate(file, 1):
             if text.strip():
@@ -148,17 +159,29 @@ def _rows(file: TextIO, file_format: FileFormat) -> Iterator[tuple[int, list[str
             if row:
                 yield reader.line_num, row
     except csv.Error as error:
-        raise BrokenFileError([BrokenLine(line=reader.line_num, field="line", message=str(error))]) from error
+        yield reader.line_num, _FieldError("line", str(error))
+
+
+def _check_text(row: list[str]) -> None:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError as error:
+        raise _FieldError("line", "is not UTF-8: save the file in that encoding") from error
 
 
 def _positions(row: list[str], file_format: FileFormat) -> dict[str, int]:
     """Where each field stands, from the header or the numbers given."""
     positions = {}
     columns = file_format.columns
+    row = [name.strip() for name in row]
     for field in ("customer", "date", "amount", "order"):
         column = getattr(columns, field)
         if column is None:
             continue
+        if file_format.header and row.count(column) > 1:
+            raise _FieldError(
+                field, f"{row.count(column)} columns are named {column!r}: give the number of the one meant"
+            )
         if file_format.header and column in row:
             positions[field] = row.index(column)
         elif column.isdecimal() and int(column) >= 1:
@@ -185,8 +208,16 @@ def _read_item(line: int, row: list[str], positions: dict[str, int], file_format
         date=date,
         at=at,
         amount=_read_amount(cell("amount"), file_format.scale),
-        order=cell("order") if "order" in positions else None,
+        order=_read_order(cell("order")) if "order" in positions else None,
     )
+
+
+def _read_order(text: str) -> str:
+    try:
+        return msgspec.convert(text, Reference)
+    except msgspec.ValidationError as error:
+        message = f"{text!r} is no reference: 1 to 64 letters, digits and ._:/#- that begin with a letter or digit"
+        raise _FieldError("order", message) from error
 
 
 def _read_date(text: str, file_format: FileFormat) -> tuple[str, str]:
@@ -194,11 +225,13 @@ def _read_date(text: str, file_format: FileFormat) -> tuple[str, str]:
         local = datetime.strptime(text, file_format.date_format)  # noqa: DTZ007 - local to the file's time zone, set below
     except ValueError as error:
         raise _FieldError("date", f"{text!r} is not a date of the form {file_format.date_format}") from error
-    moment = local.replace(tzinfo=ZoneInfo(file_format.time_zone)).astimezone(UTC)
-    at = format_moment(moment)
+    zone = ZoneInfo(file_format.time_zone)
     try:
+        if local.tzinfo is not None:  # the form has %z: the date is that of the program's time zone
+            local = local.astimezone(zone)
+        at = format_moment(local.replace(tzinfo=zone).astimezone(UTC))
         parse_time(at)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise _FieldError("date", f"{text!r} lies outside the years 1900 to 2999") from error
     return local.date().isoformat(), at
 
@@ -211,10 +244,11 @@ def _read_amount(text: str, scale: int) -> int:
         raise _FieldError("amount", f"{text!r} is not an amount such as 12.50")
     if len(fraction) > scale:
         raise _FieldError("amount", f"{text!r} has more than {scale} decimal places")
-    amount: int = int(whole) * 10**scale + int(fraction.ljust(scale, "0") or "0")
-    if len(whole.lstrip("0")) > _MAX_AMOUNT_DIGITS or amount > MAX_INTEGER:
-        raise _FieldError("amount", f"{text!r} is too large")
-    return amount
+    if len(whole.lstrip("0")) <= _MAX_AMOUNT_DIGITS:
+        amount = int(whole.lstrip("0") + fraction.ljust(scale, "0") or "0")
+        if amount <= MAX_INTEGER:
+            return amount
+    raise _FieldError("amount", f"{text[:40]!r} is too large")
 
 
 class CustomerNumbers:
@@ -275,8 +309,8 @@ class Importer:
     def run(self, items: Sequence[SoldItem]) -> ImportResult:
         """Import what is not there yet; raise :class:`ImportStoppedError` when the ledger refuses something."""
         accounts = {customer: self._numbers.account(customer) for customer in {item.customer: 0 for item in items}}
+        purchases = self._purchases(items, accounts)  # refuses the file, if need be, before anything is recorded
         opened = self._open_accounts(accounts)
-        purchases = self._purchases(items, accounts)
         known = self._known_orders([purchase.order for _, purchase in purchases])
         missing = [(line, purchase) for line, purchase in purchases if purchase.order not in known]
         recorded = self._record(missing, len(purchases))
@@ -292,15 +326,16 @@ class Importer:
         with self._store.read() as connection:
             there = {account.id for account in self._store.accounts(connection, accounts.values())}
         missing = [customer for customer, account in accounts.items() if account not in there]
-        done = len(accounts) - len(missing)
+        done, opened = len(accounts) - len(missing), 0
         for start in range(0, len(missing), _ACCOUNTS_PER_SUBMISSION):
             part = missing[start : start + _ACCOUNTS_PER_SUBMISSION]
             signed = [sign_operation(self._numbers.opening(customer), self._wallet.keys) for customer in part]
             for outcome in self._sequencer.submit(signed).result():
                 _raise_if_refused(outcome, "a customer's account")
+                opened += isinstance(outcome, Recorded) and not outcome.replayed
             done += len(part)
             self._progress("Enrolling customers", done, len(accounts))
-        return len(missing)
+        return opened
 
     def _purchases(self, items: Sequence[SoldItem], accounts: dict[str, AccountId]) -> list[tuple[int, Purchase]]:
         counts: dict[tuple[str, str], int] = {}
@@ -360,7 +395,7 @@ class Importer:
             known = self._known_orders(purchase.order for _, purchase in batch)
             rest = [(line, purchase) for line, purchase in batch if purchase.order not in known]
             return self._settle(self._sequencer.submit([self._sign(rest)]).result()[0], rest) if rest else 0
-        if isinstance(outcome, Rejection) and outcome.path:
+        if isinstance(outcome, Rejection) and outcome.path and outcome.path[0].startswith("purchases["):
             raise ImportStoppedError(f"line {_line_of(outcome.path, batch)}: {outcome.code}: {outcome.message}")
         _raise_if_refused(outcome, f"lines {batch[0][0]} to {batch[-1][0]}")
         return len(batch)

@@ -169,22 +169,22 @@ def entry_by(store: Store, connection: Connection, key: EntryKey) -> StoredEntry
 
 def entries(store: Store, connection: Connection, wanted: EntryFilter, sight: Sight, page: Page) -> list[StoredEntry]:
     """A page of the entries a reader may see, in ascending order; keys are sequence numbers."""
-    ledger_id = store.ledger_id
-    condition = _Matching(ledger_id, wanted, sight)
-    sources = condition.sources()
-    if sources is None:
-        query = sa.select(*_ENTRY_COLUMNS).where(ENTRY.c.ledger_id == ledger_id)
-        if wanted.kind is not None:
-            query = query.where(ENTRY.c.kind == wanted.kind)
-        query = _paged(query, (ENTRY.c.seq,), page)
-    else:
+    found = [_stored_entry(row) for row in connection.execute(entries_query(store, wanted, sight, page))]
+    return found[::-1] if page.from_end else found
+
+
+def entries_query(store: Store, wanted: EntryFilter, sight: Sight, page: Page) -> sa.Select[Any]:
+    """The statement behind :func:`entries`, in the direction the page is read."""
+    query = sa.select(*_ENTRY_COLUMNS).where(ENTRY.c.ledger_id == store.ledger_id)
+    sources = _Matching(store.ledger_id, wanted, sight).sources()
+    if sources is not None:
         # Each source is cut to a page before they are united: the cost is the page's, not the account's.
         parts = [sa.select(_paged(source, (column,), page).subquery().c.seq) for source, column in sources]
-        seqs = sa.union(*parts).subquery()
-        query = sa.select(*_ENTRY_COLUMNS).where(ENTRY.c.ledger_id == ledger_id, ENTRY.c.seq.in_(sa.select(seqs.c.seq)))
-        query = _paged(query, (ENTRY.c.seq,), page)
-    found = [_stored_entry(row) for row in connection.execute(query)]
-    return found[::-1] if page.from_end else found
+        query = query.where(ENTRY.c.seq.in_(sa.select(sa.union(*parts).subquery().c.seq)))
+    elif wanted.kind is not None:
+        query = query.where(ENTRY.c.kind == wanted.kind)
+    paged: sa.Select[Any] = _paged(query, (ENTRY.c.seq,), page)
+    return paged
 
 
 def _stored_entry(row: Any) -> StoredEntry:

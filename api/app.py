@@ -1,0 +1,249 @@
+"""The service as an ASGI application: ``uvicorn api.app:from_environment --factory``.
+
+Routes: ``/graphql`` (the API, and GraphiQL for browsers), ``/healthz`` (the process lives), ``/readyz`` (the ledger can
+be read), ``/static/…`` (files of GraphiQL). Starting costs the same however long the chain is.
+"""
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.context import Service
+from api.graphql_view import GraphQLView
+from api.limits import Limits
+from api.schema import schema
+from api.sessions import Sessions
+from api.settings import Settings, SettingsError
+from api.submitter import Submitter
+from ledger import migrations, queries
+from ledger.encoding import account_id
+from ledger.entries import decode_entry, signed_operation_of
+from ledger.keyring import load_private_key, read_passphrase
+from ledger.operations import ROLE_PREFIXES, Genesis
+from ledger.sequencer import Clock, Sequencer
+from ledger.store import Store, StoreError, open_engine
+
+logger = logging.getLogger("guerdon.api")
+
+CONSOLE = Path(__file__).parent / "console"
+GRAPHIQL = "graphene_django_graphiql_static"
+"""The wheel that carries GraphiQL's and React's files; it is found without being imported."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+            b"font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+    ),
+)
+
+
+def system_clock() -> int:
+    """Milliseconds since 1970-01-01T00:00:00Z."""
+    return time.time_ns() // 1_000_000
+
+
+def from_environment() -> Starlette:
+    """The application as the environment variables set it up."""
+    return create_app(Settings.from_environment(os.environ))
+
+
+def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
+    """The application of one ledger. Nothing is opened before it starts."""
+    running: list[Service] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service = await run_in_threadpool(open_service, settings, clock)
+        running.append(service)
+        try:
+            yield
+        finally:
+            running.clear()
+            await run_in_threadpool(close_service, service)
+
+    view = GraphQLView(
+        schema,
+        lambda: running[0],
+        Limits(max_tokens=settings.max_tokens, max_depth=settings.max_depth, max_aliases=settings.max_aliases),
+        settings.max_body_bytes,
+        graphiql_page() if settings.graphiql else None,
+    )
+    routes: list[BaseRoute] = [
+        Route("/graphql", view),
+        Route("/", lambda _: RedirectResponse("/graphql")),
+        Route("/healthz", lambda _: JSONResponse({"status": "ok"})),
+        Route("/readyz", readiness(lambda: running[0])),
+    ]
+    if settings.graphiql:
+        routes += static_routes()
+    return Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(RequestGuard)])
+
+
+def open_service(settings: Settings, clock: Clock) -> Service:
+    """Open the ledger and start its sequencer; raise an error that says what to do when that cannot be."""
+    passphrase = read_passphrase(settings.key_passphrase_file) if settings.key_passphrase_file is not None else None
+    log_key = load_private_key(settings.log_key_file, passphrase)
+    engine = open_engine(settings.database_url, pool_size=settings.readers + 4)
+    try:
+        migrations.check(engine)
+        store = Store(engine, settings.origin or only_origin(engine))
+        with store.read() as connection:
+            genesis_entry = decode_entry(store.entry_data(connection, [0])[0])
+        genesis = genesis_entry.op
+        assert isinstance(genesis, Genesis)
+        operator = account_id(ROLE_PREFIXES["operator"], signed_operation_of(genesis_entry).op_id)
+        sequencer = Sequencer(store, log_key, clock).start()
+        return Service(
+            store=store,
+            sequencer=sequencer,
+            submitter=Submitter(sequencer),
+            sessions=Sessions(store.origin, log_key),
+            genesis=genesis,
+            operator=operator,
+            clock=clock,
+            readers=ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read"),
+        )
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def close_service(service: Service) -> None:
+    """Record what is waiting, then let go of threads and connections."""
+    service.sequencer.close()
+    service.readers.shutdown()
+    service.store.engine.dispose()
+
+
+def only_origin(engine: Engine) -> str:
+    """The origin of the only ledger in a database; raise :class:`SettingsError` when one has to be chosen."""
+    with engine.connect() as connection:
+        origins = queries.origins(connection, limit=3)
+    if not origins:
+        raise StoreError("the database holds no ledger yet: run guerdon init")
+    if len(origins) > 1:
+        raise SettingsError(f"GUERDON_ORIGIN: the database holds several ledgers ({', '.join(origins)}, …): choose one")
+    return origins[0]
+
+
+def readiness(service: Callable[[], Service]) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint that answers 200 while the ledger can be read, 503 otherwise."""
+
+    async def ready(_: Request) -> Response:
+        try:
+            await run_in_threadpool(_read_head, service().store)
+        except Exception:
+            logger.exception("the ledger cannot be read")
+            return JSONResponse({"status": "unavailable"}, status_code=503, headers={"Retry-After": "5"})
+        return JSONResponse({"status": "ok"})
+
+    return ready
+
+
+def _read_head(store: Store) -> None:
+    with store.read() as connection:
+        store.head(connection)
+
+
+class RequestGuard:
+    """The outermost layer: gives each request an id, each answer its headers, and an answer to what nobody caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], *_SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if started:
+                raise
+            await _internal_error(request_id)(scope, receive, send_with_headers)
+
+
+def _request_id(scope: Scope) -> str:
+    """The id the client or proxy gave in X-Request-Id, if it is fit for a log, or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return os.urandom(12).hex()
+
+
+def _internal_error(request_id: str) -> Response:
+    extensions = {"code": "INTERNAL_ERROR", "requestId": request_id}
+    return JSONResponse({"errors": [{"message": "Internal error", "extensions": extensions}]}, status_code=500)
+
+
+def graphiql_page() -> bytes:
+    """GraphiQL's page, whose scripts and styles are all served from here."""
+    page = (CONSOLE / "graphiql.html").read_text(encoding="utf-8")
+    return page.replace("{version}", importlib.metadata.version("graphene-django-graphiql-static")).encode()
+
+
+def static_routes() -> list[BaseRoute]:
+    """GraphiQL's files, under a path with their version, and the console's own."""
+    spec = importlib.util.find_spec(GRAPHIQL)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    folder = Path(spec.submodule_search_locations[0]) / "static" / GRAPHIQL
+    version = importlib.metadata.version("graphene-django-graphiql-static")
+    return [
+        Mount(f"/static/graphiql/{version}", CachedFiles(folder, "public, max-age=31536000, immutable")),
+        Mount("/static/console", CachedFiles(CONSOLE, "no-cache")),
+    ]
+
+
+class CachedFiles(StaticFiles):
+    """Static files with one rule of caching."""
+
+    def __init__(self, folder: Path, cache_control: str) -> None:
+        super().__init__(directory=folder)
+        self._cache_control = cache_control
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file, with the rule."""
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = self._cache_control
+        return response

@@ -1,0 +1,47 @@
+"""Errors of a request, as opposed to refusals of an operation: what stands in ``errors`` of a GraphQL answer.
+
+Every error has ``extensions.code`` from a closed list. Those here are expected and say what to do; anything else that
+is raised while a request is executed is a fault of ours and reaches the client only as ``INTERNAL_ERROR`` with the
+request id under which the log has the whole story.
+"""
+
+from graphql import GraphQLError
+
+
+class ApiError(GraphQLError):
+    """An error the client can act on. It is never masked."""
+
+    CODE = "BAD_REQUEST"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, extensions={"code": self.CODE})
+
+
+class UnauthenticatedError(ApiError):
+    """The question needs a session."""
+
+    CODE = "UNAUTHENTICATED"
+
+    def __init__(self, message: str = "sign in first: sessionChallenge, then sessionOpen") -> None:
+        super().__init__(message)
+
+
+class ForbiddenError(ApiError):
+    """The session's account may not ask this."""
+
+    CODE = "FORBIDDEN"
+
+
+class BadInputError(ApiError):
+    """An argument has a value that cannot be used."""
+
+    CODE = "BAD_USER_INPUT"
+
+
+class BadCursorError(ApiError):
+    """A cursor that this server did not give, or gave for another filter."""
+
+    CODE = "BAD_CURSOR"
+
+    def __init__(self, message: str = "this cursor was not given for this list with these filters") -> None:
+        super().__init__(message)

@@ -1,0 +1,594 @@
+"""Queries: what can be read, by whom.
+
+Every resolver reads a snapshot of its own in a reader's thread, because sibling fields are resolved concurrently.
+Public: the ledger, its checkpoint, assets with their supply, programs. Everything else asks for a session; see
+:mod:`api.access` for who sees what and how a refusal is told.
+"""
+
+import asyncio
+import re
+from typing import Annotated, cast
+
+import strawberry
+from sqlalchemy.engine import Connection as Snapshot
+from strawberry import UNSET
+
+from api.access import may_see_entry, require_points_of, require_session, sight_of, visible_assets
+from api.context import Context
+from api.errors import BadInputError, ForbiddenError
+from api.inputs import AccountRole, OperationPreviewInput, Unsigned, unsigned_document
+from api.paging import After, Before, Connection, First, Last, Window
+from api.rejections import UserError, user_error
+from api.scalars import Date, Hash, MinorUnits, Points, Time
+from api.sessions import Viewer
+from api.types import (
+    Account,
+    ApiInfo,
+    Asset,
+    Checkpoint,
+    Entry,
+    Ledger,
+    Node,
+    OperationKind,
+    Posting,
+    Program,
+    account_of,
+    argument,
+    asset_of,
+    checkpoint_of,
+    entry_of,
+    field,
+    ledger_of,
+    program_of,
+    resolved,
+)
+from ledger import queries
+from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
+from ledger.entries import decode_entry
+from ledger.operations import (
+    AnyOperation,
+    MalformedError,
+    OpenAccount,
+    decode_operation,
+    operation_id,
+    signed_message,
+)
+from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey, StoredEntry
+from ledger.rules import Account as StoredAccount
+from ledger.rules import Code, Rejection
+from ledger.sequencer import Preview, rejection_of
+from ledger.store import HeadState, Store
+
+MAX_NODES = 100
+
+_ACCOUNT_ID = re.compile(r"(mem|mer|ben|aud|opr)_[a-z2-7]{26}")
+_ASSET_ID = re.compile(r"ast_([A-Z][A-Z0-9]{1,15})")
+_ENTRY_ID = re.compile(r"ent_(0|[1-9][0-9]{0,15})")
+_PROGRAM_ID = re.compile(r"prg_([A-Z][A-Z0-9]{1,15})_([1-9][0-9]{0,6})")
+
+
+@strawberry.input(description="Which entry: exactly one of the ways to name it.", one_of=True)
+class EntryBy:
+    """A way to name an entry."""
+
+    seq: Points | None = strawberry.field(description="By its sequence number.", default=UNSET)
+    hash: Hash | None = strawberry.field(description="By its leaf hash.", default=UNSET)
+    operation_id: Hash | None = strawberry.field(description="By the id of its operation.", default=UNSET)
+
+
+@strawberry.input(description="Which version of a program: exactly one of the ways to name it.", one_of=True)
+class ProgramBy:
+    """A way to name a program version."""
+
+    version: int | None = strawberry.field(description="By its number.", default=UNSET)
+    at: Time | None = strawberry.field(description="The one in force at a time.", default=UNSET)
+
+
+@strawberry.input(description="Which entries; all conditions that are given must hold.")
+class EntryFilterInput:
+    """A filter of entries."""
+
+    account: strawberry.ID | None = strawberry.field(
+        description="Entries that touch this account: a posting, its own act, its opening.", default=UNSET
+    )
+    asset: str | None = strawberry.field(
+        description="Entries with a posting in this asset, or that define it or publish its program.", default=UNSET
+    )
+    kind: OperationKind | None = strawberry.field(description="Entries of this kind.", default=UNSET)
+
+
+@strawberry.type(description="A challenge to sign. It is good for 2 minutes and for one account.")
+class SessionChallenge:
+    """A challenge."""
+
+    challenge: str = field("The challenge, to be given back to `sessionOpen`.")
+    message: str = field('The exact bytes to sign, in base64url: `"guerdon session v1\\n"` and the challenge.')
+    expires_at: Time = field("Until when it can be answered.")
+
+
+@strawberry.type(description="What an operation would do if it were recorded now. Nothing is recorded or reserved.")
+class OperationPreview:
+    """A preview."""
+
+    document: str | None = field("The canonical bytes of the document, as text; null when it is malformed.")
+    message: str | None = field('The exact bytes to sign, in base64url: `"guerdon operation v1\\n"` and the document.')
+    operation_id: Hash | None = field("The id the operation would have.")
+    postings: list[Posting] | None = field(
+        "What it would move; legs with a negative amount are the lots it uses. Null when this session is not told."
+    )
+    balance: Points | None = field("Points of the asset the actor would have left, where the actor spends.")
+    user_errors: list[UserError] = field(
+        "Why it would be refused, signatures aside; when this session is not told more, only whether it is well formed."
+    )
+
+
+@strawberry.type(description="A movement of a statement, and the balance after it.")
+class StatementLine:
+    """A line of a statement."""
+
+    entry_id: strawberry.ID = field("The entry it belongs to.")
+    leg: int = field("Which of the entry's postings it is, from 0.")
+    time: Time = field("When it was recorded.")
+    at: Time = field("When it happened.")
+    kind: OperationKind = field("What the operation did.")
+    amount: Points = field("Points in (positive) or out (negative).")
+    last_day: Date | None = field("The last day these points can be used; null when they never expire.")
+    balance: Points = field("All points after this line.")
+
+
+@strawberry.type(description="An account's points of one asset over a span of recording time.")
+class Statement(Connection[StatementLine]):
+    """A statement: a connection of lines, with the balances around them."""
+
+    opening_balance: Points = field("All points before the span.")
+    closing_balance: Points = field("All points at the end of the span.")
+
+
+@strawberry.type(description="What a member earned in a month, by purchases and grants.")
+class MonthPoints:
+    """Points of a member in a month; the core's record stands for it."""
+
+    account: strawberry.ID = strawberry.field(name="accountId", description="The member.")
+    month: str = field("The month, `YYYY-MM`, in the program's time zone.")
+    points: Points = field("Points earned.")
+    purchases: Points = field("Purchases among the events.")
+    amount: MinorUnits = field("What the purchases came to, in minor units.")
+
+
+@strawberry.type(description="What all members earned in a month, or in all, by purchases and grants.")
+class EarningTotal:
+    """Points of all members; the core's record stands for it."""
+
+    points: Points = field("Points earned.")
+    purchases: Points = field("Purchases among the events.")
+    members: Points = field("Members with at least one event.")
+    amount: MinorUnits = field("What the purchases came to, in minor units.")
+
+
+@strawberry.type(description="What all members earned in one month.")
+class MonthTotal(EarningTotal):
+    """Points of all members in a month."""
+
+    month: str = field("The month, `YYYY-MM`, in the program's time zone.")
+
+
+@strawberry.type(description="What all members earned of an asset.")
+class PointsTotals:
+    """Totals of an asset."""
+
+    total: EarningTotal = field("Over all months.")
+    months: list[MonthTotal] = field("By month, the earliest first.")
+
+
+@strawberry.type(description="Everything that can be read.")
+class Query:
+    """The root of queries."""
+
+    @resolved("The ledger. Public.")
+    async def ledger(self, info: ApiInfo) -> Ledger:
+        """The ledger."""
+        service = info.context.service
+        head = await info.context.read(_head)
+        return ledger_of(head, service.genesis, service.operator)
+
+    @resolved("The newest checkpoint. Public.")
+    async def checkpoint(self, info: ApiInfo) -> Checkpoint:
+        """The checkpoint."""
+        return checkpoint_of(await info.context.read(_head))
+
+    @resolved("The asset with a code; null when there is none. Public.")
+    async def asset(self, info: ApiInfo, code: Annotated[str, argument("Its code.")]) -> Asset | None:
+        """One asset."""
+        return await info.context.read(_asset, code)
+
+    @resolved("All assets, by code. Public.")
+    async def assets(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Asset]:
+        """A page of assets."""
+        window = Window("assets", [], (str,), first=first, after=after, last=last, before=before)
+        found = await info.context.read(queries.assets_page, window.page)
+        return window.connection([asset.code for asset in found], [asset_of(asset) for asset in found])
+
+    @resolved("A version of an asset's program; null when there is none. Public.")
+    async def program(
+        self,
+        info: ApiInfo,
+        asset: Annotated[str, argument("The asset's code.")],
+        by: Annotated[ProgramBy, argument("Which version.")],
+    ) -> Program | None:
+        """One program version."""
+        if by.version is not UNSET and by.version is not None:
+            return await info.context.read(_program, asset, by.version)
+        found = await info.context.read(queries.program_at, asset, cast(str, by.at))
+        return program_of(found) if found is not None else None
+
+    @resolved("The account that is signed in; null without a session.")
+    async def viewer(self, info: ApiInfo) -> Account | None:
+        """The session's account."""
+        viewer = info.context.viewer
+        return await info.context.read(_account, viewer, viewer.account) if viewer is not None else None
+
+    @resolved(
+        "The account with an id; null when there is none or this session may not see it. A merchant sees "
+        "whoever held its assets."
+    )
+    async def account(self, info: ApiInfo, id: Annotated[strawberry.ID, argument("Its id.")]) -> Account | None:
+        """One account."""
+        return await info.context.read(_account, require_session(info.context.viewer), id)
+
+    @resolved(
+        "Accounts in the order they were opened: all for auditors and the operator, to a merchant those "
+        "that held its assets or that it has in custody. FORBIDDEN for others."
+    )
+    async def accounts(
+        self,
+        info: ApiInfo,
+        *,
+        role: Annotated[AccountRole | None, argument("Only accounts of this role.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Account]:
+        """A page of accounts."""
+        viewer = require_session(info.context.viewer)
+        wanted = cast(str, role.value) if role is not None else None
+        window = Window("accounts", [wanted], (int,), first=first, after=after, last=last, before=before)
+        found = await info.context.read(_accounts, viewer, wanted, window.page)
+        return window.connection([seq for seq, _ in found], [account for _, account in found])
+
+    @resolved(
+        "The entry with a sequence number, leaf hash or operation id; null when there is none or this "
+        "session may not see it."
+    )
+    async def entry(self, info: ApiInfo, by: Annotated[EntryBy, argument("Which entry.")]) -> Entry | None:
+        """One entry."""
+        viewer = require_session(info.context.viewer)
+        return await info.context.read(_entry, viewer, _entry_key(by))
+
+    @resolved(
+        "Entries in the order recorded, as far as this session may see them: its own account's, a "
+        "merchant's also those of its assets, all for auditors and the operator."
+    )
+    async def entries(
+        self,
+        info: ApiInfo,
+        *,
+        filter: Annotated[EntryFilterInput | None, argument("Which entries.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Entry]:
+        """A page of entries."""
+        viewer = require_session(info.context.viewer)
+        wanted = _entry_filter(filter)
+        names = [wanted.account, wanted.asset, wanted.kind]
+        window = Window("entries", names, (int,), first=first, after=after, last=last, before=before)
+        found = await info.context.read(_entries, viewer, wanted, window.page)
+        return window.connection([stored.seq for stored in found], [entry_of(stored) for stored in found])
+
+    @resolved(
+        "An account's statement in one asset: its own, its asset's holders' for the issuer, any for auditors "
+        "and the operator. FORBIDDEN otherwise."
+    )
+    async def statement(
+        self,
+        info: ApiInfo,
+        *,
+        account: Annotated[strawberry.ID, argument("Whose.")],
+        asset: Annotated[str, argument("The asset's code.")],
+        from_: Annotated[
+            Time | None, strawberry.argument(name="from", description="Recorded at this time or later.")
+        ] = None,
+        to: Annotated[Time | None, argument("Recorded before this time.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Statement:
+        """A statement."""
+        viewer = require_session(info.context.viewer)
+        if from_ is not None and to is not None and to < from_:
+            raise BadInputError("to lies before from")
+        window = Window(
+            "statement", [account, asset, from_, to], (int, int), first=first, after=after, last=last, before=before
+        )
+        wanted = StatementKey(account=account, asset=asset, start=from_, end=to)
+        found = await info.context.read(_statement, viewer, wanted, window.page)
+        page = window.connection(
+            [(line.seq, line.leg) for line in found.lines], [_statement_line(line) for line in found.lines]
+        )
+        return Statement(
+            edges=page.edges,
+            nodes=page.nodes,
+            page_info=page.page_info,
+            opening_balance=Points(found.opening),
+            closing_balance=Points(found.closing),
+        )
+
+    @resolved(
+        "Points earned per member and month, by account and month: a member's own, its members' for the "
+        "asset's issuer, all for auditors and the operator. FORBIDDEN otherwise."
+    )
+    async def points_by_month(
+        self,
+        info: ApiInfo,
+        *,
+        asset: Annotated[str, argument("The asset's code.")],
+        account: Annotated[strawberry.ID | None, argument("Only this member.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[MonthPoints]:
+        """A page of points by member and month."""
+        viewer = require_session(info.context.viewer)
+        window = Window(
+            "pointsByMonth", [asset, account], (str, str), first=first, after=after, last=last, before=before
+        )
+        found = await info.context.read(_points_by_month, viewer, window.page, asset=asset, account=account)
+        return window.connection([(row.account, row.month) for row in found], cast("list[MonthPoints]", found))
+
+    @resolved(
+        "Points earned by all members of an asset, by month and in total: for its issuer, auditors and the "
+        "operator. FORBIDDEN otherwise."
+    )
+    async def points_totals(self, info: ApiInfo, asset: Annotated[str, argument("The asset's code.")]) -> PointsTotals:
+        """Totals of an asset."""
+        total, months = await info.context.read(_points_totals, require_session(info.context.viewer), asset)
+        return PointsTotals(total=cast(EarningTotal, total), months=cast("list[MonthTotal]", months))
+
+    @resolved(
+        "Whatever has an id (account, entry, asset, program version); null when there is nothing or this "
+        "session may not see it."
+    )
+    async def node(self, info: ApiInfo, id: Annotated[strawberry.ID, argument("Its id.")]) -> Node | None:
+        """One node."""
+        return await info.context.read(_node, info.context.viewer, id)
+
+    @resolved("Whatever has these ids, at most 100, in their order; null as for `node`.")
+    async def nodes(
+        self, info: ApiInfo, ids: Annotated[list[strawberry.ID], argument("Their ids.")]
+    ) -> list[Node | None]:
+        """Several nodes, read from one snapshot."""
+        if len(ids) > MAX_NODES:
+            raise BadInputError(f"at most {MAX_NODES} ids")
+        return await info.context.read(_nodes, info.context.viewer, ids)
+
+    @resolved("What to sign to open a session for an account. The answer is the same whether or not it exists.")
+    def session_challenge(
+        self, info: ApiInfo, account: Annotated[strawberry.ID, argument("The account to sign in as.")]
+    ) -> SessionChallenge:
+        """A challenge."""
+        if not _ACCOUNT_ID.fullmatch(account):
+            raise BadInputError("an account id is a role's prefix, an underscore and 26 characters: mem_…")
+        service = info.context.service
+        challenge = service.sessions.challenge(account, service.clock())
+        return SessionChallenge(
+            challenge=challenge.text,
+            message=encode_base64url(challenge.message),
+            expires_at=Time(format_time(challenge.expires_at_ms)),
+        )
+
+    @resolved(
+        "What an operation would do now, and the bytes to sign for it. Needs no session for the bytes; what "
+        "it would move is told only to a session of the actor, of the asset's issuer, an auditor or the operator."
+    )
+    async def operation_preview(
+        self, info: ApiInfo, input: Annotated[OperationPreviewInput, argument("The operation.")]
+    ) -> OperationPreview:
+        """A preview."""
+        return await _preview(info.context, input)
+
+
+def _head(store: Store, connection: Snapshot) -> HeadState:
+    return store.head(connection)
+
+
+def _asset(store: Store, connection: Snapshot, code: str) -> Asset | None:
+    found = queries.asset(store, connection, code)
+    return asset_of(found) if found is not None else None
+
+
+def _program(store: Store, connection: Snapshot, code: str, version: int) -> Program | None:
+    found = queries.program(store, connection, code, version)
+    return program_of(found) if found is not None else None
+
+
+def _account(store: Store, connection: Snapshot, viewer: Viewer, account_id: str) -> Account | None:
+    found = queries.account(store, connection, account_id)
+    if found is None:
+        return None
+    visible = visible_assets(store, connection, sight_of(store, connection, viewer), found)
+    return account_of(found, visible) if visible != () else None
+
+
+def _accounts(
+    store: Store, connection: Snapshot, viewer: Viewer, role: str | None, page: Page
+) -> list[tuple[int, Account]]:
+    sight = sight_of(store, connection, viewer)
+    if not sight.everything and viewer.role != "merchant":
+        raise ForbiddenError("accounts are listed for merchants, auditors and the operator")
+    found = queries.accounts(store, connection, sight, role, page)
+    return [(account.seq, account_of(account, _listed_assets(sight, account))) for account in found]
+
+
+def _listed_assets(sight: Sight, account: StoredAccount) -> tuple[str, ...] | None:
+    everything = sight.everything or sight.account in (account.id, account.custodian)
+    return None if everything else sight.assets
+
+
+def _entry(
+    store: Store,
+    connection: Snapshot,
+    viewer: Viewer,
+    key: EntryKey,
+) -> Entry | None:
+    stored = queries.entry_by(store, connection, key)
+    if stored is None:
+        return None
+    recorded = decode_entry(stored.data)
+    own = queries.account(store, connection, viewer.account)
+    opened_seq = own.seq if own is not None else None
+    if not may_see_entry(sight_of(store, connection, viewer), recorded, opened_seq):
+        return None
+    return entry_of(stored)
+
+
+def _entry_key(by: EntryBy) -> EntryKey:
+    if by.seq is not UNSET:
+        return EntryKey(seq=by.seq)
+    if by.hash is not UNSET:
+        return EntryKey(leaf_hash=bytes.fromhex(cast(str, by.hash)))
+    return EntryKey(op_id=bytes.fromhex(cast(str, by.operation_id)))
+
+
+def _entries(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[StoredEntry]:
+    return queries.entries(store, connection, wanted, sight_of(store, connection, viewer), page)
+
+
+def _entry_filter(given: EntryFilterInput | None) -> EntryFilter:
+    if given is None:
+        return EntryFilter()
+    return EntryFilter(
+        account=given.account or None,
+        asset=given.asset or None,
+        kind=cast(str, given.kind.value) if given.kind else None,
+    )
+
+
+def _statement(
+    store: Store,
+    connection: Snapshot,
+    viewer: Viewer,
+    wanted: StatementKey,
+    page: Page,
+) -> queries.Statement:
+    require_points_of(sight_of(store, connection, viewer), wanted.asset, wanted.account)
+    return queries.statement(store, connection, wanted, page)
+
+
+def _statement_line(line: queries.StatementLine) -> StatementLine:
+    return StatementLine(
+        entry_id=strawberry.ID(f"ent_{line.seq}"),
+        leg=line.leg,
+        time=Time(line.time),
+        at=Time(line.at),
+        kind=cast(OperationKind, line.kind),
+        amount=Points(line.amount),
+        last_day=Date(line.lot) if line.lot is not None else None,
+        balance=Points(line.balance),
+    )
+
+
+def _points_by_month(
+    store: Store, connection: Snapshot, viewer: Viewer, page: Page, *, asset: str, account: str | None
+) -> list[queries.MonthPoints]:
+    if account is None and viewer.role == "member":
+        account = viewer.account
+    require_points_of(sight_of(store, connection, viewer), asset, account)
+    return queries.points_by_month(store, connection, asset, account, page)
+
+
+def _points_totals(
+    store: Store, connection: Snapshot, viewer: Viewer, asset: str
+) -> tuple[queries.MonthTotal, list[queries.MonthTotal]]:
+    require_points_of(sight_of(store, connection, viewer), asset, None)
+    return queries.points_totals(store, connection, asset)
+
+
+def _node(store: Store, connection: Snapshot, viewer: Viewer | None, node_id: str) -> Node | None:
+    if match := _ASSET_ID.fullmatch(node_id):
+        return _asset(store, connection, match[1])
+    if match := _PROGRAM_ID.fullmatch(node_id):
+        return _program(store, connection, match[1], int(match[2]))
+    if viewer is None:
+        return None
+    if match := _ENTRY_ID.fullmatch(node_id):
+        return _entry(store, connection, viewer, EntryKey(seq=int(match[1])))
+    if _ACCOUNT_ID.fullmatch(node_id):
+        return _account(store, connection, viewer, node_id)
+    return None
+
+
+def _nodes(store: Store, connection: Snapshot, viewer: Viewer | None, ids: list[strawberry.ID]) -> list[Node | None]:
+    return [_node(store, connection, viewer, node_id) for node_id in ids]
+
+
+async def _preview(context: Context, given: OperationPreviewInput) -> OperationPreview:
+    service = context.service
+    try:
+        op_bytes = _op_bytes(context, given)
+        op = decode_operation(op_bytes)
+    except EncodingError as error:
+        return _no_preview(Rejection(Code.MALFORMED, str(error)), typed=given.document is UNSET)
+    except MalformedError as error:
+        return _no_preview(rejection_of(error), typed=given.document is UNSET)
+    preview = None
+    if await _may_preview(context, op):
+        loop = asyncio.get_running_loop()
+        preview = await loop.run_in_executor(service.readers, service.sequencer.preview, op_bytes)
+    return _preview_of(op_bytes, preview, typed=given.document is UNSET)
+
+
+def _op_bytes(context: Context, given: OperationPreviewInput) -> bytes:
+    """The canonical bytes of what is to be previewed."""
+    if given.document is not UNSET and given.document is not None:
+        return given.document.encode()
+    service = context.service
+    fields: Unsigned = next(value for value in vars(given).values() if value is not UNSET)
+    return encode_canonical(unsigned_document(fields, service.store.origin, service.clock(), service.random_bytes))
+
+
+async def _may_preview(context: Context, op: AnyOperation) -> bool:
+    """Whether this session may learn what an operation would move: it tells the actor's balance."""
+    actor, asset = getattr(op, "actor", None), getattr(op, "asset", None)
+    if actor is None or isinstance(op, OpenAccount):
+        return True
+    if context.viewer is None:
+        return False
+    sight = await context.read(sight_of, context.viewer)
+    return sight.everything or sight.account == actor or asset in sight.assets
+
+
+def _no_preview(refusal: Rejection, *, typed: bool) -> OperationPreview:
+    errors = [user_error(refusal, inside=("input",) if typed else (), camel=typed)]
+    return OperationPreview(
+        document=None, message=None, operation_id=None, postings=None, balance=None, user_errors=errors
+    )
+
+
+def _preview_of(op_bytes: bytes, preview: Preview | Rejection | None, *, typed: bool) -> OperationPreview:
+    if isinstance(preview, Rejection):
+        return _no_preview(preview, typed=typed)
+    refusal = preview.rejection if preview is not None else None
+    return OperationPreview(
+        document=op_bytes.decode(),
+        message=encode_base64url(signed_message(op_bytes)),
+        operation_id=Hash(operation_id(op_bytes).hex()),
+        postings=cast("list[Posting]", preview.postings) if preview is not None else None,
+        balance=Points(preview.balance) if preview is not None and preview.balance is not None else None,
+        user_errors=[user_error(refusal, inside=("input",) if typed else (), camel=typed)] if refusal else [],
+    )

@@ -1,0 +1,199 @@
+"""User errors: a refused operation, told to its sender in types.
+
+All implement ``UserError``; a client that selects only the interface misses no case. Types with details exist for the
+codes whose details a program can act on.
+"""
+
+import re
+from enum import Enum
+from typing import Any, cast
+
+import strawberry
+
+from api.scalars import Points
+from ledger.rules import Code, Rejection
+
+
+@strawberry.enum(description="Every reason for which an operation is refused. New ones may be added.")
+class UserErrorCode(Enum):
+    """The codes of :class:`ledger.rules.Code`, described."""
+
+    MALFORMED = strawberry.enum_value(
+        "MALFORMED", description="A field is missing, unknown or not of its form; the path names it."
+    )
+    NOT_CANONICAL = strawberry.enum_value(
+        "NOT_CANONICAL", description="The bytes are not canonical JSON (RFC 8785); the message says where."
+    )
+    TOO_LARGE = strawberry.enum_value(
+        "TOO_LARGE", description="The operation, or the number of operations, is larger than can be taken."
+    )
+    SIGNATURE_INVALID = strawberry.enum_value(
+        "SIGNATURE_INVALID", description="A signature does not fit the bytes and the key."
+    )
+    WRONG_LEDGER = strawberry.enum_value("WRONG_LEDGER", description="It was signed for another ledger.")
+    EXPIRED = strawberry.enum_value(
+        "EXPIRED", description="The last time at which it could be taken has passed: sign anew."
+    )
+    AT_IN_FUTURE = strawberry.enum_value(
+        "AT_IN_FUTURE", description="It happens later than the ledger's clock tolerance allows."
+    )
+    GENESIS_EXISTS = strawberry.enum_value("GENESIS_EXISTS", description="The ledger is founded already.")
+    UNKNOWN_ACCOUNT = strawberry.enum_value("UNKNOWN_ACCOUNT", description="There is no such account.")
+    SIGNATURE_MISSING = strawberry.enum_value("SIGNATURE_MISSING", description="Someone who must sign has not.")
+    SIGNATURE_UNEXPECTED = strawberry.enum_value(
+        "SIGNATURE_UNEXPECTED", description="Someone signed who has no authority here."
+    )
+    NOT_PERMITTED = strawberry.enum_value("NOT_PERMITTED", description="The actor may not do this.")
+    UNKNOWN_ASSET = strawberry.enum_value("UNKNOWN_ASSET", description="There is no such asset.")
+    ASSET_EXISTS = strawberry.enum_value("ASSET_EXISTS", description="The asset's code is taken.")
+    UNKNOWN_CURRENCY = strawberry.enum_value(
+        "UNKNOWN_CURRENCY", description="It is not a settlement currency of this ledger."
+    )
+    CURRENCY_MISMATCH = strawberry.enum_value(
+        "CURRENCY_MISMATCH", description="The program in force is in another currency."
+    )
+    VERSION_CONFLICT = strawberry.enum_value(
+        "VERSION_CONFLICT", description="It is not the next version of the program."
+    )
+    STARTS_IN_PAST = strawberry.enum_value(
+        "STARTS_IN_PAST", description="A later version of a program cannot start in the past."
+    )
+    PROGRAM_MISSING = strawberry.enum_value("PROGRAM_MISSING", description="No program was in force then.")
+    PROGRAM_CLOSED = strawberry.enum_value("PROGRAM_CLOSED", description="The program had ended then.")
+    ORDER_EXISTS = strawberry.enum_value("ORDER_EXISTS", description="The order was recorded before.")
+    REFERENCE_EXISTS = strawberry.enum_value("REFERENCE_EXISTS", description="The event was granted for before.")
+    ACTIVITY_UNKNOWN = strawberry.enum_value(
+        "ACTIVITY_UNKNOWN", description="The program grants nothing for this activity."
+    )
+    GRANT_TOO_LARGE = strawberry.enum_value("GRANT_TOO_LARGE", description="The activity gives fewer points at a time.")
+    NOT_TRANSFERABLE = strawberry.enum_value(
+        "NOT_TRANSFERABLE", description="The asset cannot be transferred between holders."
+    )
+    NOT_A_HOLDER = strawberry.enum_value("NOT_A_HOLDER", description="The account cannot hold points.")
+    NOT_ACCEPTED = strawberry.enum_value("NOT_ACCEPTED", description="The merchant does not accept the asset.")
+    NOT_YET_DUE = strawberry.enum_value("NOT_YET_DUE", description="The last day named has not passed.")
+    NOTHING_DUE = strawberry.enum_value("NOTHING_DUE", description="No lot is due.")
+    POINTS_OVERFLOW = strawberry.enum_value(
+        "POINTS_OVERFLOW", description="More points would be issued than can be counted."
+    )
+    SUPPLY_EXCEEDED = strawberry.enum_value(
+        "SUPPLY_EXCEEDED", description="The points would pass the asset's supply cap."
+    )
+    INSUFFICIENT_POINTS = strawberry.enum_value(
+        "INSUFFICIENT_POINTS", description="The account has fewer usable points."
+    )
+    OVERLOADED = strawberry.enum_value(
+        "OVERLOADED", description="Too many operations are waiting: send the same document again."
+    )
+    UNAVAILABLE = strawberry.enum_value(
+        "UNAVAILABLE", description="The database did not answer: send the same document again."
+    )
+
+
+@strawberry.interface(description="Why nothing was recorded, and what to do about it.")
+class UserError:
+    """A refusal."""
+
+    code: UserErrorCode = strawberry.field(description="The reason, for programs.")
+    message: str = strawberry.field(description="The reason and what to do, for people.")
+    path: list[str] = strawberry.field(description="The field that is to blame, outermost first; empty when none is.")
+    retryable: bool = strawberry.field(description="Whether the same document may be recorded if sent again later.")
+
+
+@strawberry.type(description="A refusal whose code and message say everything.")
+class OperationRefusedError(UserError):
+    """A refusal without details."""
+
+
+@strawberry.type(description="The account has fewer usable points than the operation needs.")
+class InsufficientPointsError(UserError):
+    """An overdraft."""
+
+    required_points: Points = strawberry.field(description="Points the operation needs.")
+    available_points: Points = strawberry.field(description="Points the account can use now.")
+
+
+@strawberry.type(description="The points would pass the asset's supply cap.")
+class SupplyExceededError(UserError):
+    """Too large a supply."""
+
+    supply_cap: Points = strawberry.field(description="The most that may be in circulation.")
+    circulating_points: Points = strawberry.field(description="Points in circulation now.")
+
+
+@strawberry.type(description="The order or event was recorded before.")
+class ReferenceUsedError(UserError):
+    """A reference that was used."""
+
+    entry_id: strawberry.ID = strawberry.field(description="The entry that recorded it.")
+
+
+@strawberry.type(description="The activity gives fewer points at a time.")
+class GrantTooLargeError(UserError):
+    """A grant above its rule."""
+
+    max_points: Points = strawberry.field(description="The most one grant of this activity may give.")
+
+
+@strawberry.type(description="The entry would be larger than an entry can be.")
+class EntryTooLargeError(UserError):
+    """An operation to split."""
+
+    max_bytes: int = strawberry.field(description="The most bytes an entry may have.")
+
+
+USER_ERROR_TYPES: tuple[type[UserError], ...] = (
+    OperationRefusedError,
+    InsufficientPointsError,
+    SupplyExceededError,
+    ReferenceUsedError,
+    GrantTooLargeError,
+    EntryTooLargeError,
+)
+
+_DETAILED: dict[Code, type[UserError]] = {
+    Code.INSUFFICIENT_POINTS: InsufficientPointsError,
+    Code.SUPPLY_EXCEEDED: SupplyExceededError,
+    Code.ORDER_EXISTS: ReferenceUsedError,
+    Code.REFERENCE_EXISTS: ReferenceUsedError,
+    Code.GRANT_TOO_LARGE: GrantTooLargeError,
+    Code.TOO_LARGE: EntryTooLargeError,
+}
+
+_INDEXED = re.compile(r"([^\[\]]*)\[([0-9]+|\.\.\.)\]")
+
+
+def user_error(rejection: Rejection, *, inside: tuple[str, ...] = (), camel: bool = False) -> UserError:
+    """The refusal as its sender sees it.
+
+    ``inside`` stands before the path; ``camel`` spells the path as a typed input does, not as the document does.
+    """
+    kind = _DETAILED.get(rejection.code) if rejection.details else None
+    details: dict[str, Any] = dict(rejection.details) if kind else {}
+    if kind is ReferenceUsedError:
+        details = {"entry_id": strawberry.ID(f"ent_{details['seq']}")}
+    return (kind or OperationRefusedError)(
+        code=cast(UserErrorCode, rejection.code.value),
+        message=rejection.message,
+        path=[*inside, *_path(rejection.path, camel=camel)],
+        retryable=rejection.retryable,
+        **details,
+    )
+
+
+def _path(path: tuple[str, ...], *, camel: bool) -> list[str]:
+    parts: list[str] = []
+    for part in path:
+        match = _INDEXED.fullmatch(part)
+        name, index = (match[1], match[2]) if match else (part, None)
+        parts.append(_camel(name) if camel else name)
+        if index is not None:
+            parts.append(index)
+    return parts
+
+
+def _camel(name: str) -> str:
+    if name == "sigs":
+        return "signatures"
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,413 @@
+"""Types of the schema: what the ledger holds, as a client sees it.
+
+Most fields are plain attributes, filled in once when an object is made; only what costs a query of its own, or depends
+on who is looking, has a resolver. Records of the core (postings, signatures, lots) stand for themselves: graphql-core
+reads their attributes.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any, TypeVar, cast
+
+import strawberry
+from strawberry import Info
+
+from api.context import Context
+from api.inputs import AccountRole, AmountRounding, PointsRounding
+from api.paging import After, Before, Connection, First, Last, Window
+from api.scalars import Date, Hash, MinorUnits, Points, Time
+from ledger import queries, rules
+from ledger.checkpoint import decode_checkpoint
+from ledger.entries import decode_entry
+from ledger.operations import (
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    Expiry,
+    Genesis,
+)
+from ledger.programs import ProgramVersion
+from ledger.queries import StoredEntry
+from ledger.store import HeadState
+
+ApiInfo = Info[Context, None]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def field(description: str) -> Any:
+    """A plain attribute, with what it means."""
+    return strawberry.field(description=description)
+
+
+def resolved(description: str) -> Callable[[F], F]:
+    """A field with a resolver, and what it means."""
+    return cast("Callable[[F], F]", strawberry.field(description=description))
+
+
+def argument(description: str) -> Any:
+    """What an argument means, for ``Annotated``."""
+    return strawberry.argument(description=description)
+
+
+@strawberry.enum(description="What an operation does.")
+class OperationKind(Enum):
+    """Kinds, with the names they have in documents as values."""
+
+    GENESIS = strawberry.enum_value("genesis", description="Founds the ledger.")
+    OPEN_ACCOUNT = strawberry.enum_value("open_account", description="Opens an account.")
+    DEFINE_ASSET = strawberry.enum_value("define_asset", description="Defines an asset.")
+    PUBLISH_PROGRAM = strawberry.enum_value("publish_program", description="Publishes a version of a program.")
+    RECORD_PURCHASES = strawberry.enum_value("record_purchases", description="Records purchases and their points.")
+    GRANT = strawberry.enum_value("grant", description="Grants points for an activity.")
+    TRANSFER = strawberry.enum_value("transfer", description="Transfers points.")
+    REDEEM = strawberry.enum_value("redeem", description="Spends points.")
+    EXPIRE = strawberry.enum_value("expire", description="Retires points whose last day has passed.")
+
+
+@strawberry.interface(description="Something with an id that says its type: `mem_…`, `ent_41`, `ast_STAR`.")
+class Node:
+    """Relay's node."""
+
+    id: strawberry.ID = field("Identifies it in this ledger, for ever.")
+
+
+@strawberry.type(description="One leg of an entry. The legs of an entry sum to zero for each asset.")
+class Posting:
+    """A posting; the core's record stands for it."""
+
+    account: strawberry.ID = strawberry.field(name="accountId", description="Whose balance changes.")
+    asset: str = field("The asset's code.")
+    amount: Points = field("By how much, negative where the account gives.")
+    lot: Date | None = strawberry.field(
+        name="lastDay", description="The last day these points can be used; null when they never expire."
+    )
+
+
+@strawberry.type(description="A public key and its signature of the operation.")
+class Signature:
+    """A signature; the core's record stands for it."""
+
+    key: str = field("The public key, in base64url.")
+    sig: str = field("The signature, in base64url.")
+
+
+@strawberry.type(description="An operation the ledger recorded: a link of the chain and a leaf of the Merkle tree.")
+class Entry(Node):
+    """An entry, made from its stored bytes."""
+
+    seq: Points = field("Its sequence number, from 0.")
+    hash: Hash = field("Its leaf hash, which is also the chain link: SHA-256 of 0x00 and the entry's bytes.")
+    prev: Hash = field("The leaf hash of the entry before; 64 zeros for entry 0.")
+    time: Time = field("When it was recorded; never before the entry before.")
+    at: Time = field("When it happened, as its signer says.")
+    kind: OperationKind = field("What the operation does.")
+    actor_id: strawberry.ID | None = field("The account whose authority it uses.")
+    operation_id: Hash = field("SHA-256 of the operation's canonical bytes; the key to deduplicate by.")
+    postings: list[Posting] = field("What it moved, in the order recorded.")
+    signatures: list[Signature] = field("Who signed.")
+    document: str = field("The entry's stored bytes, which are canonical JSON: the truth all else is read from.")
+
+
+class LazyEntry(Entry):
+    """An entry that is read from its bytes only when something in them is asked for."""
+
+    def __init__(self, data: bytes, seq: int, leaf_hash: bytes, op_id: bytes) -> None:
+        self._data = data
+        self.id = strawberry.ID(f"ent_{seq}")
+        self.seq = Points(seq)
+        self.hash = Hash(leaf_hash.hex())
+        self.operation_id = Hash(op_id.hex())
+
+    def __getattr__(self, name: str) -> Any:
+        """Read the bytes; what is missing after that does not exist."""
+        if name not in _READ_FROM_BYTES:
+            raise AttributeError(name)
+        entry = decode_entry(self._data)
+        self.prev = Hash(entry.prev)
+        self.time = Time(entry.time)
+        self.at = Time(entry.op.at)
+        self.kind = cast(OperationKind, entry.op.KIND)
+        self.actor_id = cast("strawberry.ID | None", getattr(entry.op, "actor", None))
+        self.postings = cast("list[Posting]", entry.postings)
+        self.signatures = cast("list[Signature]", entry.sigs)
+        self.document = self._data.decode()
+        return self.__dict__[name]
+
+
+_READ_FROM_BYTES = frozenset({"prev", "time", "at", "kind", "actor_id", "postings", "signatures", "document"})
+
+
+def entry_of(stored: StoredEntry) -> Entry:
+    """An entry as clients see it."""
+    return LazyEntry(stored.data, stored.seq, stored.leaf_hash, stored.op_id)
+
+
+@strawberry.type(description="Points of one last day.")
+class Lot:
+    """A lot; the core's record stands for it."""
+
+    last_day: Date | None = field("The last day they can be used; null when they never expire.")
+    points: Points = field("How many.")
+    is_spendable: bool = field("Whether they can be used now: their last day has not passed.")
+
+
+@strawberry.type(description="Points of an account in one asset. Spending takes the earliest last day first.")
+class Balance:
+    """A balance; the core's record stands for it."""
+
+    asset: str = field("The asset's code.")
+    total: Points = field("All points, usable or not.")
+    spendable: Points = field("Points that can be used now.")
+    lots: list[Lot] = field("The same points by last day, the earliest first.")
+
+
+@strawberry.type(description="Points of an asset over the life of the ledger, read from the system accounts.")
+class Supply:
+    """A supply; the core's record stands for it."""
+
+    issued: Points = field("Points ever issued.")
+    spent: Points = field("Points spent.")
+    expired: Points = field("Points whose last day passed unused, once retired.")
+    circulating: Points = field("Points in accounts: issued less spent less expired.")
+
+
+@strawberry.type(description="What points are worth: `points` points stand for `amount` minor units of `currency`.")
+class Value:
+    """A value in money; the core's record stands for it."""
+
+    points: Points = field("Points that are worth the amount.")
+    amount: MinorUnits = field("Minor units of the currency.")
+    currency: str = field("A settlement currency.")
+
+
+@strawberry.type(description="A rate: from `from` minor units upwards, `points` points for every `per` minor units.")
+class Band:
+    """A band; the core's record stands for it."""
+
+    from_amount: MinorUnits = strawberry.field(name="from", description="Where the band begins.")
+    per: MinorUnits = field("Minor units that earn `points`.")
+    points: Points = field("Points for every `per` minor units.")
+
+
+@strawberry.type(description="An activity points are granted for.")
+class GrantRule:
+    """A rule for grants; the core's record stands for it."""
+
+    activity: str = field("Name of the activity.")
+    max_points: Points = field("The most one grant may give.")
+
+
+@strawberry.enum(description="How the last day of points is reckoned from the day of earning.")
+class ExpiryRule(Enum):
+    """Rules of expiry, with the names they have in documents as values."""
+
+    NEVER = strawberry.enum_value("never", description="They never expire.")
+    DAYS = strawberry.enum_value("days", description="`count` days later.")
+    MONTHS = strawberry.enum_value("months", description="The same day `count` months later, at most the month's last.")
+    YEAR_END = strawberry.enum_value("year_end", description="31 December, `count` years later.")
+
+
+@strawberry.type(description="When points expire.")
+class ExpiryTerms:
+    """A rule of expiry."""
+
+    after: ExpiryRule = field("The rule.")
+    count: int | None = field("Its number of days, months or years; null for `NEVER`.")
+
+
+def _expiry_terms(expiry: Expiry) -> ExpiryTerms:
+    match expiry:
+        case ExpiresAfterDays(count=count):
+            return ExpiryTerms(after=ExpiryRule.DAYS, count=count)
+        case ExpiresAfterMonths(count=count):
+            return ExpiryTerms(after=ExpiryRule.MONTHS, count=count)
+        case ExpiresAtYearEnd(count=count):
+            return ExpiryTerms(after=ExpiryRule.YEAR_END, count=count)
+    return ExpiryTerms(after=ExpiryRule.NEVER, count=None)
+
+
+@strawberry.type(description="A published version of the rules of an asset. It never changes; a later one may follow.")
+class Program(Node):
+    """A program version."""
+
+    asset: str = field("The asset's code.")
+    version: int = field("Its number, from 1.")
+    starts: Time = field("Purchases from this time on are under this version, until a later one starts.")
+    ends: Time | None = field("Purchases from this time on earn nothing under this version.")
+    bands: list[Band] = field("Rates, by rising amount.")
+    currency: str = field("The currency amounts are in.")
+    expiry: ExpiryTerms = field("When the points expire.")
+    grants: list[GrantRule] = field("Activities points are granted for.")
+    round_amount: AmountRounding = field("What happens to an amount before rates are applied.")
+    round_points: PointsRounding = field("How the points of a purchase are rounded.")
+    time_zone: str = field("IANA time zone of dates and last days.")
+    entry_id: strawberry.ID = field("The entry that published it.")
+
+
+def program_of(found: ProgramVersion) -> Program:
+    """A program version as clients see it."""
+    rules_of_program = found.program
+    return Program(
+        id=strawberry.ID(f"prg_{found.asset}_{found.version}"),
+        asset=found.asset,
+        version=found.version,
+        starts=Time(found.starts),
+        ends=Time(found.ends) if found.ends is not None else None,
+        bands=cast("list[Band]", rules_of_program.bands),
+        currency=rules_of_program.currency,
+        expiry=_expiry_terms(rules_of_program.expiry),
+        grants=cast("list[GrantRule]", rules_of_program.grants),
+        round_amount=cast(AmountRounding, rules_of_program.round_amount),
+        round_points=cast(PointsRounding, rules_of_program.round_points),
+        time_zone=rules_of_program.time_zone,
+        entry_id=strawberry.ID(f"ent_{found.seq}"),
+    )
+
+
+@strawberry.type(description="A merchant's points.")
+class Asset(Node):
+    """An asset."""
+
+    code: str = field("Its code.")
+    issuer_id: strawberry.ID = field("The merchant that issues it.")
+    name: str = field("Public name.")
+    scale: int = field("Decimal places for display; amounts are always in the smallest unit.")
+    supply_cap: Points | None = field("The most that may be in circulation; null for no cap.")
+    transferable: bool = field("Whether holders may transfer it among themselves.")
+    value: Value | None = field("What it is worth in money, if the merchant states it.")
+    entry_id: strawberry.ID = field("The entry that defined it.")
+
+    @resolved("Its supply now.")
+    async def supply(self, info: ApiInfo) -> Supply:
+        """The supply."""
+        return cast(Supply, await info.context.read(queries.supply, self.code))
+
+    @resolved("The program in force now; null when there is none.")
+    async def program(self, info: ApiInfo) -> Program | None:
+        """The program in force."""
+        found = await info.context.read(queries.program_at, self.code, info.context.now())
+        return program_of(found) if found is not None else None
+
+    @resolved("All versions of its program, the first first.")
+    async def programs(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Program]:
+        """Program versions."""
+        window = Window("programs", [self.code], (int,), first=first, after=after, last=last, before=before)
+        found = await info.context.read(queries.programs_page, self.code, window.page)
+        return window.connection([version.version for version in found], [program_of(version) for version in found])
+
+
+def asset_of(found: rules.Asset) -> Asset:
+    """An asset as clients see it."""
+    return Asset(
+        id=strawberry.ID(f"ast_{found.code}"),
+        code=found.code,
+        issuer_id=strawberry.ID(found.issuer),
+        name=found.name,
+        scale=found.scale,
+        supply_cap=Points(found.supply_cap) if found.supply_cap is not None else None,
+        transferable=found.transferable,
+        value=cast("Value | None", found.value),
+        entry_id=strawberry.ID(f"ent_{found.seq}"),
+    )
+
+
+@strawberry.type(description="A holder of points, a merchant, an auditor or the operator.")
+class Account(Node):
+    """An account. ``visible_assets`` are the assets whose balances the viewer may see; ``None`` for all."""
+
+    role: AccountRole = field("What it is for.")
+    name: str | None = field("Public name of an organisation; members have none.")
+    keys: list[str] = field("Its public keys, in base64url; none while it is held in custody.")
+    threshold: int = field("How many of its keys must sign.")
+    custodian_id: strawberry.ID | None = field("The merchant whose keys act for it while it has none.")
+    opened_at: Time = field("When it was opened, as its signer says.")
+    entry_id: strawberry.ID = field("The entry that opened it.")
+    visible_assets: strawberry.Private[tuple[str, ...] | None] = None
+
+    @resolved("Its balances now, by asset; to a merchant, those in its own assets.")
+    async def balances(
+        self,
+        info: ApiInfo,
+        asset: Annotated[str | None, argument("Only the balance in the asset with this code.")] = None,
+    ) -> list[Balance]:
+        """Balances that the viewer may see."""
+        codes = self.visible_assets
+        if asset is not None:
+            codes = (asset,) if codes is None or asset in codes else ()
+        if codes == ():
+            return []
+        found = await info.context.read(queries.balances, self.id, info.context.now(), codes)
+        return cast("list[Balance]", found)
+
+
+def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None) -> Account:
+    """An account as a viewer sees it who may see balances in some assets, or in all (``None``)."""
+    return Account(
+        id=strawberry.ID(found.id),
+        role=cast(AccountRole, found.role),
+        name=found.name,
+        keys=cast("list[str]", found.keys),
+        threshold=found.threshold,
+        custodian_id=strawberry.ID(found.custodian) if found.custodian is not None else None,
+        opened_at=Time(found.opened_at),
+        entry_id=strawberry.ID(f"ent_{found.seq}"),
+        visible_assets=visible_assets,
+    )
+
+
+@strawberry.type(description="The signed size and Merkle root of the ledger: all it has recorded, in one statement.")
+class Checkpoint:
+    """A checkpoint."""
+
+    size: Points = field("How many entries.")
+    root: Hash = field("Root of the Merkle tree over them (RFC 6962).")
+    note: str = field("The signed note (C2SP tlog-checkpoint), to be verified with the ledger's `logKey`.")
+
+
+def checkpoint_of(head: HeadState) -> Checkpoint:
+    """The checkpoint of a head."""
+    text = head.checkpoint.partition("\n\n")[0] + "\n"
+    root = decode_checkpoint(text).root
+    return Checkpoint(size=Points(head.size), root=Hash(root.hex()), note=head.checkpoint)
+
+
+@strawberry.type(description="A settlement currency of the ledger.")
+class Currency:
+    """A currency; the core's record stands for it."""
+
+    code: str = field("ISO 4217 code.")
+    scale: int = field("Decimal places of its unit: 2 for USD.")
+
+
+@strawberry.type(description="The ledger that this server serves. All of it is public.")
+class Ledger:
+    """A ledger."""
+
+    origin: str = field("Its name, which every operation states; a signature is worth nothing on another ledger.")
+    name: str = field("Public name of who runs it.")
+    operator_id: strawberry.ID = field("The operator's account.")
+    format_version: int = field("Version of the format of operations and entries: what `guerdon` says in a document.")
+    size: Points = field("How many entries it has.")
+    last_time: Time = field("When the newest entry was recorded.")
+    clock_tolerance_ms: int = field("By how much an operation's `at` may lie after its recording, in milliseconds.")
+    currencies: list[Currency] = field("Settlement currencies.")
+    log_key: str = field("The key that signs checkpoints (C2SP signed-note verifier key).")
+    checkpoint: Checkpoint = field("The newest checkpoint.")
+
+
+def ledger_of(head: HeadState, genesis: Genesis, operator: str) -> Ledger:
+    """The ledger as everybody sees it."""
+    return Ledger(
+        origin=head.origin,
+        name=genesis.name,
+        operator_id=strawberry.ID(operator),
+        format_version=genesis.guerdon,
+        size=Points(head.size),
+        last_time=Time(head.last_time),
+        clock_tolerance_ms=genesis.clock_tolerance_ms,
+        currencies=cast("list[Currency]", genesis.currencies),
+        log_key=genesis.log_key,
+        checkpoint=checkpoint_of(head),
+    )

@@ -1,0 +1,178 @@
+"""The service in a test: the real application on a world's ledger, and a client that speaks GraphQL to it.
+
+::
+
+    with running(world, tmp_path) as service:
+        token = service.sign_in(alice)
+        service.query("{ viewer { id } }", token=token)
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.settings import Settings
+from ledger.encoding import decode_base64url
+from ledger.keyring import save_private_key
+from ledger.keys import encode_public_key, sign
+from ledger.operations import SignedOperation
+from ledger.wallet import Wallet, encode_document
+from tests.worlds import World
+
+MUTATIONS = {
+    "open_account": ("accountSubmit", "AccountSubmitInput"),
+    "define_asset": ("assetSubmit", "AssetSubmitInput"),
+    "publish_program": ("programSubmit", "ProgramSubmitInput"),
+    "record_purchases": ("purchasesSubmit", "PurchasesSubmitInput"),
+    "grant": ("grantSubmit", "GrantSubmitInput"),
+    "transfer": ("transferSubmit", "TransferSubmitInput"),
+    "redeem": ("redemptionSubmit", "RedemptionSubmitInput"),
+    "expire": ("expirySubmit", "ExpirySubmitInput"),
+}
+"""Mutation and input type of each kind of operation."""
+
+ERRORS = """userErrors { __typename code message path retryable
+  ... on InsufficientPointsError { requiredPoints availablePoints }
+  ... on SupplyExceededError { supplyCap circulatingPoints }
+  ... on ReferenceUsedError { entryId }
+  ... on GrantTooLargeError { maxPoints }
+  ... on EntryTooLargeError { maxBytes }
+}"""
+
+_ENUMS = {"role", "round_amount", "round_points"}
+
+
+class Service:
+    """A running service and the world it serves."""
+
+    def __init__(self, world: World, client: TestClient) -> None:
+        self.world = world
+        self.client = client
+
+    def post(self, body: Any, *, token: str | None = None, **headers: str) -> httpx.Response:
+        """Send a body, as JSON unless it is bytes already."""
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        if token is not None:
+            given["authorization"] = f"Bearer {token}"
+        response: httpx.Response = self.client.post("/graphql", content=content, headers=given)
+        return response
+
+    def ask(self, query: str, variables: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
+        """The whole answer to a document."""
+        return self.post({"query": query, "variables": variables}, token=token).json()
+
+    def query(self, query: str, variables: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
+        """The data of an answer that must have no errors."""
+        answer = self.ask(query, variables, token)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def error_code(self, query: str, variables: Mapping[str, Any] | None = None, token: str | None = None) -> str:
+        """The code of the only error of an answer."""
+        (error,) = self.ask(query, variables, token)["errors"]
+        return str(error["extensions"]["code"])
+
+    def submit(self, signed: SignedOperation, more: str = "", **changes: Any) -> Any:
+        """The payload of the typed mutation for a signed operation; ``changes`` replace fields of its input."""
+        mutation, input_type = MUTATIONS[signed.op.KIND]
+        document = (
+            f"mutation($input: {input_type}!) {{ {mutation}(input: $input) {{ "
+            f"entry {{ id seq hash operationId kind document }} replayed {more} {ERRORS} }} }}"
+        )
+        return self.query(document, {"input": typed_input(signed) | changes})[mutation]
+
+    def submit_all(self, documents: list[str]) -> Any:
+        """The payload of ``operationsSubmit``."""
+        document = (
+            "mutation($input: OperationsSubmitInput!) { operationsSubmit(input: $input) { "
+            f"results {{ seq hash operationId replayed balance {ERRORS} }} {ERRORS} }} }}"
+        )
+        return self.query(document, {"input": {"operations": documents}})["operationsSubmit"]
+
+    def challenge(self, account: str) -> Any:
+        """A challenge for an account."""
+        document = "query($id: ID!) { sessionChallenge(account: $id) { challenge message expiresAt } }"
+        return self.query(document, {"id": account})["sessionChallenge"]
+
+    def open_session(self, **given: Any) -> Any:
+        """The payload of ``sessionOpen``."""
+        document = (
+            f"mutation($input: SessionOpenInput!) {{ sessionOpen(input: $input) {{ token expiresAt {ERRORS} }} }}"
+        )
+        return self.query(document, {"input": given})["sessionOpen"]
+
+    def answer(self, wallet: Wallet, account: str | None = None) -> dict[str, str]:
+        """A challenge answered with a wallet's key."""
+        account = account or str(wallet.account)
+        challenge = self.challenge(account)
+        message = challenge["message"]
+        data = decode_base64url(message, len(message) * 3 // 4)
+        key = wallet.keys[0]
+        return {
+            "account": account,
+            "challenge": challenge["challenge"],
+            "key": encode_public_key(key),
+            "sig": sign(key, data),
+        }
+
+    def sign_in(self, wallet: Wallet, account: str | None = None) -> str:
+        """A bearer token of a wallet's account."""
+        payload = self.open_session(**self.answer(wallet, account))
+        assert payload["userErrors"] == []
+        return str(payload["token"])
+
+
+@contextmanager
+def running(world: World, folder: Path, **settings: Any) -> Iterator[Service]:
+    """The application on a world's ledger, with the world's clock, until the block ends."""
+    key_file = folder / "log.pem"
+    if not key_file.exists():
+        save_private_key(key_file, world.log_key, None)
+    given = Settings(data=folder, database_url=world.url, log_key_file=key_file, **settings)
+    with TestClient(create_app(given, world.clock), raise_server_exceptions=False) as client:
+        yield Service(world, client)
+
+
+def signed_text(signed: SignedOperation) -> str:
+    """A signed operation as ``operationsSubmit`` takes it."""
+    return encode_document(signed).decode()
+
+
+def typed_input(signed: SignedOperation) -> dict[str, Any]:
+    """A signed operation as its typed mutation takes it."""
+    document = json.loads(signed.op_bytes)
+    signatures = [{"key": s.key, "sig": s.sig} for s in signed.sigs]
+    return {**typed_document(document), "signatures": signatures}
+
+
+def typed_document(document: dict[str, Any]) -> dict[str, Any]:
+    """A document as a typed input: names in camel case, enumerations in capitals."""
+    fields = {name: value for name, value in document.items() if name not in {"guerdon", "kind"}}
+    typed: dict[str, Any] = _typed(fields)
+    return typed
+
+
+def _typed(value: Any, name: str = "") -> Any:
+    if name in _ENUMS:
+        return value.upper()
+    if name == "expiry":
+        return {"never": True} if value["after"] == "never" else {camel(value["after"]): value["count"]}
+    if isinstance(value, dict):
+        return {camel(key): _typed(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    return value
+
+
+def camel(name: str) -> str:
+    """A name in camel case."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

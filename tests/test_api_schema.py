@@ -1,0 +1,83 @@
+"""The schema as a document: up to date, described, and in step with the core."""
+
+from enum import Enum
+from pathlib import Path
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    build_schema,
+    is_introspection_type,
+    is_specified_scalar_type,
+)
+
+from api.inputs import AccountRole, AmountRounding, PointsRounding
+from api.rejections import UserErrorCode
+from api.schema import build_schema as build
+from api.schema import print_sdl, schema
+from api.types import OperationKind
+from ledger.operations import KINDS, ROLE_PREFIXES
+from ledger.rules import Code
+
+FILE = Path(__file__).parent.parent / "schema.graphql"
+
+
+def test_exported_schema_is_up_to_date() -> None:
+    """After a change: `python -m api.schema > schema.graphql`, and read the difference."""
+    assert FILE.read_text("utf-8") == print_sdl()
+
+
+def test_exported_schema_is_a_schema() -> None:
+    """Other tools can read it."""
+    assert build_schema(FILE.read_text("utf-8")).query_type is not None
+
+
+def test_everything_is_described() -> None:
+    """Every type, field, argument, input field and value says what it means."""
+    missing = []
+    for name, kind in schema._schema.type_map.items():
+        if is_introspection_type(kind) or is_specified_scalar_type(kind):
+            continue
+        if not kind.description and name not in {"Query", "Mutation"}:
+            missing.append(name)
+        if isinstance(kind, GraphQLEnumType):
+            missing += [f"{name}.{value}" for value, found in kind.values.items() if not found.description]
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType):
+            for field_name, field in kind.fields.items():
+                if not field.description:
+                    missing.append(f"{name}.{field_name}")
+                arguments = getattr(field, "args", {})
+                missing += [f"{name}.{field_name}({a})" for a, found in arguments.items() if not found.description]
+    assert missing == []
+
+
+def values_of(enumeration: type[Enum]) -> set[str]:
+    return {str(member.value) for member in enumeration}
+
+
+def test_enumerations_are_those_of_the_core() -> None:
+    """Nothing the core says lacks a value."""
+    assert values_of(UserErrorCode) == {str(code) for code in Code}
+    assert values_of(OperationKind) == set(KINDS)
+    assert values_of(AccountRole) == set(ROLE_PREFIXES)
+    assert values_of(PointsRounding) == {"down", "half_up", "half_even", "up"}
+    assert values_of(AmountRounding) == {"none", "whole_units"}
+
+
+def test_mutations_are_noun_verb_with_one_input() -> None:
+    """`transferSubmit(input:)`, and a payload with user errors."""
+    mutation = schema._schema.mutation_type
+    assert mutation is not None
+    for name, field in mutation.fields.items():
+        assert name.endswith(("Submit", "Open"))
+        assert list(field.args) == ["input"]
+        payload = field.type.of_type
+        assert payload.name == name[0].upper() + name[1:] + "Payload"
+        assert "userErrors" in payload.fields
+
+
+def test_a_second_schema_can_be_built() -> None:
+    """Nothing is registered twice in a process."""
+    assert build().as_str() == schema.as_str()
