@@ -9,13 +9,11 @@ import importlib.util
 import logging
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sqlalchemy.engine import Engine
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -28,17 +26,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.context import Service
 from api.graphql_view import GraphQLView
 from api.limits import Limits
+from api.opening import load_log_key, open_store, system_clock
 from api.schema import schema
 from api.sessions import Sessions
-from api.settings import Settings, SettingsError
+from api.settings import Settings
 from api.submitter import Submitter
-from ledger import migrations, queries
 from ledger.encoding import account_id
 from ledger.entries import decode_entry, signed_operation_of
-from ledger.keyring import load_private_key, read_passphrase
 from ledger.operations import ROLE_PREFIXES, Genesis
 from ledger.sequencer import Clock, Sequencer
-from ledger.store import Store, StoreError, open_engine
+from ledger.store import Store
 
 logger = logging.getLogger("guerdon.api")
 
@@ -62,11 +59,6 @@ _SECURITY_HEADERS = (
         ),
     ),
 )
-
-
-def system_clock() -> int:
-    """Milliseconds since 1970-01-01T00:00:00Z."""
-    return time.time_ns() // 1_000_000
 
 
 def from_environment() -> Starlette:
@@ -108,12 +100,9 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
 
 def open_service(settings: Settings, clock: Clock) -> Service:
     """Open the ledger and start its sequencer; raise an error that says what to do when that cannot be."""
-    passphrase = read_passphrase(settings.key_passphrase_file) if settings.key_passphrase_file is not None else None
-    log_key = load_private_key(settings.log_key_file, passphrase)
-    engine = open_engine(settings.database_url, pool_size=settings.readers + 4)
+    log_key = load_log_key(settings)
+    store = open_store(settings)
     try:
-        migrations.check(engine)
-        store = Store(engine, settings.origin or only_origin(engine))
         with store.read() as connection:
             genesis_entry = decode_entry(store.entry_data(connection, [0])[0])
         genesis = genesis_entry.op
@@ -131,7 +120,7 @@ def open_service(settings: Settings, clock: Clock) -> Service:
             readers=ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read"),
         )
     except BaseException:
-        engine.dispose()
+        store.engine.dispose()
         raise
 
 
@@ -140,17 +129,6 @@ def close_service(service: Service) -> None:
     service.sequencer.close()
     service.readers.shutdown()
     service.store.engine.dispose()
-
-
-def only_origin(engine: Engine) -> str:
-    """The origin of the only ledger in a database; raise :class:`SettingsError` when one has to be chosen."""
-    with engine.connect() as connection:
-        origins = queries.origins(connection, limit=3)
-    if not origins:
-        raise StoreError("the database holds no ledger yet: run guerdon init")
-    if len(origins) > 1:
-        raise SettingsError(f"GUERDON_ORIGIN: the database holds several ledgers ({', '.join(origins)}, …): choose one")
-    return origins[0]
 
 
 def readiness(service: Callable[[], Service]) -> Callable[[Request], Awaitable[Response]]:

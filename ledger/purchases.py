@@ -125,15 +125,18 @@ def read_purchases(file: TextIO, file_format: FileFormat) -> list[SoldItem]:
     items: list[SoldItem] = []
     broken: list[BrokenLine] = []
     positions: dict[str, int] | None = None
+    width = 0
     for line, row in _rows(file, file_format):
         try:
             if isinstance(row, _FieldError):
                 raise row
             _check_text(row)
             if positions is None:
-                positions = _positions(row, file_format)
+                positions, width = _positions(row, file_format), len(row)
                 if file_format.header:
                     continue
+            if any(cell.strip() for cell in row[width:]):  # a decimal comma, for one, would move what comes after it
+                raise _FieldError("line", f"has {len(row)} columns, the first line has {width}: quote what has a comma")
             items.append(_read_item(line, row, positions, file_format))
         except _FieldError as error:
             if len(broken) == MAX_REPORTED_LINES:

@@ -113,7 +113,7 @@ def test_empty_database_does_not_start(world: World, tmp_path: Path) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM head")
     engine.dispose()
-    with pytest.raises(StoreError, match="no ledger yet"):
+    with pytest.raises(StoreError, match="there is no ledger in this database"):
         start(settings_of(world, tmp_path, database_url=bare.url), world)
 
 

@@ -1,0 +1,843 @@
+"""The auditor: passes a sound ledger, and finds every edit made behind the ledger's back at the entry it concerns."""
+
+import base64
+import hashlib
+import json
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+from sqlalchemy import make_url
+
+from ledger import audit, merkle, rules
+from ledger.audit import CHECKS, AuditReport, audit_database
+from ledger.checkpoint import Checkpoint, encode_verifier_key, sign_checkpoint
+from ledger.encoding import format_time
+from ledger.entries import NO_LAST_DAY
+from ledger.keys import encode_public_key
+from ledger.operations import (
+    Expire,
+    ExpiresAfterDays,
+    OpenAccount,
+    PublishProgram,
+    Purchase,
+    Recipient,
+    RecordPurchases,
+    Redeem,
+    Transfer,
+    Value,
+)
+from ledger.store import METADATA, Store, StoreError, open_engine
+from tests.postgres import connect
+from tests.reference import canonical, naive_root, naive_tiles
+from tests.worlds import ORIGIN, World, make_program, pay
+
+SEED = 7
+KEPT_DAYS = 30
+LATE_MS = 60_000
+GARBAGE = b"\xff\x00{" * 11
+
+Entries = list[dict[str, Any]]
+
+
+def build(url: str) -> dict[str, Any]:
+    """A ledger with every kind of operation, a full tile and lots of all sorts; what tests call its parts."""
+    with World(url, seed=SEED) as world:
+        names: dict[str, Any] = {"open_merchant": 1}
+        shop = world.add_merchant()
+        names["define_asset"] = 2
+        world.add_asset(shop, "STAR", supply_cap=10**6, value=Value(amount=1, currency="USD", points=100))
+        names["publish_program"] = 3
+        world.add_asset(shop, "MILE", make_program(expiry=ExpiresAfterDays(count=KEPT_DAYS)))
+        alice, bob = world.add_members(2)
+        names["open_custodial"] = add_accounts(world, shop)
+        start = world.clock.now_ms
+        purchases = tuple(
+            Purchase(amount=2_550 * i, at=format_time(start - i), member=str(member.account), order=f"o-{i}")
+            for i, member in enumerate((alice, bob, alice))
+        )
+        (bought,) = world.record(shop.sign(RecordPurchases, asset="MILE", currency="USD", purchases=purchases))
+        names["purchases"] = bought.seq
+        names["grant"] = world.grant(shop, "STAR", alice, 100).seq
+        recipients = (Recipient(amount=30, to=str(bob.account)), Recipient(amount=20, to=str(shop.account)))
+        late = format_time(start + LATE_MS)
+        (moved,) = world.record(alice.sign(Transfer, asset="STAR", recipients=recipients, expires=late))
+        names["transfer"] = moved.seq
+        (spent,) = world.record(bob.sign(Redeem, asset="STAR", amount=5, merchant=shop.account, reference="bill-1"))
+        names["redeem"] = spent.seq
+        later = make_program(currency="USD", round_points="up")
+        world.record(
+            shop.sign(PublishProgram, asset="STAR", version=2, starts=format_time(start), program=later),
+            pay(alice, "MILE", 7, bob),
+        )
+        world.clock.advance(days=KEPT_DAYS + 1)
+        due = format_time(world.clock.now_ms - 86_400_000)[:10]
+        (gone,) = world.record(world.operator.sign(Expire, asset="MILE", through=due, limit=1))
+        names["expire"] = gone.seq
+        world.record(*(world.open_member(world.make_key()) for _ in range(merkle.TILE_WIDTH)))
+        (last,) = world.record(pay(bob, "STAR", 1, alice))
+        names["last"], names["size"] = last.seq, last.seq + 1
+        return names | {"alice": alice.account, "bob": bob.account, "shop": shop.account}
+
+
+def add_accounts(world: World, shop: Any) -> int:
+    """Open accounts of a charity, an auditor and a member in custody; the entry of the last."""
+    opened = []
+    for role in ("beneficiary", "auditor"):
+        key = world.make_key()
+        keys = (encode_public_key(key),)
+        opened.append(world.operator.sign(OpenAccount, co_signers=[key], role=role, name=role.title(), keys=keys))
+    return world.record(*opened, shop.sign(OpenAccount, role="member"))[-1].seq
+
+
+class Sound:
+    """A sound ledger made once, of which every test gets a copy of its own to break."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.names = build(url)
+
+
+class Copy:
+    """A copy of the sound ledger: broken with SQL the triggers do not see, then audited."""
+
+    def __init__(self, url: str, names: dict[str, Any]) -> None:
+        self.url = url
+        self.names = names
+
+    def execute(self, statements: str, **values: Any) -> None:
+        """Run statements, divided by semicolons, with the names of the ledger's parts filled in."""
+        engine = open_engine(self.url)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            else:
+                triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+                for name in triggers.scalars().all():
+                    connection.exec_driver_sql(f"DROP TRIGGER {name}")
+            for statement in statements.format(**self.names).split(";"):
+                used = {name: value for name, value in values.items() if f":{name}" in statement}
+                result = connection.execute(sa.text(statement), used)
+                assert result.rowcount != 0, f"changes nothing: {statement}"
+        engine.dispose()
+
+    def audit(self, **options: Any) -> AuditReport:
+        """The auditor's report of the only ledger in the database."""
+        engine = open_engine(self.url)
+        try:
+            with engine.connect() as connection:
+                origin = connection.execute(sa.text("SELECT origin FROM head")).scalar_one()
+            return audit_database(Store(engine, origin), **{"processes": 0} | options)
+        finally:
+            engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def sound_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    return Sound(f"sqlite:///{tmp_path_factory.mktemp('sound') / 'ledger.sqlite'}")
+
+
+@pytest.fixture(scope="module")
+def sound_postgres(postgres_url: str) -> Iterator[Sound]:
+    with connect(make_url(postgres_url)) as connection:
+        connection.execute("CREATE DATABASE sound")
+        yield Sound(make_url(postgres_url).set(database="sound").render_as_string())
+        connection.execute("DROP DATABASE sound WITH (FORCE)")
+
+
+def copy_sqlite(sound: Sound, folder: Path) -> Copy:
+    path = folder / "copy.sqlite"
+    shutil.copy(str(make_url(sound.url).database), path)  # no -wal file: the last connection to close has merged it
+    return Copy(f"sqlite:///{path}", sound.names)
+
+
+@pytest.fixture
+def sqlite_copy(sound_sqlite: Sound, tmp_path: Path) -> Copy:
+    return copy_sqlite(sound_sqlite, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def copy(request: pytest.FixtureRequest) -> Iterator[Copy]:
+    """A copy of the sound ledger on each kind of database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_copy")
+        return
+    sound = request.getfixturevalue("sound_postgres")
+    server = make_url(sound.url)
+    with connect(server.set(database="postgres")) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE broken TEMPLATE sound"))
+        try:
+            yield Copy(server.set(database="broken").render_as_string(), sound.names)
+        finally:
+            connection.execute("DROP DATABASE broken WITH (FORCE)")
+
+
+def first_failure(report: AuditReport) -> tuple[str, int | None]:
+    """The check and entry of the first failure; the report must be one a person and a program can read."""
+    assert not report.ok
+    for failure in report.failures:
+        assert failure.check in CHECKS
+        assert failure.message.isprintable()
+        assert len(failure.message) <= 1_000
+        json.dumps(failure.message).encode()
+    first = report.failures[0]
+    return first.check, first.seq
+
+
+# A sound ledger
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_sound_ledger_passes_with_everything_counted(
+    copy: Copy, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every check is made as often as there is something to check, here or in other processes."""
+    monkeypatch.setattr(audit, "_INLINE_SIGNATURES", 0)
+    seen: list[tuple[int, int]] = []
+    report = copy.audit(processes=processes, progress=lambda done, total: seen.append((done, total)))
+    assert report.failures == ()
+    engine = open_engine(copy.url)
+    with engine.connect() as connection:
+        rows = {t: connection.execute(sa.text(f"SELECT count(*) FROM {t}")).scalar_one() for t in METADATA.tables}
+        entries = [json.loads(data) for (data,) in connection.execute(sa.text("SELECT data FROM entry ORDER BY seq"))]
+    engine.dispose()
+    size = copy.names["size"]
+    assert {entry["op"]["kind"] for entry in entries} == {
+        *("genesis", "open_account", "define_asset", "publish_program", "record_purchases", "grant", "transfer"),
+        *("redeem", "expire"),
+    }
+    every = ("entries", "chain", "operation_ids", "rules", "conservation", "balances")
+    assert report.counts == dict.fromkeys(every, size) | {
+        "signatures": sum(len(entry["sigs"]) for entry in entries),
+        "postings": rows["posting"],
+        "earnings": rows["earning"],
+        "projections": rows["account"] + rows["asset"] + rows["program"] + rows["lot"],
+        "tiles": rows["tile"],
+        "head": 1,
+        "checkpoint": 1,
+    }
+    assert rows["tile"] == 1
+    leaves = [hashlib.sha256(b"\x00" + canonical(entry)).digest() for entry in entries]
+    assert (report.size, report.root) == (size, naive_root(leaves).hex())
+    assert (report.origin, report.log_key) == (ORIGIN, entries[0]["op"]["log_key"])
+    assert seen == [(size, size)]
+
+
+def test_expected_log_key_is_accepted(sqlite_copy: Copy) -> None:
+    """The key in genesis, got from elsewhere, passes."""
+    assert sqlite_copy.audit(log_key=sqlite_copy.audit().log_key).ok
+
+
+def test_unexpected_log_key_is_found(sqlite_copy: Copy) -> None:
+    """A ledger whose log is signed by another key than the auditor was told is not that ledger."""
+    other = encode_verifier_key(ORIGIN, Ed25519PrivateKey.generate())
+    assert first_failure(sqlite_copy.audit(log_key=other)) == ("checkpoint", 0)
+    assert first_failure(sqlite_copy.audit(log_key="no key at all")) == ("checkpoint", 0)
+
+
+def test_unknown_ledger_is_an_error_that_says_what_to_do(sqlite_copy: Copy) -> None:
+    """An origin that is not in the database cannot be audited."""
+    engine = open_engine(sqlite_copy.url)
+    with pytest.raises(StoreError, match="run guerdon init"):
+        audit_database(Store(engine, "ledger.example/absent"))
+    engine.dispose()
+
+
+def test_audit_sees_one_snapshot_while_writers_go_on(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries recorded while the audit runs are no part of it, and disturb nothing."""
+    monkeypatch.setattr(audit, "_CHUNK", 10)
+    with World(database_url, seed=SEED) as world:
+        shop = world.add_merchant()
+        world.add_asset(shop)
+        (alice,) = world.add_members(1)
+        world.record(*(world.open_member(world.make_key()) for _ in range(40)))
+        with world.store.read() as connection:
+            size = world.store.head(connection).size
+
+        def write(_done: int, _total: int) -> None:
+            world.grant(shop, "STAR", alice, 1)
+
+        report = audit_database(world.store, processes=0, progress=write)
+        assert report.failures == ()
+        assert report.size == size
+        after = audit_database(world.store, processes=0)
+        assert after.ok
+        assert after.size >= size + 4
+
+
+# Edits behind the ledger's back
+
+TRANSFER = "WHERE seq = {transfer}"
+BOUGHT = "WHERE reference = 'o-1'"
+CUSTODIAL = "WHERE seq = {open_custodial}"
+OPENED = "WHERE account = '{shop}'"
+DEFINED = "WHERE asset = 'STAR'"
+PUBLISHED = "WHERE asset = 'STAR' AND version = 1"
+LOT = "WHERE account = '{alice}' AND asset = 'STAR'"
+
+SWAP = """UPDATE entry SET seq = 9999 WHERE seq = {transfer}; UPDATE entry SET seq = {transfer} WHERE seq = {redeem};
+UPDATE entry SET seq = {redeem} WHERE seq = 9999"""
+ADD_ENTRY = """INSERT INTO entry (ledger_id, seq, leaf_hash, op_id, kind, time, data)
+SELECT ledger_id, %s, :garbage, :garbage, kind, time, data FROM entry WHERE seq = %s"""
+ADD_POSTING = """INSERT INTO posting SELECT ledger_id, %s, leg + 9, account, asset, lot, amount
+FROM posting WHERE seq = {transfer}"""
+ADD_EARNING = """INSERT INTO earning SELECT ledger_id, merchant, scope, 'o-9', %s, asset, account, earned_on, amount,
+points FROM earning WHERE reference = 'o-1'"""
+ADD_ACCOUNT = """INSERT INTO account SELECT ledger_id, 'mem_y', role, keys, threshold, custodian, name, opened_at, seq
+FROM account WHERE account = '{shop}'"""
+ADD_ASSET = """INSERT INTO asset SELECT ledger_id, 'FREE', issuer, name, scale, supply_cap, transferable, value_points,
+value_amount, value_currency, seq FROM asset WHERE asset = 'STAR'"""
+ADD_PROGRAM = """INSERT INTO program SELECT ledger_id, asset, 7, starts, ends, document, seq FROM program
+WHERE asset = 'STAR' AND version = 1"""
+TWO_EDITS = """UPDATE posting SET amount = 1 WHERE seq = {transfer} AND leg = 1;
+UPDATE entry SET kind = 'hold' WHERE seq = {last}"""
+
+# table.column and what is done to it, the statements, the first check to fail, the entry that is named
+EDITS = [
+    ("entry.seq moved", f"UPDATE entry SET seq = seq + 1000 {TRANSFER}", "chain", "transfer"),
+    ("entry.leaf_hash", f"UPDATE entry SET leaf_hash = :garbage {TRANSFER}", "entries", "transfer"),
+    ("entry.op_id", f"UPDATE entry SET op_id = :garbage {TRANSFER}", "entries", "transfer"),
+    ("entry.kind", f"UPDATE entry SET kind = 'redeem' {TRANSFER}", "entries", "transfer"),
+    ("entry.actor", f"UPDATE entry SET actor = NULL {TRANSFER}", "entries", "transfer"),
+    ("entry.time", f"UPDATE entry SET time = '2026-03-02T12:00:00.001Z' {TRANSFER}", "entries", "transfer"),
+    ("entry.data garbage", f"UPDATE entry SET data = :garbage {TRANSFER}", "entries", "transfer"),
+    ("entry.data empty", f"UPDATE entry SET data = :empty {TRANSFER}", "entries", "transfer"),
+    ("entry.data nested", f"UPDATE entry SET data = :nested {TRANSFER}", "entries", "transfer"),
+    ("entry.data oversized", f"UPDATE entry SET data = :oversized {TRANSFER}", "entries", "transfer"),
+    ("entry.data of genesis", "UPDATE entry SET data = :garbage WHERE seq = 0", "entries", 0),
+    ("entry deleted", f"DELETE FROM entry {TRANSFER}", "chain", "transfer"),
+    ("entry genesis deleted", "DELETE FROM entry WHERE seq = 0", "chain", 0),
+    ("entry last deleted", "DELETE FROM entry WHERE seq = {last}", "head", "last"),
+    ("entry all deleted", "DELETE FROM entry", "chain", 0),
+    ("entry swapped", SWAP, "chain", "transfer"),
+    ("entry before genesis", ADD_ENTRY % (-1, 0), "chain", 0),
+    ("entry after the end", ADD_ENTRY % ("{size}", "{last}"), "chain", "size"),
+    ("posting.seq", f"UPDATE posting SET seq = seq + 1000 {TRANSFER}", "postings", "transfer"),
+    ("posting.leg", f"UPDATE posting SET leg = leg + 10 {TRANSFER}", "postings", "transfer"),
+    ("posting.account", f"UPDATE posting SET account = '{{shop}}' {TRANSFER} AND leg = 1", "postings", "transfer"),
+    ("posting.asset", f"UPDATE posting SET asset = 'MILE' {TRANSFER}", "postings", "transfer"),
+    ("posting.lot", f"UPDATE posting SET lot = '2030-01-01' {TRANSFER}", "postings", "transfer"),
+    ("posting.amount", f"UPDATE posting SET amount = amount * 2 {TRANSFER}", "postings", "transfer"),
+    ("posting deleted", f"DELETE FROM posting {TRANSFER} AND leg = 2", "postings", "transfer"),
+    ("posting of an entry added", ADD_POSTING % "{transfer}", "postings", "transfer"),
+    ("posting after the end", ADD_POSTING % 100_000, "postings", None),
+    ("posting before genesis", ADD_POSTING % -1, "postings", None),
+    ("posting and a later entry", TWO_EDITS, "postings", "transfer"),
+    ("earning.merchant", f"UPDATE earning SET merchant = '{{alice}}' {BOUGHT}", "earnings", "purchases"),
+    ("earning.scope", f"UPDATE earning SET scope = 'grant:order' {BOUGHT}", "earnings", "purchases"),
+    ("earning.reference", f"UPDATE earning SET reference = 'o-x' {BOUGHT}", "earnings", "purchases"),
+    ("earning.seq", f"UPDATE earning SET seq = seq + 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning.asset", f"UPDATE earning SET asset = 'STAR' {BOUGHT}", "earnings", "purchases"),
+    ("earning.account", f"UPDATE earning SET account = '{{alice}}' {BOUGHT}", "earnings", "purchases"),
+    ("earning.earned_on", f"UPDATE earning SET earned_on = '2025-12-31' {BOUGHT}", "earnings", "purchases"),
+    ("earning.amount", f"UPDATE earning SET amount = amount + 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning.amount missing", f"UPDATE earning SET amount = NULL {BOUGHT}", "earnings", "purchases"),
+    ("earning.points", f"UPDATE earning SET points = points + 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning deleted", f"DELETE FROM earning {BOUGHT}", "earnings", "purchases"),
+    ("earning without an entry", ADD_EARNING % 100_000, "earnings", None),
+    ("earning of another entry", ADD_EARNING % 0, "earnings", 0),
+    ("account.account", "UPDATE account SET account = 'mem_x' WHERE account = '{bob}'", "projections", "open_bob"),
+    ("account.role", f"UPDATE account SET role = 'operator' {OPENED}", "projections", "open_merchant"),
+    ("account.keys", f"UPDATE account SET keys = '[[[' {OPENED}", "projections", "open_merchant"),
+    ("account.threshold", f"UPDATE account SET threshold = 0 {OPENED}", "projections", "open_merchant"),
+    ("account.custodian", f"UPDATE account SET custodian = '{{bob}}' {CUSTODIAL}", "projections", "open_custodial"),
+    ("account.name", f"UPDATE account SET name = NULL {OPENED}", "projections", "open_merchant"),
+    ("account.opened_at", f"UPDATE account SET opened_at = '1999' {OPENED}", "projections", "open_merchant"),
+    ("account.seq", f"UPDATE account SET seq = 9007199254740993 {OPENED}", "projections", "open_merchant"),
+    ("account deleted", f"DELETE FROM account {OPENED}", "projections", "open_merchant"),
+    ("account without an entry", ADD_ACCOUNT, "projections", None),
+    ("asset.asset", f"UPDATE asset SET asset = 'STAB' {DEFINED}", "projections", "define_asset"),
+    ("asset.issuer", f"UPDATE asset SET issuer = '{{alice}}' {DEFINED}", "projections", "define_asset"),
+    ("asset.name", f"UPDATE asset SET name = 'Moon' {DEFINED}", "projections", "define_asset"),
+    ("asset.scale", f"UPDATE asset SET scale = 2 {DEFINED}", "projections", "define_asset"),
+    ("asset.supply_cap", f"UPDATE asset SET supply_cap = NULL {DEFINED}", "projections", "define_asset"),
+    ("asset.transferable", f"UPDATE asset SET transferable = false {DEFINED}", "projections", "define_asset"),
+    ("asset.value_points", f"UPDATE asset SET value_points = 1 {DEFINED}", "projections", "define_asset"),
+    ("asset.value_amount", f"UPDATE asset SET value_amount = 2 {DEFINED}", "projections", "define_asset"),
+    ("asset.value_currency", f"UPDATE asset SET value_currency = 'EUR' {DEFINED}", "projections", "define_asset"),
+    ("asset.seq", f"UPDATE asset SET seq = 0 {DEFINED}", "projections", "define_asset"),
+    ("asset deleted", f"DELETE FROM asset {DEFINED}", "projections", "define_asset"),
+    ("asset without an entry", ADD_ASSET, "projections", None),
+    ("program.asset", f"UPDATE program SET asset = 'STAB' {PUBLISHED}", "projections", "publish_program"),
+    ("program.version", f"UPDATE program SET version = 9 {PUBLISHED}", "projections", "publish_program"),
+    ("program.starts", f"UPDATE program SET starts = '1996' {PUBLISHED}", "projections", "publish_program"),
+    ("program.ends", f"UPDATE program SET ends = '2030' {PUBLISHED}", "projections", "publish_program"),
+    ("program.document", f"UPDATE program SET document = '{{{{' {PUBLISHED}", "projections", "publish_program"),
+    ("program.seq", f"UPDATE program SET seq = -1 {PUBLISHED}", "projections", "publish_program"),
+    ("program deleted", f"DELETE FROM program {PUBLISHED}", "projections", "publish_program"),
+    ("program without an entry", ADD_PROGRAM, "projections", None),
+    ("lot.account", f"UPDATE lot SET account = 'mem_z' {LOT}", "projections", None),
+    ("lot.asset", f"UPDATE lot SET asset = 'STAB' {LOT}", "projections", None),
+    ("lot.last_day", f"UPDATE lot SET last_day = '2030-01-01' {LOT}", "projections", None),
+    ("lot.points", f"UPDATE lot SET points = points + 1 {LOT}", "projections", None),
+    ("lot.points huge", f"UPDATE lot SET points = 9223372036854775807 {LOT}", "projections", None),
+    ("lot deleted", f"DELETE FROM lot {LOT}", "projections", None),
+    (
+        "lot added",
+        f"INSERT INTO lot SELECT ledger_id, account, asset, '2031-01-01', 5 FROM lot {LOT}",
+        "projections",
+        None,
+    ),
+    ("tile.level", "UPDATE tile SET level = 5", "tiles", 0),
+    ("tile.index", 'UPDATE tile SET "index" = 4611686018427387904', "tiles", 0),
+    ("tile.hashes", "UPDATE tile SET hashes = :garbage", "tiles", 0),
+    ("tile.root", "UPDATE tile SET root = :garbage", "tiles", 0),
+    ("tile deleted", "DELETE FROM tile", "tiles", 0),
+    ("tile added", "INSERT INTO tile SELECT ledger_id, 2000000000, 1, hashes, root FROM tile", "tiles", None),
+    ("head.origin", "UPDATE head SET origin = 'ledger.example/other'", "rules", 0),
+    ("head.size more", "UPDATE head SET size = size + 1", "head", "size"),
+    ("head.size fewer", "UPDATE head SET size = {last}", "head", "last"),
+    ("head.size negative", "UPDATE head SET size = -9223372036854775808", "head", -9223372036854775808),
+    ("head.last_leaf_hash", "UPDATE head SET last_leaf_hash = :garbage", "head", "last"),
+    ("head.last_time", "UPDATE head SET last_time = '2026'", "head", "last"),
+    ("head.compact_range", "UPDATE head SET compact_range = :garbage", "head", None),
+    ("head.checkpoint", "UPDATE head SET checkpoint = 'garbage'", "checkpoint", None),
+    ("head.checkpoint empty", "UPDATE head SET checkpoint = ''", "checkpoint", None),
+]
+
+VALUES = {
+    "garbage": GARBAGE,
+    "empty": b"",
+    "nested": b"[" * 60_000,
+    "oversized": b'{"op":"' + b"x" * 70_000 + b'"}',
+}
+
+
+@pytest.mark.parametrize(("edit", "statements", "check", "entry"), EDITS, ids=[row[0] for row in EDITS])
+def test_edit_behind_the_ledgers_back_is_found(
+    copy: Copy, edit: str, statements: str, check: str, entry: str | int | None
+) -> None:
+    """Whatever row or column is changed, the audit fails, and the first failure names the check and the entry."""
+    names = copy.names | {"open_bob": seq_of_bob(copy)}
+    copy.execute(statements, **VALUES)
+    assert first_failure(copy.audit()) == (check, names[entry] if isinstance(entry, str) else entry)
+
+
+def seq_of_bob(copy: Copy) -> int:
+    """The entry that opened Bob's account."""
+    engine = open_engine(copy.url)
+    with engine.connect() as connection:
+        query = sa.text("SELECT seq FROM account WHERE account = :bob")
+        seq = connection.execute(query, {"bob": copy.names["bob"]}).scalar_one()
+    engine.dispose()
+    return int(seq)
+
+
+def test_edits_reach_every_column() -> None:
+    """The matrix above leaves no column of any table out, so a new column has to be added to it."""
+    edited = {edit.split(" ")[0] for edit, *_ in EDITS}
+    columns = {f"{t.name}.{c.name}" for t in METADATA.tables.values() for c in t.columns if c.name != "ledger_id"}
+    assert columns <= edited
+
+
+NOT_UTF8 = "CAST(X'FF41' AS TEXT)"
+
+# SQLite keeps a value of any type in any column
+TYPES = [
+    ("entry.seq text", f"UPDATE entry SET seq = 'many' {TRANSFER}", "chain"),
+    ("entry.seq beyond the end text", "UPDATE entry SET seq = 'many' WHERE seq = {last}", "chain"),
+    ("entry.data text", f"UPDATE entry SET data = CAST(data AS TEXT) {TRANSFER}", "entries"),
+    ("entry.data integer", f"UPDATE entry SET data = 9223372036854775807 {TRANSFER}", "entries"),
+    ("entry.leaf_hash text", f"UPDATE entry SET leaf_hash = 'x' {TRANSFER}", "entries"),
+    ("entry.op_id integer", f"UPDATE entry SET op_id = 5 {TRANSFER}", "entries"),
+    ("entry.kind not UTF-8", f"UPDATE entry SET kind = {NOT_UTF8} {TRANSFER}", "entries"),
+    ("entry.actor blob", f"UPDATE entry SET actor = X'FF' {TRANSFER}", "entries"),
+    ("posting.seq text", f"UPDATE posting SET seq = 'many' {TRANSFER}", "postings"),
+    ("posting.seq fraction", f"UPDATE posting SET seq = seq + 0.5 {TRANSFER}", "postings"),
+    ("posting.amount text", f"UPDATE posting SET amount = 'many' {TRANSFER}", "postings"),
+    ("posting.amount fraction", f"UPDATE posting SET amount = amount + 0.5 {TRANSFER}", "postings"),
+    ("posting.account not UTF-8", f"UPDATE posting SET account = {NOT_UTF8} {TRANSFER}", "postings"),
+    ("earning.reference blob", f"UPDATE earning SET reference = X'FF' {BOUGHT}", "earnings"),
+    ("earning.points huge", f"UPDATE earning SET points = 1e300 {BOUGHT}", "earnings"),
+    ("account.keys not UTF-8", f"UPDATE account SET keys = {NOT_UTF8} {OPENED}", "projections"),
+    ("account.account blob", f"UPDATE account SET account = X'FF' {OPENED}", "projections"),
+    ("asset.transferable", f"UPDATE asset SET transferable = 7 {DEFINED}", "projections"),
+    ("program.document blob", f"UPDATE program SET document = CAST(document AS BLOB) {PUBLISHED}", "projections"),
+    ("lot.points text", f"UPDATE lot SET points = 'x' {LOT}", "projections"),
+    ("tile.level text", "UPDATE tile SET level = 'x'", "tiles"),
+    ("tile.level huge", "UPDATE tile SET level = 9223372036854775807", "tiles"),
+    ("tile.hashes text", "UPDATE tile SET hashes = 'x'", "tiles"),
+    ("tile.root integer", "UPDATE tile SET root = 1000000000000", "tiles"),
+    ("head.size text", "UPDATE head SET size = 'many'", "head"),
+    ("head.size blob", "UPDATE head SET size = X'FF'", "head"),
+    ("head.last_leaf_hash text", "UPDATE head SET last_leaf_hash = 'x'", "head"),
+    ("head.last_time not UTF-8", f"UPDATE head SET last_time = {NOT_UTF8}", "head"),
+    ("head.compact_range integer", "UPDATE head SET compact_range = 1000000000000", "head"),
+    ("head.checkpoint blob", "UPDATE head SET checkpoint = X'FF'", "checkpoint"),
+    ("head.checkpoint not UTF-8", f"UPDATE head SET checkpoint = {NOT_UTF8}", "checkpoint"),
+    ("account.name escapes", f"UPDATE account SET name = char(27) || '[2J' {OPENED}", "projections"),
+]
+
+
+@pytest.mark.parametrize(("edit", "statements", "check"), TYPES, ids=[row[0] for row in TYPES])
+def test_value_of_the_wrong_type_is_reported(sqlite_copy: Copy, edit: str, statements: str, check: str) -> None:
+    """What is not even of its column's type is a failure like any other, not a crash."""
+    sqlite_copy.execute(statements)
+    assert check in {failure.check for failure in sqlite_copy.audit().failures}
+    first_failure(sqlite_copy.audit())
+
+
+def test_damaged_file_is_reported(sqlite_copy: Copy) -> None:
+    """A page SQLite cannot read is a failure of the ledger, named with its message."""
+    path = Path(str(make_url(sqlite_copy.url).database))
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tile'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    path.write_bytes(data)
+    report = sqlite_copy.audit()
+    assert not report.ok
+    assert "malformed" in report.failures[0].message
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_flipped_bit_of_an_entry_is_found_there(
+    sound_sqlite: Sound, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """One bit of one stored entry is enough, and the audit names that entry."""
+    copy = copy_sqlite(sound_sqlite, tmp_path_factory.mktemp("flip"))
+    seq = data.draw(st.integers(0, copy.names["last"]))
+    path = Path(str(make_url(copy.url).database))
+    with sqlite3.connect(path) as connection:
+        (entry,) = connection.execute("SELECT data FROM entry WHERE seq = ?", (seq,)).fetchone()
+    connection.close()
+    at, bit = data.draw(st.integers(0, len(entry) - 1)), data.draw(st.integers(0, 7))
+    flipped = entry[:at] + bytes([entry[at] ^ 1 << bit]) + entry[at + 1 :]
+    copy.execute(f"UPDATE entry SET data = :data WHERE seq = {seq}", data=flipped)
+    check, where = first_failure(copy.audit())
+    assert check in {"entries", "chain"}
+    assert where == seq
+    path.unlink()
+
+
+# Edits by insiders who hold the log key and write everything anew that they can compute
+
+
+class Insider:
+    """Rewrites a copy so that chain, tree, tiles, head, checkpoint, postings and lots all fit the new entries."""
+
+    def __init__(self, copy: Copy) -> None:
+        self.path = str(make_url(copy.url).database)
+        self.names = copy.names
+        generator = random.Random(SEED)  # a world draws the key of the log first, then the operator's
+        self.log_key, self.operator_key = (
+            Ed25519PrivateKey.from_private_bytes(generator.randbytes(32)) for _ in range(2)
+        )
+        connection = sqlite3.connect(self.path)
+        rows = connection.execute("SELECT data FROM entry ORDER BY seq").fetchall()
+        connection.close()
+        self.entries: Entries = [json.loads(data) for (data,) in rows]
+
+    def entry(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.entries[self.names[name]]
+        return found
+
+    def rewrite(self, checkpoint: Callable[[str], str] = lambda note: note) -> None:
+        """Store the entries in their new order, with everything that follows from their bytes."""
+        tree, prev, leaves, rows, postings = merkle.CompactRange(), bytes(32), [], [], []
+        lots: dict[tuple[str, str, str], int] = {}
+        for seq, entry in enumerate(self.entries):
+            op = entry["op"]
+            data = canonical(entry | {"seq": seq, "prev": prev.hex()})
+            prev = hashlib.sha256(b"\x00" + data).digest()
+            tree.append(prev)
+            leaves.append(prev)
+            op_id = hashlib.sha256(canonical(op)).digest()
+            rows.append((1, seq, prev, op_id, op["kind"], op.get("actor"), entry["time"], data))
+            for leg, p in enumerate(entry["postings"]):
+                key = (p["account"], p["asset"], p.get("lot", NO_LAST_DAY))
+                lots[key] = lots.get(key, 0) + p["amount"]
+                postings.append((1, seq, leg, *key, p["amount"]))
+        note = sign_checkpoint(Checkpoint(origin=ORIGIN, size=len(rows), root=tree.root()), self.log_key)
+        connection = sqlite3.connect(self.path)
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        # Without constraints, so that an operation can be stored twice.
+        connection.execute("CREATE TABLE free AS SELECT * FROM entry WHERE false")
+        connection.executescript("DROP TABLE entry; ALTER TABLE free RENAME TO entry; DELETE FROM posting")
+        connection.executescript("DELETE FROM tile; DELETE FROM lot")
+        connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO posting VALUES (?, ?, ?, ?, ?, ?, ?)", postings)
+        kept = [(1, *key, points) for key, points in lots.items() if points]
+        connection.executemany("INSERT INTO lot VALUES (?, ?, ?, ?, ?)", kept)
+        tiles = [(1, *key, *tile) for key, tile in naive_tiles(leaves, merkle.TILE_WIDTH).items()]
+        connection.executemany("INSERT INTO tile VALUES (?, ?, ?, ?, ?)", tiles)
+        connection.execute(
+            "UPDATE head SET size = ?, last_leaf_hash = ?, last_time = ?, compact_range = ?, checkpoint = ?",
+            (len(rows), prev, rows[-1][6], tree.encode(), checkpoint(note)),
+        )
+        connection.commit()
+        connection.close()
+
+
+def signature(op: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, str]:
+    """A signature of an operation, valid for its bytes."""
+    sig = base64.urlsafe_b64encode(key.sign(b"guerdon operation v1\n" + canonical(op))).rstrip(b"=").decode()
+    return {"key": encode_public_key(key), "sig": sig}
+
+
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+def raise_amount(insider: Insider) -> None:
+    entry = insider.entry("transfer")
+    entry["op"]["recipients"][0]["amount"] += 1
+    entry["postings"][0]["amount"] -= 1
+    entry["postings"][1]["amount"] += 1
+
+
+def redirect_posting(insider: Insider) -> None:
+    insider.entry("transfer")["postings"][1]["account"] = insider.names["shop"]
+
+
+def inflate_issue(insider: Insider) -> None:
+    grant = insider.entry("grant")
+    grant["postings"][0]["amount"] -= 900
+    grant["postings"][1]["amount"] += 900
+
+
+def unbalance(insider: Insider) -> None:
+    insider.entry("grant")["postings"][1]["amount"] += 1
+
+
+def invent_postings(insider: Insider) -> None:
+    gift = {"asset": "STAR", "account": insider.names["bob"], "amount": 5}
+    insider.entry("last")["postings"] += [gift, gift | {"account": "sys_issued", "amount": -5}]
+
+
+def move_transfer_before_its_grant(insider: Insider) -> None:
+    entries, at = insider.entries, insider.names["grant"]
+    entries[at], entries[at + 1] = entries[at + 1], entries[at]
+
+
+def move_expiry_forward(insider: Insider) -> None:
+    time = insider.entry("redeem")["time"]
+    expire = insider.entries.pop(insider.names["expire"])
+    insider.entries.insert(insider.names["redeem"], expire | {"time": time})
+
+
+def drop_purchases(insider: Insider) -> None:
+    del insider.entries[insider.names["purchases"]]
+
+
+def sign_as_stranger(insider: Insider) -> None:
+    entry = insider.entry("transfer")
+    entry["sigs"] = [signature(entry["op"], STRANGER)]
+
+
+def sign_also_as_stranger(insider: Insider) -> None:
+    entry = insider.entry("transfer")
+    entry["sigs"].append(signature(entry["op"], STRANGER))
+
+
+def sign_as_operator(insider: Insider) -> None:
+    entry = insider.entry("transfer")
+    entry["sigs"] = [signature(entry["op"], insider.operator_key)]
+
+
+def forge_signature(insider: Insider) -> None:
+    entry = insider.entry("transfer")
+    entry["sigs"] = [signature(entry["op"], STRANGER) | {"key": entry["sigs"][0]["key"]}]
+
+
+def repeat_signature(insider: Insider) -> None:
+    entry = insider.entry("transfer")
+    entry["sigs"] *= 2
+
+
+def drop_signatures(insider: Insider) -> None:
+    insider.entry("transfer")["sigs"] = []
+
+
+def drop_operator(insider: Insider) -> None:
+    del insider.entry("open_merchant")["sigs"][0]
+
+
+def repeat_operation(insider: Insider) -> None:
+    insider.entries.append(dict(insider.entry("last")))
+
+
+def record_too_late(insider: Insider) -> None:
+    for entry in insider.entries[insider.names["transfer"] :]:
+        entry["time"] = max(entry["time"], "2026-03-02T12:01:00.001Z")
+
+
+def record_too_early(insider: Insider) -> None:
+    insider.entry("transfer")["time"] = "2026-03-02T11:59:59.999Z"
+
+
+def record_on_no_day(insider: Insider) -> None:
+    insider.entry("purchases")["time"] = "2026-03-32T12:00:00.000Z"
+
+
+def amount_beyond_bound(insider: Insider) -> None:
+    insider.entry("grant")["op"]["amount"] = 2**53
+
+
+def posting_beyond_bound(insider: Insider) -> None:
+    insider.entry("grant")["postings"][0]["amount"] = -(2**60)
+
+
+def add_field(insider: Insider) -> None:
+    insider.entry("grant")["note"] = "\x1b[2J"
+
+
+def second_genesis(insider: Insider) -> None:
+    insider.entries.append(insider.entries[0] | {"time": insider.entry("last")["time"]})
+
+
+def other_log_key(log_key: str) -> Callable[[Insider], None]:
+    def change(insider: Insider) -> None:
+        genesis = insider.entries[0]
+        genesis["op"]["log_key"] = log_key
+        genesis["sigs"] = [signature(genesis["op"], insider.operator_key)]
+
+    return change
+
+
+def change_name(insider: Insider) -> None:
+    insider.entries[0]["op"]["name"] = "Somebody else"
+
+
+# what was rewritten, the change to the entries, the first check to fail, the entry that is named
+INSIDER_EDITS: list[tuple[str, Callable[[Insider], None], str, str | int]] = [
+    ("amount raised", raise_amount, "signatures", "transfer"),
+    ("posting redirected", redirect_posting, "rules", "transfer"),
+    ("issue inflated", inflate_issue, "rules", "grant"),
+    ("postings unbalanced", unbalance, "conservation", "grant"),
+    ("postings invented", invent_postings, "rules", "last"),
+    ("transfer before its grant", move_transfer_before_its_grant, "rules", "grant"),
+    ("expiry before its day", move_expiry_forward, "rules", "redeem"),
+    ("purchases dropped", drop_purchases, "earnings", "purchases"),
+    ("signed by a stranger", sign_as_stranger, "rules", "transfer"),
+    ("signed by a stranger too", sign_also_as_stranger, "rules", "transfer"),
+    ("signed by the operator", sign_as_operator, "rules", "transfer"),
+    ("signature forged", forge_signature, "signatures", "transfer"),
+    ("signature repeated", repeat_signature, "entries", "transfer"),
+    ("signatures dropped", drop_signatures, "rules", "transfer"),
+    ("operator's signature dropped", drop_operator, "rules", "open_merchant"),
+    ("operation repeated", repeat_operation, "operation_ids", "size"),
+    ("recorded after its expiry", record_too_late, "rules", "transfer"),
+    ("recorded before the entry before", record_too_early, "chain", "transfer"),
+    ("recorded on 32 March", record_on_no_day, "entries", "purchases"),
+    ("amount of 2^53", amount_beyond_bound, "entries", "grant"),
+    ("posting of 2^60", posting_beyond_bound, "entries", "grant"),
+    ("field added", add_field, "entries", "grant"),
+    ("second genesis", second_genesis, "chain", "size"),
+    ("log key invalid", other_log_key("ledger.example/test+00000000+AAAA"), "rules", 0),
+    ("log key not a key", other_log_key("\u20ac"), "rules", 0),
+    ("log key of another name", other_log_key(encode_verifier_key("ledger.example/else", STRANGER)), "rules", 0),
+    ("operator renamed", change_name, "signatures", 0),
+]
+
+
+def test_insider_who_changes_nothing_is_not_noticed(sqlite_copy: Copy) -> None:
+    """The rewriting itself leaves a sound ledger, so what fails below fails for the change alone."""
+    Insider(sqlite_copy).rewrite()
+    assert sqlite_copy.audit().failures == ()
+
+
+@pytest.mark.parametrize(("edit", "change", "check", "entry"), INSIDER_EDITS, ids=[row[0] for row in INSIDER_EDITS])
+def test_rewritten_history_is_found(
+    sqlite_copy: Copy, edit: str, change: Callable[[Insider], None], check: str, entry: str | int
+) -> None:
+    """Hashes, tree, tiles, head and a checkpoint signed anew do not help: rules and signatures remain."""
+    insider = Insider(sqlite_copy)
+    change(insider)
+    insider.rewrite()
+    names = sqlite_copy.names
+    report = sqlite_copy.audit()
+    found = [(failure.check, failure.seq) for failure in report.failures]
+    assert found[0][1] == (names[entry] if isinstance(entry, str) else entry)
+    assert check in {name for name, seq in found if seq == found[0][1]}
+    first_failure(report)
+
+
+def test_forged_signature_is_found_by_other_processes(sqlite_copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which process verifies a signature makes no difference."""
+    monkeypatch.setattr(audit, "_INLINE_SIGNATURES", 0)
+    insider = Insider(sqlite_copy)
+    forge_signature(insider)
+    insider.rewrite()
+    assert first_failure(sqlite_copy.audit(processes=1)) == ("signatures", sqlite_copy.names["transfer"])
+
+
+def test_the_earlier_of_two_edits_is_named_first(sqlite_copy: Copy) -> None:
+    """A bad signature early on is not hidden by the entry at which the replay stopped."""
+    insider = Insider(sqlite_copy)
+    forge_signature(insider)
+    invent_postings(insider)
+    insider.rewrite()
+    failures = [(failure.check, failure.seq) for failure in sqlite_copy.audit().failures]
+    names = sqlite_copy.names
+    assert failures == [("signatures", names["transfer"]), ("rules", names["last"])]
+
+
+def test_truncated_ledger_does_not_fit_its_checkpoint(sqlite_copy: Copy) -> None:
+    """Cutting the tail off with the head made to fit is caught by the checkpoint, which only the log key can renew."""
+    with sqlite3.connect(str(make_url(sqlite_copy.url).database)) as connection:
+        (kept,) = connection.execute("SELECT checkpoint FROM head").fetchone()
+    connection.close()
+    insider = Insider(sqlite_copy)
+    insider.entries = insider.entries[:-1]
+    insider.rewrite(lambda _: str(kept))
+    assert first_failure(sqlite_copy.audit()) == ("checkpoint", sqlite_copy.names["last"])
+
+
+def test_emptied_ledger_does_not_pass(sqlite_copy: Copy) -> None:
+    """A database without any entry, whose head says so too, has nothing in it that is sound."""
+    empty = "; ".join(f"DELETE FROM {table}" for table in METADATA.tables if table != "head")
+    sqlite_copy.execute(f"{empty}; UPDATE head SET size = 0, compact_range = :empty, last_time = ''", **VALUES)
+    assert first_failure(sqlite_copy.audit()) == ("chain", 0)
+
+
+def note_of(key: Ed25519PrivateKey, size: int, root: bytes, origin: str = ORIGIN) -> str:
+    return sign_checkpoint(Checkpoint(origin=origin, size=size, root=root), key)
+
+
+CHECKPOINTS: list[tuple[str, Callable[[Ed25519PrivateKey, int, bytes], str]]] = [
+    ("another key", lambda _key, size, root: note_of(STRANGER, size, root)),
+    ("one entry fewer", lambda key, size, root: note_of(key, size - 1, root)),
+    ("one entry more", lambda key, size, root: note_of(key, size + 1, root)),
+    ("another root", lambda key, size, root: note_of(key, size, root[::-1])),
+    ("another origin", lambda key, size, root: note_of(key, size, root, "ledger.example/other")),
+    ("no signature", lambda key, size, root: note_of(key, size, root).partition("\n\n")[0] + "\n\n"),
+    ("signature of other text", lambda key, size, root: note_of(key, size, root).replace(f"\n{size}\n", "\n1\n")),
+    ("extension line", lambda key, size, root: note_of(key, size, root).replace("\n\n", "\nmore\n\n")),
+    ("control character", lambda key, size, root: "\x1b" + note_of(key, size, root)),
+]
+
+
+@pytest.mark.parametrize(("wrong", "make"), CHECKPOINTS, ids=[row[0] for row in CHECKPOINTS])
+def test_checkpoint_that_does_not_fit_is_found(
+    sqlite_copy: Copy, wrong: str, make: Callable[[Ed25519PrivateKey, int, bytes], str]
+) -> None:
+    """The checkpoint must be the log key's, of this ledger, for this size and this root."""
+    insider, report = Insider(sqlite_copy), sqlite_copy.audit()
+    note = make(insider.log_key, report.size, bytes.fromhex(report.root))
+    sqlite_copy.execute("UPDATE head SET checkpoint = :note", note=note)
+    (failure,) = sqlite_copy.audit().failures
+    assert failure.check == "checkpoint"
+    first_failure(sqlite_copy.audit())
+
+
+def test_overdraft_is_found_even_if_the_rules_let_it_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Balances are looked at with other eyes than the rules': a fault in the one is seen by the other."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    alice, bob = world.add_members(2)
+    monkeypatch.setattr(rules, "_spend", lambda _state, _who, _asset, amount, *_, **__: [(NO_LAST_DAY, amount)])
+    (overdrawn,) = world.record(pay(alice, "STAR", 1, bob))
+    assert first_failure(audit_database(world.store, processes=0)) == ("balances", overdrawn.seq)

@@ -1,0 +1,629 @@
+"""The command `guerdon`: every command by its effect, its exit status, and what it says when it cannot go on."""
+
+import base64
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+import typer
+import uvicorn
+
+from api import cli
+from api.opening import load_log_key, open_store, system_clock
+from ledger.audit import CHECKS
+from ledger.keyring import load_private_key
+from ledger.keys import encode_public_key
+from ledger.operations import DefineAsset, OpenAccount, PublishProgram
+from ledger.sequencer import Recorded, Sequencer, account_opened_by
+from ledger.wallet import Wallet
+from tests.worlds import make_program
+
+ROOT = Path(__file__).parent.parent
+ORIGIN = "ledger.example/cli"
+PASSPHRASE = "correct horse battery staple"
+SALES = """who,when,paid,ref
+c1,2026-01-05,12.50,o-1
+c2,2026-01-31,7.99,o-2
+c1,2026-02-01,3.00,o-3
+c1,2026-02-02,0.50,o-4
+"""
+COLUMNS = ("--customer", "who", "--date", "when", "--amount", "paid", "--order", "ref")
+
+
+class Result(NamedTuple):
+    """How a command ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+def guerdon(*arguments: str | Path, stdin: str = "") -> Result:
+    """Run the command in this process, as its script would."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, ["guerdon", *map(str, arguments)]
+    standard_input, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+            cli.main()
+        return Result(int(end.value.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        sys.argv, sys.stdin = argv, standard_input
+
+
+def succeed(*arguments: str | Path, stdin: str = "") -> str:
+    """What a command prints that must succeed, and must not complain."""
+    result = guerdon(*arguments, stdin=stdin)
+    assert (result.status, result.err) == (0, "")
+    return result.out
+
+
+def fail(*arguments: str | Path, stdin: str = "") -> str:
+    """The one line a command says that must not succeed."""
+    result = guerdon(*arguments, stdin=stdin)
+    assert result.status == 1
+    assert result.err.startswith("guerdon: ")
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+    return result.err.removeprefix("guerdon: ").rstrip("\n")
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder the settings name, with nothing in it yet."""
+    for name in [name for name in os.environ if name.startswith("GUERDON_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "data"
+    monkeypatch.setenv("GUERDON_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def ledger(data: Path) -> Path:
+    """The folder of a new ledger."""
+    succeed("init", "--origin", ORIGIN, "--name", "Operator of the tests")
+    return data
+
+
+class Shop(NamedTuple):
+    """A merchant with the asset STAR, and a file of its sales."""
+
+    data: Path
+    account: str
+    key: Path
+    sales: Path
+
+    def arguments(self, *more: str | Path) -> list[str | Path]:
+        """A call that imports the sales."""
+        merchant = ("--merchant", self.account, "--key", self.key, "--asset", "STAR")
+        return ["import", self.sales, *merchant, *COLUMNS, *more]
+
+
+@pytest.fixture
+def shop(ledger: Path, tmp_path: Path) -> Shop:
+    key = tmp_path / "merchant.pem"
+    succeed("keys", "generate", key)
+    settings = cli.read_settings()
+    merchant_key, operator_key = load_private_key(key, None), load_private_key(ledger / "keys" / "operator.pem", None)
+    store = open_store(settings)
+    with Sequencer(store, load_log_key(settings), system_clock) as sequencer:
+        assert sequencer.parameters is not None
+        operator = Wallet(ORIGIN, sequencer.parameters.operator, [operator_key], system_clock)
+        keys = (encode_public_key(merchant_key),)
+        opening = operator.sign(OpenAccount, co_signers=[merchant_key], role="merchant", name="Shop", keys=keys)
+        account = account_opened_by(record(sequencer, opening))
+        wallet = Wallet(ORIGIN, account, [merchant_key], system_clock)
+        record(sequencer, wallet.sign(DefineAsset, asset="STAR", name="Stars", scale=0, transferable=True))
+        starts = "1997-01-01T00:00:00.000Z"
+        record(sequencer, wallet.sign(PublishProgram, asset="STAR", version=1, starts=starts, program=make_program()))
+    store.engine.dispose()
+    sales = tmp_path / "sales.csv"
+    sales.write_text(SALES)
+    return Shop(ledger, str(account), key, sales)
+
+
+def record(sequencer: Sequencer, operation: Any) -> Recorded:
+    (outcome,) = sequencer.submit([operation]).result(60)
+    assert isinstance(outcome, Recorded)
+    return outcome
+
+
+@pytest.fixture
+def imported(shop: Shop) -> Shop:
+    succeed(*shop.arguments("--customers", shop.data / "customers.csv"))
+    return shop
+
+
+def execute(*statements: str) -> None:
+    """Run statements against the ledger's database, without its triggers."""
+    engine = sa.create_engine(cli.read_settings().database_url)
+    with engine.begin() as connection:
+        for name in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        for statement in statements:
+            assert connection.exec_driver_sql(statement).rowcount != 0
+    engine.dispose()
+
+
+# Help and wrong calls
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command, with the group before it."""
+    root: Any = typer.main.get_command(cli.app)
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((name, inner) for inner in command.commands)
+        else:
+            yield (name,)
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_help_of_every_command_has_an_example(data: Path, command: tuple[str, ...]) -> None:
+    """Whoever asks for help sees a call that works."""
+    text = " ".join(succeed(*command, "--help").split())
+    assert "Example: " in text
+    assert f"guerdon {' '.join(command)} " in text.partition("Example: ")[2]
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("nonsense",),
+        ("init",),
+        ("init", "--origin", ORIGIN, "--nonsense"),
+        ("init", "--origin", ORIGIN, "--currency", "dollars"),
+        ("keys", "generate"),
+        ("sign",),
+        ("import", "no-such-file.csv", "--merchant", "m", "--key", "k", "--asset", "A", *COLUMNS),
+        ("import",),
+        ("report",),
+        ("report", "--asset", "STAR", "--format", "xml"),
+        ("report", "--asset", "STAR", "--first", "-1"),
+        ("audit", "--processes", "many"),
+        ("serve", "--port", "65536"),
+        ("serve", "--workers", "0"),
+        ("backup",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_call_exits_with_2(data: Path, call: tuple[str, ...]) -> None:
+    """A call that cannot be meant is told from one that did not succeed."""
+    result = guerdon(*call)
+    assert result.status == 2
+    assert "Usage: guerdon" in result.err
+
+
+# init
+
+
+def test_init_founds_a_ledger_that_passes_its_audit(data: Path) -> None:
+    """One call makes tables, keys and entry 0, and prints what others need to know."""
+    out = succeed("init", "--origin", ORIGIN, "--currency", "EUR:2", "--currency", "JPY:0")
+    assert ORIGIN in out
+    log_key = next(line.split()[2] for line in out.splitlines() if line.startswith("log key"))
+    assert succeed("keys", "show", data / "keys" / "log.pem", "--origin", ORIGIN).strip() == log_key
+    assert {path.stat().st_mode & 0o777 for path in (data / "keys").iterdir()} == {0o600}
+    assert succeed("audit", "--log-key", log_key).endswith("every invariant holds\n")
+
+
+def test_second_init_changes_nothing(ledger: Path) -> None:
+    """Running it again is safe: the ledger is there already."""
+    before = succeed("audit")
+    assert "is there already" in succeed("init", "--origin", ORIGIN)
+    assert succeed("audit") == before
+
+
+@pytest.mark.parametrize("origin", ["", "with space", "plus+sign", "Upper.example", "https://ledger.example"])
+def test_init_refuses_a_name_no_ledger_can_have(data: Path, origin: str) -> None:
+    """The ledger's name is in every signature, so it is refused before anything is signed with it."""
+    message = fail("init", "--origin", origin)
+    assert "cannot name a key" in message or message.startswith("ledger: ")
+    assert "run guerdon init" in fail("audit")
+
+
+def test_init_goes_on_with_the_keys_of_an_attempt_that_failed(data: Path) -> None:
+    """Keys that are there are used, so trying again is all there is to do."""
+    succeed("keys", "generate", data / "keys" / "log.pem")
+    before = succeed("keys", "show", data / "keys" / "log.pem")
+    succeed("init", "--origin", ORIGIN)
+    assert succeed("keys", "show", data / "keys" / "log.pem") == before
+
+
+def test_data_folder_can_be_named_in_the_call(data: Path, tmp_path: Path) -> None:
+    """`--data` before the command goes before the environment."""
+    succeed("--data", tmp_path / "other", "init", "--origin", ORIGIN)
+    assert (tmp_path / "other" / "ledger.sqlite").exists()
+    assert not data.exists()
+
+
+# keys
+
+
+def test_generated_key_shows_the_same_public_half(tmp_path: Path) -> None:
+    """Generate prints what show prints later, 32 bytes in base64url."""
+    path = tmp_path / "member.pem"
+    public = succeed("keys", "generate", path)
+    assert succeed("keys", "show", path) == public
+    assert len(base64.urlsafe_b64decode(public.strip() + "=")) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_key_is_generated_under_a_passphrase(tmp_path: Path) -> None:
+    """The key opens with its passphrase only, and the errors say so."""
+    path, passphrase = tmp_path / "member.pem", tmp_path / "pass"
+    passphrase.write_text(PASSPHRASE + "\n")
+    public = succeed("keys", "generate", path, "--passphrase-file", passphrase)
+    assert succeed("keys", "show", path, "--passphrase-file", passphrase) == public
+    assert "is encrypted: give its passphrase" in fail("keys", "show", path)
+    passphrase.write_text("wrong")
+    assert "wrong passphrase" in fail("keys", "show", path, "--passphrase-file", passphrase)
+
+
+def test_key_file_is_never_overwritten(tmp_path: Path) -> None:
+    """A second call with the same name fails and leaves the first key."""
+    path = tmp_path / "member.pem"
+    public = succeed("keys", "generate", path)
+    assert "never overwritten" in fail("keys", "generate", path)
+    assert succeed("keys", "show", path) == public
+
+
+# sign
+
+TRANSFER = {
+    "kind": "transfer",
+    "actor": "mem_" + "a" * 26,
+    "asset": "STAR",
+    "recipients": [{"to": "mem_" + "b" * 26, "amount": 5}],
+}
+
+
+@pytest.fixture
+def member_key(tmp_path: Path) -> Path:
+    succeed("keys", "generate", tmp_path / "member.pem")
+    return tmp_path / "member.pem"
+
+
+def test_signed_operation_is_what_the_ledger_takes(ledger: Path, member_key: Path) -> None:
+    """What is left out is filled in, and the document submitted as it is printed is recorded."""
+    public = succeed("keys", "show", member_key).strip()
+    opening = json.dumps({"kind": "open_account", "role": "member", "keys": [public]})
+    document = succeed("sign", "--key", member_key, "-", stdin=opening).rstrip("\n")
+    assert json.loads(document)["op"]["ledger"] == ORIGIN
+    store = open_store(cli.read_settings())
+    with Sequencer(store, load_log_key(cli.read_settings()), system_clock) as sequencer:
+        (outcome,) = sequencer.submit_documents([document.encode()]).result(60)
+    store.engine.dispose()
+    assert isinstance(outcome, Recorded)
+    assert succeed("audit").endswith("every invariant holds\n")
+
+
+def test_sign_reads_standard_input_when_no_file_is_named(data: Path, member_key: Path) -> None:
+    """It can stand in a pipe."""
+    call = [sys.executable, "-c", "from api.cli import main; main()", "sign", "--key", str(member_key)]
+    environment = os.environ | {"GUERDON_ORIGIN": ORIGIN}
+    done = subprocess.run(
+        call, input=json.dumps(TRANSFER), capture_output=True, text=True, cwd=ROOT, env=environment, check=True
+    )
+    assert json.loads(done.stdout)["op"]["recipients"] == TRANSFER["recipients"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "an operation is a JSON object"),
+        ("null", "an operation is a JSON object"),
+        (json.dumps(TRANSFER | {"colour": "red"}), "colour"),
+        (json.dumps(TRANSFER | {"kind": "steal"}), "kind"),
+        (json.dumps(TRANSFER | {"asset": "star"}), "asset"),
+        (json.dumps(TRANSFER | {"at": "now"}), "at"),
+        (json.dumps(TRANSFER | {"recipients": [{"to": "mem_" + "b" * 26, "amount": 1.5}]}), "recipients[0].amount"),
+        (json.dumps(TRANSFER | {"recipients": [{"to": "mem_" + "b" * 26, "amount": 2**53}]}), "recipients[0].amount"),
+        (json.dumps({name: TRANSFER[name] for name in TRANSFER if name != "asset"}), "asset"),
+        (json.dumps(TRANSFER | {"ledger": "\ud800"}), "ledger"),
+    ],
+)
+def test_document_that_is_no_operation_is_not_signed(
+    data: Path, member_key: Path, monkeypatch: pytest.MonkeyPatch, stdin: str, message: str
+) -> None:
+    """The message names the field that is wrong, and nothing is printed that could be submitted."""
+    monkeypatch.setenv("GUERDON_ORIGIN", ORIGIN)
+    assert message in fail("sign", "--key", member_key, "-", stdin=stdin)
+    assert guerdon("sign", "--key", member_key, "-", stdin=stdin).out == ""
+
+
+# import
+
+
+def test_import_reports_what_it_did_and_can_be_run_again(shop: Shop) -> None:
+    """The second run finds everything known."""
+    assert succeed(*shop.arguments()) == (
+        "4 purchases of 2 customers: 4 recorded, 0 known already, 2 accounts opened\n"
+    )
+    assert succeed(*shop.arguments()) == (
+        "4 purchases of 2 customers: 0 recorded, 4 known already, 0 accounts opened\n"
+    )
+
+
+def test_import_takes_files_with_a_byte_order_mark(shop: Shop) -> None:
+    """What a spreadsheet saves as UTF-8 is read."""
+    shop.sales.write_bytes(b"\xef\xbb\xbf" + SALES.replace("\n", "\r\n").encode())
+    assert "4 recorded" in succeed(*shop.arguments())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (SALES.replace("7.99", "7,99x").encode(), "line 3, line: has 5 columns"),
+        (SALES.replace("c2", "M\xfcller").encode("latin-1"), "line 3, line: is not UTF-8"),
+        (SALES.replace("o-4", "o-1").encode(), "line 5, order: o-1 is on line 2 already"),
+        (SALES.replace("2026-02-02", "1996-02-02").encode(), "PROGRAM_MISSING"),
+        (SALES.encode("utf-16"), "line 1, "),
+        (os.urandom(2_000), "line 1, "),
+    ],
+    ids=["broken line", "Latin-1", "order twice", "before the program", "UTF-16", "random bytes"],
+)
+def test_import_names_what_is_wrong_with_a_file(shop: Shop, content: bytes, message: str) -> None:
+    """Exit status 1 and the line; the ledger is none the worse."""
+    shop.sales.write_bytes(content)
+    result = guerdon(*shop.arguments())
+    assert result.status == 1
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert succeed("audit").endswith("every invariant holds\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--merchant", "mer_" + "a" * 26), "there is no merchant"),
+        (("--asset", "MILE"), "MILE has no program"),
+        (("--key", "no-such.pem"), "no-such.pem cannot be read"),
+        (("--customers", "no/such/folder/customers.csv"), "No such file or directory"),
+    ],
+    ids=["merchant", "asset", "key", "customers"],
+)
+def test_import_says_what_is_missing(shop: Shop, more: tuple[str, str], message: str) -> None:
+    """The last of an option counts; what it names must exist."""
+    assert message in fail(*shop.arguments(*more))
+
+
+def test_customers_file_is_for_its_owner_alone(shop: Shop) -> None:
+    """Which customer has which account is personal: mode 0600, also where a file of that name lay open before."""
+    path = shop.data / "customers.csv"
+    path.write_text("something else, and longer than what comes")
+    path.chmod(0o644)
+    succeed(*shop.arguments("--customers", path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    rows = list(csv.reader(path.read_text().splitlines()))
+    assert rows[0] == ["customer", "account"]
+    assert [customer for customer, _ in rows[1:]] == ["c1", "c2"]
+    assert len({account for _, account in rows[1:]}) == 2
+
+
+# report
+
+
+def report_rows(text: str) -> list[list[str]]:
+    """Cells of the tables a report prints."""
+    lines = [line for line in text.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_report_says_the_same_in_every_format(imported: Shop) -> None:
+    """Table, CSV and JSON hold the same points, by customer and month and in total."""
+    options = ("report", "--asset", "STAR", "--customers", imported.data / "customers.csv")
+    document = json.loads(succeed(*options, "--format", "json"))
+    table = report_rows(succeed(*options))
+    lines = list(csv.reader(succeed(*options, "--format", "csv").splitlines()))
+    expected = {
+        ("c1", "2026-01"): (1, 12),
+        ("c1", "2026-02"): (2, 3),
+        ("c1", "total"): (3, 15),
+        ("c2", "2026-01"): (1, 7),
+        ("c2", "total"): (1, 7),
+    }
+    from_json = {
+        (customer["customer"], month["month"]): (month["purchases"], month["points"])
+        for customer in document["customers"]
+        for month in [*customer["months"], {"month": "total", "purchases": None, "points": customer["points"]}]
+    }
+    assert {key: points for key, (_, points) in from_json.items()} == {key: row[1] for key, row in expected.items()}
+    assert {(row[0], row[2]): (int(row[3]), int(row[4])) for row in lines[1:]} == expected
+    shown, name = {}, ""
+    for row in [row for row in table if len(row) == 4]:
+        name = row[0] or name
+        shown[(name, row[1])] = (int(row[2]), int(row[3]))
+    assert shown == expected
+    months = {row[0]: (int(row[1]), int(row[2])) for row in table if len(row) == 3}
+    assert months == {"2026-01": (2, 19), "2026-02": (2, 3), "total": (4, 22)}
+    assert (document["points"], document["purchases"], document["members"]) == (22, 4, 2)
+
+
+def test_report_without_customer_numbers_names_accounts(imported: Shop) -> None:
+    """The ledger knows accounts; the numbers are the merchant's own."""
+    document = json.loads(succeed("report", "--asset", "STAR", "--format", "json"))
+    assert [customer["customer"] for customer in document["customers"]] == [None, None]
+    assert all(customer["account"].startswith("mem_") for customer in document["customers"])
+    numbers = cli.read_customers(imported.data / "customers.csv")
+    assert set(numbers) == {customer["account"] for customer in document["customers"]}
+
+
+def test_report_shows_only_the_first_customers_where_asked(imported: Shop) -> None:
+    """The rest is counted."""
+    out = succeed("report", "--asset", "STAR", "--first", "1")
+    assert "… and 1 more customers" in out
+    assert [row[1] for row in report_rows(out) if len(row) == 4].count("total") == 1
+
+
+def test_report_refuses_what_it_cannot_read(imported: Shop, tmp_path: Path) -> None:
+    """An unknown asset and a file of another kind are each one line."""
+    assert fail("report", "--asset", "MILE") == "there is no asset MILE"
+    assert "not of import --customers" in fail("report", "--asset", "STAR", "--customers", imported.sales)
+    (tmp_path / "latin").write_bytes(b"account,customer\nx,\xff\n")
+    assert "not of import --customers" in fail("report", "--asset", "STAR", "--customers", tmp_path / "latin")
+    assert "No such file" in fail("report", "--asset", "STAR", "--customers", tmp_path / "none")
+
+
+# audit
+
+
+def test_audit_of_a_sound_ledger_lists_every_check(imported: Shop) -> None:
+    """Exit status 0, every check with its name and count."""
+    out = succeed("audit", "--processes", "0")
+    assert "FAILED" not in out
+    lines = [line.split() for line in out.splitlines()]
+    assert {line[2]: line[0] for line in lines if line[0] in {"ok", "-"}}.keys() == CHECKS.keys()
+    document = json.loads(succeed("audit", "--json"))
+    assert document["ok"] is True
+    assert document["failures"] == []
+    assert document["counts"].keys() == CHECKS.keys()
+    assert f"{document['size']} entries, root {document['root']}" in out
+
+
+def test_audit_after_an_edit_names_the_entry(imported: Shop) -> None:
+    """Exit status 1, the check and the entry, for people and programs."""
+    execute("UPDATE posting SET amount = amount * 2 WHERE seq = (SELECT max(seq) FROM posting)")
+    result, as_json = guerdon("audit"), guerdon("audit", "--json")
+    assert (result.status, as_json.status) == (1, 1)
+    document = json.loads(as_json.out)
+    first = document["failures"][0]
+    assert document["ok"] is False
+    assert (first["check"], first["seq"]) == ("postings", document["size"] - 1)  # the import came last
+    assert f"postings: entry {first['seq']}: table posting has" in result.out
+    assert result.out.endswith("the ledger is NOT what it claims to be\n")
+
+
+def test_audit_with_another_log_key_fails(imported: Shop, tmp_path: Path) -> None:
+    """A ledger that agrees with itself need not be the one that was meant."""
+    succeed("keys", "generate", tmp_path / "other.pem")
+    other = succeed("keys", "show", tmp_path / "other.pem", "--origin", ORIGIN).strip()
+    result = guerdon("audit", "--log-key", other)
+    assert result.status == 1
+    assert "checkpoint: entry 0: genesis names the log key" in result.out
+
+
+# serve, and databases that cannot be used
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Calls of the HTTP server, which is not started."""
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: calls.append({"app": app, **options}))
+    return calls
+
+
+def test_serve_starts_the_server_on_a_sound_ledger(ledger: Path, served: list[dict[str, Any]]) -> None:
+    """Address, port and processes are those of the call."""
+    assert succeed("serve", "--port", "8123", "--workers", "3") == f"{ORIGIN} on http://127.0.0.1:8123/graphql\n"
+    (call,) = served
+    assert (call["host"], call["port"], call["workers"]) == ("127.0.0.1", 8123, 3)
+
+
+def test_serve_refuses_a_database_without_tables(data: Path, served: list[dict[str, Any]]) -> None:
+    """One line that says what to run."""
+    assert fail("serve") == "the database has no tables yet: run guerdon init"
+    assert served == []
+
+
+def test_serve_refuses_a_key_that_is_not_the_ledgers(ledger: Path, served: list[dict[str, Any]]) -> None:
+    """Checkpoints under another key would be worth nothing, so nothing is served."""
+    (ledger / "keys" / "log.pem").unlink()
+    assert "log.pem cannot be read" in fail("serve")
+    succeed("keys", "generate", ledger / "keys" / "log.pem")
+    assert "use the key init made" in fail("serve")
+    assert served == []
+
+
+@pytest.mark.parametrize("command", [("serve",), ("audit",), ("report", "--asset", "STAR"), ("backup", "copy.sqlite")])
+def test_database_that_cannot_be_used_is_one_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """No tables, no database at all, a server that does not answer, a setting that is none: never a traceback."""
+    assert "run guerdon init" in fail(*command)
+    data.mkdir(exist_ok=True)
+    (data / "other.sqlite").write_bytes(b"this is no database" * 100)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", f"sqlite:///{data / 'other.sqlite'}")
+    assert "file is not a database" in fail(*command)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", "mysql://localhost/points")
+    assert "mysql is not supported" in fail(*command)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", "nonsense")
+    assert "the database URL is not one" in fail(*command)
+    monkeypatch.setenv("GUERDON_READERS", "many")
+    assert "GUERDON_READERS" in fail(*command)
+
+
+def test_server_that_does_not_answer_is_not_taken_for_a_broken_ledger(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL being away is said as such."""
+    monkeypatch.setenv("GUERDON_DATABASE_URL", f"postgresql://nobody@/none?host={tmp_path}")
+    result = guerdon("audit")
+    assert result.status == 1
+    assert result.err.startswith("guerdon: the database cannot be used: ")
+    assert "Traceback" not in result.err
+
+
+def test_one_of_several_ledgers_has_to_be_named(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two ledgers in a database no command guesses which is meant."""
+    succeed("init", "--origin", "ledger.example/second")
+    assert "GUERDON_ORIGIN" in fail("audit")
+    monkeypatch.setenv("GUERDON_ORIGIN", "ledger.example/second")
+    assert "audit of ledger.example/second" in succeed("audit")
+    monkeypatch.setenv("GUERDON_ORIGIN", "ledger.example/third")
+    assert "no ledger ledger.example/third" in fail("audit")
+
+
+# Secrets
+
+
+def test_no_command_prints_a_private_key_or_passphrase(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: list[dict[str, Any]]
+) -> None:
+    """In success or failure, what is secret stays in its file."""
+    passphrase = tmp_path / "pass"
+    passphrase.write_text(PASSPHRASE)
+    monkeypatch.setenv("GUERDON_KEY_PASSPHRASE_FILE", str(passphrase))
+    clear, locked = tmp_path / "clear.pem", tmp_path / "locked.pem"
+    unlock = ("--passphrase-file", passphrase)
+    operation = json.dumps(TRANSFER)
+    results = [
+        guerdon("init", "--origin", ORIGIN),
+        guerdon("keys", "generate", clear),
+        guerdon("keys", "generate", locked, *unlock),
+        guerdon("keys", "generate", locked, *unlock),
+        guerdon("keys", "show", locked, *unlock),
+        guerdon("keys", "show", clear, *unlock),
+        guerdon("keys", "show", passphrase, *unlock),
+        guerdon("sign", "--key", locked, *unlock, "-", stdin=operation),
+        guerdon("sign", "--key", clear, "-", stdin=operation),
+        guerdon("sign", "--key", clear, *unlock, "-", stdin=operation),
+        guerdon("audit"),
+        guerdon("audit", "--json"),
+        guerdon("serve"),
+    ]
+    assert [result.status for result in results] == [0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0]
+    files = {locked: PASSPHRASE, clear: None, **dict.fromkeys((data / "keys").iterdir(), PASSPHRASE)}
+    secrets = [PASSPHRASE]
+    for path, secret in files.items():
+        raw = load_private_key(path, secret.encode() if secret else None).private_bytes_raw()
+        secrets += [raw.hex(), base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode()[:-1]]
+        secrets += [line for line in path.read_text().splitlines() if not line.startswith("-----")]
+    said = "".join(result.out + result.err for result in results)
+    assert said
+    assert not [secret for secret in secrets if secret in said]
