@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Connection
 
 from ledger.checkpoint import Checkpoint, encode_verifier_key, sign_checkpoint
-from ledger.encoding import AccountId, LeafHash, OpId, format_time
+from ledger.encoding import AccountId, LeafHash, OpId, format_time, parse_time
 from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Posting, decode_entry, encode_entry, leaf_hash
 from ledger.keys import verify
 from ledger.merkle import TILE_WIDTH, CompactRange, completed_tiles, subtree_root
@@ -87,8 +87,8 @@ MAX_WAITING = 20_000
 MAX_SUBMITTED_BYTES = MAX_ENTRY_BYTES
 """An operation with its signatures can never be larger than the entry it becomes."""
 
-_PARALLEL_VERIFICATIONS = 32
-"""Signatures from which splitting the work over threads pays."""
+_VERIFIED_TOGETHER = 64
+"""Operations that one thread verifies before another submission may have its turn."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,26 +143,69 @@ def verify_signatures(signed: SignedOperation) -> Rejection | None:
     return None
 
 
-class _Submission:
-    """Operations that were handed in together and are answered together."""
+Pending = tuple["_Submission", int, SignedOperation]
+"""An operation under way: who waits for it, as which of theirs, and what it is."""
 
-    __slots__ = ("future", "items", "missing", "outcomes")
+
+class _Submission:
+    """Operations that were handed in together, are verified in parts, and are answered together."""
+
+    __slots__ = ("_lock", "_refused", "_unverified", "future", "missing", "outcomes", "pending")
 
     def __init__(self, items: Sequence[SignedOperation | Rejection]) -> None:
-        self.items = items
         self.outcomes: list[Outcome | None] = [item if isinstance(item, Rejection) else None for item in items]
-        self.missing = sum(outcome is None for outcome in self.outcomes)
+        self.pending: list[Pending] = [(self, i, it) for i, it in enumerate(items) if not isinstance(it, Rejection)]
+        self.missing = len(self.pending)
         self.future: Future[list[Outcome]] = Future()
         # What was handed in is decided whether or not anyone still waits: from here on nobody can cancel it.
         self.future.set_running_or_notify_cancel()
+        self._lock = threading.Lock()
+        self._refused: list[tuple[int, Outcome]] = []
+        self._unverified = len(self.pending)
+
+    def parts(self, size: int) -> list[list[Pending]]:
+        """What is to be verified, in parts of at most ``size``."""
+        return [self.pending[i : i + size] for i in range(0, len(self.pending), size)]
+
+    def note_verified(self, part: list[Pending]) -> bool:
+        """Verify a part; whether it was the last one. Parts may be verified at the same time."""
+        refused: list[tuple[int, Outcome]] = []
+        for _, index, signed in part:
+            try:
+                refusal: Outcome | None = verify_signatures(signed)
+            except Exception as error:  # whatever it is, those who wait must hear of it
+                logger.exception("signatures of operation %s could not be verified", signed.op_id.hex())
+                refusal = error
+            if refusal is not None:
+                refused.append((index, refusal))
+        with self._lock:
+            self._refused += refused
+            self._unverified -= len(part)
+            return self._unverified == 0
+
+    def settle_refused(self) -> list[Pending]:
+        """Answer what has a signature that is not valid; what is left can be recorded."""
+        gone = dict(self._refused)
+        valid = [pending for pending in self.pending if pending[1] not in gone]
+        for index, refusal in gone.items():
+            self.settle(index, refusal)
+        return valid
 
     def settle(self, index: int, outcome: Outcome) -> None:
+        """Answer one operation; all are told when the last is."""
         self.outcomes[index] = outcome
         self.missing -= 1
         if self.missing == 0:
-            self._resolve()
+            self.resolve()
 
-    def _resolve(self) -> None:
+    def refuse_all(self, refusal: Rejection) -> None:
+        """Answer everything that is not answered."""
+        self.outcomes = [refusal if outcome is None else outcome for outcome in self.outcomes]
+        self.missing = 0
+        self.resolve()
+
+    def resolve(self) -> None:
+        """Tell the outcomes to who waits."""
         if not self.future.done():
             self.future.set_result(self.outcomes)  # type: ignore[arg-type]
 
@@ -186,13 +229,12 @@ class Sequencer:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._verifiers = ThreadPoolExecutor(verifying_threads, thread_name_prefix="guerdon-verify")
-        self._verifying_threads = verifying_threads
-        self._queue: deque[tuple[_Submission, int, SignedOperation]] = deque()
+        self._queue: deque[Pending] = deque()
+        self._waiting = 0
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
         self._parameters: Parameters | None = None
-        self._operator: Any = None
 
     def start(self) -> "Sequencer":
         """Check that the log key is the ledger's, then accept operations."""
@@ -224,20 +266,25 @@ class Sequencer:
         self.close()
 
     def submit(self, items: Sequence[SignedOperation | Rejection]) -> Future[list[Outcome]]:
-        """Hand in prepared documents; the future gives one outcome each, in order, once they are durable."""
+        """Hand in prepared documents; the future gives one outcome each, in order, once they are durable.
+
+        Operations of one submission are decided in their order. Between submissions there is none until an outcome is
+        known: a small one may overtake a large one whose signatures are still being verified.
+        """
         submission = _Submission(items)
+        if not submission.pending:
+            submission.resolve()
+            return submission.future
         with self._changed:
-            if self._closing or len(self._queue) + submission.missing > self._max_waiting:
-                reason = "the server is stopping" if self._closing else f"{len(self._queue)} operations are waiting"
-                refusal = Rejection(Code.OVERLOADED, f"{reason}: send the same document again in a second")
-                submission.outcomes = [refusal if outcome is None else outcome for outcome in submission.outcomes]
-                submission.missing = 0
-            for i, item in enumerate(items):
-                if submission.missing and not isinstance(item, Rejection):
-                    self._queue.append((submission, i, item))
-            self._changed.notify()
-        if submission.missing == 0:
-            submission._resolve()
+            overloaded = self._closing or self._waiting + submission.missing > self._max_waiting
+            if not overloaded:
+                self._waiting += submission.missing
+        if overloaded:
+            reason = "the server is stopping" if self._closing else f"{self._waiting} operations are waiting"
+            submission.refuse_all(Rejection(Code.OVERLOADED, f"{reason}: send the same document again in a second"))
+            return submission.future
+        for part in submission.parts(_VERIFIED_TOGETHER):
+            self._verifiers.submit(self._verify, submission, part)
         return submission.future
 
     def submit_documents(self, documents: Sequence[bytes]) -> Future[list[Outcome]]:
@@ -253,9 +300,9 @@ class Sequencer:
         signed = SignedOperation(op_bytes=op_bytes, op_id=operation_id(op_bytes), op=op, sigs=())
         with self.store.read() as connection:
             head = self.store.head(connection)
-            state = self._load_state(connection, [signed])
-        time = max(format_time(self.clock()), head.last_time)
-        decision = admit(state, signed, time, check_signers=False)
+            state, due_lots = self._load_state(connection, [signed])
+            time = max(format_time(self.clock()), head.last_time)
+            decision = due_lots.admit(signed, time, check_signers=False)
         if isinstance(decision, Rejection):
             return Preview(op_bytes=op_bytes, op_id=signed.op_id, postings=(), rejection=decision, balance=None)
         apply(state, signed, decision, head.size)
@@ -267,6 +314,16 @@ class Sequencer:
             balance=_balance_after(state, signed),
         )
 
+    def _verify(self, submission: _Submission, part: list[Pending]) -> None:
+        """Verify a part of a submission; the last part hands the submission on to be recorded."""
+        if not submission.note_verified(part):
+            return
+        valid = submission.settle_refused()
+        with self._changed:
+            self._queue.extend(valid)
+            self._waiting -= len(submission.pending) - len(valid)
+            self._changed.notify_all()
+
     def _run(self) -> None:
         while batch := self._take():
             try:
@@ -275,37 +332,22 @@ class Sequencer:
                 logger.exception("a batch of %d operations failed", len(batch))
                 self._fail(batch, error)
 
-    def _take(self) -> list[tuple[_Submission, int, SignedOperation]]:
+    def _take(self) -> list[Pending]:
         """Wait for work; return the next batch, empty when closing and all is done."""
         with self._changed:
-            while not self._queue and not self._closing:
+            while not self._queue and (self._waiting or not self._closing):
                 self._changed.wait()
-            batch: list[tuple[_Submission, int, SignedOperation]] = []
-            while self._queue and len(batch) < self._max_batch:
-                # What is due at a date is read from the database, so an expiry never follows a change it cannot see.
-                if type(self._queue[0][2].op) is Expire and batch:
-                    break
-                batch.append(self._queue.popleft())
-                if type(batch[-1][2].op) is Expire:
-                    break
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+            self._waiting -= len(batch)
             return batch
 
-    def _record(self, batch: list[tuple[_Submission, int, SignedOperation]]) -> None:
-        refusals = self._verify([signed for _, _, signed in batch])
-        valid = []
-        for (submission, index, signed), refusal in zip(batch, refusals, strict=True):
-            if refusal is None:
-                valid.append((submission, index, signed))
-            else:
-                submission.settle(index, refusal)
-        if not valid:
-            return
+    def _record(self, batch: list[Pending]) -> None:
         with self.store.write() as transaction:
-            outcomes = self._commit(transaction, [signed for _, _, signed in valid])
-        for (submission, index, _), outcome in zip(valid, outcomes, strict=True):
+            outcomes = self._commit(transaction, [signed for _, _, signed in batch])
+        for (submission, index, _), outcome in zip(batch, outcomes, strict=True):
             submission.settle(index, outcome)
 
-    def _fail(self, batch: list[tuple[_Submission, int, SignedOperation]], error: Exception) -> None:
+    def _fail(self, batch: list[Pending], error: Exception) -> None:
         outcome: Outcome = error
         if isinstance(error, UnavailableError):
             text = "the database did not answer: send the same document again, it is recorded at most once"
@@ -313,14 +355,6 @@ class Sequencer:
         for submission, index, _ in batch:
             if submission.outcomes[index] is None:
                 submission.settle(index, outcome)
-
-    def _verify(self, batch: list[SignedOperation]) -> list[Rejection | None]:
-        if len(batch) < _PARALLEL_VERIFICATIONS or self._verifying_threads == 1:
-            return [verify_signatures(signed) for signed in batch]
-        size = -(-len(batch) // self._verifying_threads)
-        parts = [batch[i : i + size] for i in range(0, len(batch), size)]
-        results = self._verifiers.map(lambda part: [verify_signatures(signed) for signed in part], parts)
-        return [refusal for part in results for refusal in part]
 
     def _load_genesis(self, connection: Connection) -> None:
         data = self.store.entry_data(connection, [0]).get(0)
@@ -336,32 +370,43 @@ class Sequencer:
 
     def _use_genesis(self, genesis: Genesis, op_id: OpId) -> None:
         self._parameters = parameters_of(genesis, op_id)
-        self._operator = operator_account(genesis, op_id)
 
-    def _load_state(self, connection: Connection, batch: Sequence[SignedOperation]) -> State:
+    def _load_state(self, connection: Connection, batch: Sequence[SignedOperation]) -> tuple[State, "_DueLots"]:
         needs = Touches.none()
         for signed in batch:
             touches(signed.op, needs)
         state = self.store.load_state(connection, needs)
         state.parameters = self._parameters
-        for signed in batch:
-            if isinstance(signed.op, Expire):
-                self.store.load_due_lots(connection, state, signed.op.asset, signed.op.through, signed.op.limit)
-        return state
+        return state, _DueLots(self.store, connection, state, needs)
 
     def _commit(self, transaction: WriteTransaction, batch: list[SignedOperation]) -> list[Outcome]:
         """Admit a batch under the lock and write what was admitted."""
         head = transaction.lock_head()
         connection = transaction.connection
         recorded = self.store.recorded(connection, [signed.op_id for signed in batch])
-        state = self._load_state(connection, [signed for signed in batch if signed.op_id not in recorded])
+        state, due_lots = self._load_state(connection, [signed for signed in batch if signed.op_id not in recorded])
         state.recorded = recorded
-        batch_writer = _BatchWriter(head, state, max(format_time(self.clock()), head.last_time))
+        batch_writer = _BatchWriter(head, state, due_lots, self._recording_time(head))
         outcomes = [batch_writer.decide(signed) for signed in batch]
         if batch_writer.leaves:
             changes, new_head = batch_writer.finish(self.store, connection, self._signer)
             transaction.write(changes, new_head)
         return self._with_replayed_entries(connection, outcomes, batch_writer)
+
+    def _recording_time(self, head: HeadState) -> str:
+        """The time of the next entries: now, but never earlier than the last.
+
+        A clock far behind the last entry is wrong, or the other one was. To go on would stamp entries with a time that
+        has not come; to stop leaves nothing in the record that cannot be taken back.
+        """
+        now = format_time(self.clock())
+        if head.last_time <= now or head.size == 0:
+            return now
+        behind_ms = parse_time(head.last_time) - parse_time(now)
+        assert self._parameters is not None
+        if behind_ms > self._parameters.clock_tolerance_ms:
+            raise UnavailableError(f"this clock is {behind_ms} ms behind the last entry: set the clocks of all servers")
+        return head.last_time
 
     def _with_replayed_entries(
         self, connection: Connection, outcomes: list[Outcome], batch_writer: "_BatchWriter"
@@ -379,14 +424,48 @@ class Sequencer:
         ]
 
 
+class _DueLots:
+    """Admits operations on a partial state, to which it adds the lots an expiry finds due: no key names them before.
+
+    ``needs`` says which balances the state holds whole; for those it is the truth, whatever the database still has.
+    """
+
+    def __init__(self, store: Store, connection: Connection, state: State, needs: Touches) -> None:
+        self._store = store
+        self._connection = connection
+        self._state = state
+        self._whole = needs.balances
+        self._loaded: set[tuple[str, str, str]] = set()
+
+    def admit(self, signed: SignedOperation, time: str, *, check_signers: bool = True) -> Admission | Rejection:
+        """Decide an operation; only an expiry that is refused for nothing else costs a query."""
+        decision = admit(self._state, signed, time, check_signers=check_signers)
+        if not isinstance(signed.op, Expire):
+            return decision
+        if isinstance(decision, Rejection) and decision.code is not Code.NOTHING_DUE:
+            return decision
+        self._load(signed.op)
+        return admit(self._state, signed, time, check_signers=check_signers)
+
+    def _load(self, op: Expire) -> None:
+        whole = [account for account, asset in self._whole if asset == op.asset]
+        limit = op.limit + len(self._loaded)
+        due = self._store.due_lots(self._connection, op.asset, op.through, limit, without=whole)
+        for account, day, points in due:
+            if (account, op.asset, day) not in self._loaded:
+                self._loaded.add((account, op.asset, day))
+                self._state.add_lot(account, op.asset, day, points)
+
+
 class _BatchWriter:
     """One batch in the making: the state it changes, the rows it will write, the tree it extends."""
 
-    def __init__(self, head: HeadState, state: State, time: str) -> None:
+    def __init__(self, head: HeadState, state: State, due_lots: "_DueLots", time: str) -> None:
         self.first = head.size
         self.leaves: list[LeafHash] = []
         self._head = head
         self._state = state
+        self._due_lots = due_lots
         self._time = time
         self._prev = head.last_leaf_hash if head.size else FIRST_PREV
         self._range = head.range()
@@ -401,7 +480,7 @@ class _BatchWriter:
             return self._replayed(signed, earlier)
         seq = self.first + len(self.leaves)
         try:
-            decision = admit(self._state, signed, self._time)
+            decision = self._due_lots.admit(signed, self._time)
             if isinstance(decision, Rejection):
                 return decision
             data = encode_entry(signed, decision.postings, seq=seq, prev=self._prev, time=self._time)

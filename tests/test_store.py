@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ledger.encoding import OpId
 from ledger.entries import NO_LAST_DAY, decode_entry
 from ledger.operations import Expire, ExpiresAfterDays
-from ledger.rules import Code, Rejection, State
+from ledger.rules import Code, Rejection
 from ledger.sequencer import Recorded, create_ledger
 from ledger.store import IMMUTABLE_TABLES, LOT, METADATA, CorruptionError, Store, StoreError, insert_rows, open_engine
 from tests.worlds import World, make_program, pay
@@ -166,11 +166,11 @@ def test_due_lots_come_in_bytewise_order(world: World) -> None:
         insert_rows(transaction.connection, LOT, world.store.ledger_id, rows)
     with world.store.read() as connection:
         for limit in range(1, len(rows) + 1):
-            state = State(world.origin)
-            world.store.load_due_lots(connection, state, "STAR", "2026-01-01", limit)
-            found = sorted((day, account) for (account, _), lots in state.lots.items() for day in lots)
-            expected = [("2025-12-31", "a"), *(("2026-01-01", account) for account in AWKWARD_ORDER)]
-            assert found == sorted(expected[:limit])
+            found = world.store.due_lots(connection, "STAR", "2026-01-01", limit, without=[])
+            expected = [("a", "2025-12-31", 1), *((account, "2026-01-01", 1) for account in AWKWARD_ORDER)]
+            assert found == expected[:limit]
+        without = world.store.due_lots(connection, "STAR", "2026-01-01", 10, without=["a"])
+        assert [account for account, _, _ in without] == [account for account in AWKWARD_ORDER if account != "a"]
 
 
 def test_lot_of_no_points_has_no_row(world: World) -> None:
