@@ -52,6 +52,9 @@ class UserErrorCode(Enum):
     CURRENCY_MISMATCH = strawberry.enum_value(
         "CURRENCY_MISMATCH", description="The program in force is in another currency."
     )
+    TIME_ZONE_MISMATCH = strawberry.enum_value(
+        "TIME_ZONE_MISMATCH", description="A version cannot change the time zone of the program."
+    )
     VERSION_CONFLICT = strawberry.enum_value(
         "VERSION_CONFLICT", description="It is not the next version of the program."
     )

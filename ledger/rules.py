@@ -72,6 +72,7 @@ class Code(StrEnum):
     ASSET_EXISTS = "ASSET_EXISTS"
     UNKNOWN_CURRENCY = "UNKNOWN_CURRENCY"
     CURRENCY_MISMATCH = "CURRENCY_MISMATCH"
+    TIME_ZONE_MISMATCH = "TIME_ZONE_MISMATCH"
     VERSION_CONFLICT = "VERSION_CONFLICT"
     STARTS_IN_PAST = "STARTS_IN_PAST"
     PROGRAM_MISSING = "PROGRAM_MISSING"
@@ -180,9 +181,9 @@ class State:
         return sum(self.lots_of(account, asset).values())
 
     def today(self, asset: str, time: str) -> str:
-        """The local date of a time for an asset: in the time zone of its newest program, UTC without one."""
+        """The local date of a time for an asset: in the time zone of its program, UTC without one."""
         versions = self.programs.get(asset)
-        return local_date(time, versions[-1].program.time_zone) if versions else time[:10]
+        return local_date(time, versions[0].program.time_zone) if versions else time[:10]
 
     def add_lot(self, account: str, asset: str, day: str, amount: int) -> None:
         """Change one lot, keeping the index of dated lots in step."""
@@ -414,6 +415,10 @@ def _admit_publish_program(state: State, op: PublishProgram, actor: Account, tim
     if op.program.currency != versions[0].program.currency:
         message = f"{op.asset} is earned in {versions[0].program.currency}; a version cannot change that"
         return Rejection(Code.CURRENCY_MISMATCH, message, ("program", "currency"))
+    if op.program.time_zone != versions[0].program.time_zone:
+        # Another zone would end the last day of lots that are held already at another moment.
+        message = f"the days of {op.asset} are those of {versions[0].program.time_zone}; a version cannot change that"
+        return Rejection(Code.TIME_ZONE_MISMATCH, message, ("program", "time_zone"))
     if op.starts < earliest_start(state, time):
         message = f"a new version cannot start in the past (before {time}): earlier purchases keep their rules"
         return Rejection(Code.STARTS_IN_PAST, message, ("starts",))

@@ -521,6 +521,7 @@ class Replica:
         require(op["version"] == len(versions) + 1, "VERSION_CONFLICT")
         if versions:
             require(op["program"]["currency"] == versions[0]["program"]["currency"], "CURRENCY_MISMATCH")
+            require(op["program"]["time_zone"] == versions[0]["program"]["time_zone"], "TIME_ZONE_MISMATCH")
             assert self.genesis is not None
             earliest = milliseconds(time) - self.genesis["clock_tolerance_ms"]
             require(milliseconds(op["starts"]) >= earliest, "STARTS_IN_PAST")
@@ -624,7 +625,7 @@ class Replica:
     # Section 8.5
     def _today(self, asset: str, time: str) -> str:
         versions = self.programs.get(asset)
-        return local_date(time, versions[-1]["program"]["time_zone"] if versions else "UTC")
+        return local_date(time, versions[0]["program"]["time_zone"] if versions else "UTC")
 
     # Section 8.6
     def _spend(self, account: str, asset: str, amount: int, time: str) -> list[tuple[str | None, int]]:

@@ -356,7 +356,7 @@ def _purchases(world: World, merchant: Wallet, asset: str, members: list[str], d
 
 def _close_program(world: World, shop: Wallet) -> None:
     now = world.clock()
-    program = make_program(expiry=NeverExpires())
+    program = make_program(expiry=NeverExpires(), time_zone="Asia/Tokyo")
     starts, ends = format_time(now), format_time(now + 1_000)
     world.record(shop.sign(PublishProgram, asset="DAYS", version=2, starts=starts, ends=ends, program=program))
     world.clock.advance(days=1)

@@ -341,6 +341,7 @@ CASES: dict[str, Case] = {
             Break(Code.UNKNOWN_CURRENCY, ("program", "currency"), {"program": make_program(currency="XXX")}),
             Break(Code.VERSION_CONFLICT, ("version",), {"version": 1}),
             Break(Code.CURRENCY_MISMATCH, ("program", "currency"), {"program": make_program(currency="EUR")}),
+            Break(Code.TIME_ZONE_MISMATCH, ("program", "time_zone"), {"program": make_program(time_zone="Asia/Tokyo")}),
             Break(Code.STARTS_IN_PAST, ("starts",), {"starts": later(-TOLERANCE_MS - 1)}),
         ],
     ),
@@ -687,17 +688,17 @@ def test_grant_gives_at_most_what_the_program_says() -> None:
     assert (rejection.code, rejection.details) == (Code.GRANT_TOO_LARGE, {"max_points": 250})
 
 
-def test_newest_program_says_what_day_it_is() -> None:
-    """A new version in another time zone moves the end of the day for every lot of the asset."""
+def test_no_version_moves_the_end_of_a_lot_s_last_day() -> None:
+    """Points that are good today stay good today: a version cannot change the time zone of the asset's days."""
     world = World()
-    world.add_asset("STAR", program=make_program())
+    world.add_asset("STAR", program=make_program(time_zone="America/New_York"))
     world.now_ms = parse_time("2026-11-23T04:00:00.000Z")
     world.give("alice", {"2026-11-22": 10})
-    signed = world.pay("alice", ("bob", 10))
-    assert world.refuse(signed).code == Code.INSUFFICIENT_POINTS
-    program = make_program(time_zone="America/New_York")
-    world.record(world.sign("shop", PublishProgram, asset="STAR", version=2, starts=world.time, program=program))
-    assert isinstance(world.ask(signed), Admission)
+    program = make_program(time_zone="Pacific/Kiritimati")
+    late = "2990-01-01T00:00:00.000Z"
+    refusal = world.refuse(world.sign("shop", PublishProgram, asset="STAR", version=2, starts=late, program=program))
+    assert (refusal.code, refusal.path) == (Code.TIME_ZONE_MISMATCH, ("program", "time_zone"))
+    assert isinstance(world.ask(world.pay("alice", ("bob", 10))), Admission)
 
 
 def test_asset_cannot_bear_the_code_of_a_currency() -> None:

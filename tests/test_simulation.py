@@ -169,7 +169,7 @@ class Model:
 
     def today(self, asset: str, now_ms: int) -> str:
         versions = self.versions[asset]
-        return str(local_day(now_ms, versions[-1][1].time_zone if versions else "UTC"))
+        return str(local_day(now_ms, versions[0][1].time_zone if versions else "UTC"))
 
     def program_at(self, asset: str, at_ms: int) -> Program:
         started = [program for starts_ms, program in self.versions[asset] if starts_ms <= at_ms]
@@ -256,6 +256,8 @@ class Model:
     def publish(self, asset: str, version: int, starts_ms: int, program: Program, now_ms: int) -> None:
         if version != len(self.versions[asset]) + 1:
             raise Refused("VERSION_CONFLICT")
+        if program.time_zone != self.versions[asset][0][1].time_zone:
+            raise Refused("TIME_ZONE_MISMATCH")
         if starts_ms < now_ms - 30_000:
             raise Refused("STARTS_IN_PAST")
         self.versions[asset].append((starts_ms, program))
