@@ -541,6 +541,9 @@ def audit(
     log_key: Annotated[
         str | None, typer.Option(help="The verifier key the checkpoint must be signed with, known from elsewhere.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint kept from an earlier visit, which the ledger must extend.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     processes: Annotated[
         int | None, typer.Option(help="Processes that verify signatures; one per core by default.", min=0, max=256)
@@ -557,6 +560,7 @@ def audit(
         result = audit_database(
             store,
             log_key=log_key,
+            kept=checkpoint.read_text(encoding="utf-8") if checkpoint else None,
             processes=processes,
             progress=lambda done, total: tasks.update("Auditing entries", done, total),
         )

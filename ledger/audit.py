@@ -14,10 +14,9 @@ Elliptic-curve work is most of an audit, so signatures are verified in other pro
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import zip_longest
-from multiprocessing import get_context
 from typing import Any
 
 import msgspec
@@ -25,10 +24,9 @@ import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.engine import Connection
 
-from ledger.checkpoint import CheckpointError, decode_verifier_key, verify_checkpoint
+from ledger.checkpoint import CheckpointError, decode_checkpoint, decode_verifier_key, verify_checkpoint
 from ledger.encoding import EncodingError, LeafHash, parse_time
 from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Entry, decode_entry, leaf_hash, signed_operation_of
-from ledger.keys import verify
 from ledger.merkle import TILE_WIDTH, CompactRange, subtree_root
 from ledger.operations import MAX_SIGNATURES, Genesis, MalformedError, SignedOperation, signed_message
 from ledger.rules import SYSTEM_ACCOUNTS, Admission, Rejection, State, admit, apply
@@ -38,6 +36,7 @@ from ledger.store import (
     EARNING,
     ENTRY,
     HEAD,
+    IMMUTABLE_TABLES,
     LOT,
     POSTING,
     PROGRAM,
@@ -45,11 +44,13 @@ from ledger.store import (
     Store,
     StoreError,
     account_row,
+    append_only_tables,
     asset_row,
     earning_rows,
     posting_rows,
     program_row,
 )
+from ledger.verifier import VerifierPool, first_invalid
 
 CHECKS = {
     "entries": "stored bytes are canonical, and every column of an entry agrees with them",
@@ -65,6 +66,8 @@ CHECKS = {
     "tiles": "every full Merkle tile is there and right",
     "head": "size, last leaf hash, time and compact range of the head row are those of the entries",
     "checkpoint": "the checkpoint is signed by the log key, for this size and the recomputed Merkle root",
+    "history": "the ledger begins with the one whose checkpoint was kept",
+    "append_only": "the database refuses to change or delete entries, postings and tiles",
 }
 """Every check by name, with the invariant it stands for, in the order a report lists them."""
 
@@ -114,12 +117,19 @@ class _BrokenEntryError(Exception):
 
 
 def audit_database(
-    store: Store, *, log_key: str | None = None, processes: int | None = None, progress: Progress | None = None
+    store: Store,
+    *,
+    log_key: str | None = None,
+    kept: str | None = None,
+    processes: int | None = None,
+    progress: Progress | None = None,
 ) -> AuditReport:
     """Audit one ledger of a database, in one read-only snapshot; writers may go on meanwhile.
 
     ``log_key`` is the verifier key the checkpoint must be signed with, got from outside; without it the one in genesis
     is used, which shows that the ledger agrees with itself but not that it is the ledger one was told about.
+    ``kept`` is a signed checkpoint from an earlier visit: whoever has the log key can write another history and sign
+    it, but not one that begins with the tree this checkpoint names.
     ``processes`` is how many verify signatures beside this one (default: one per core; 0: none).
     """
     with store.read() as connection, _undecoded_text(connection):
@@ -129,6 +139,7 @@ def audit_database(
             workers = 0
         with _SignatureChecks(workers) as signatures:
             audit = _Audit(store, connection, head, log_key, signatures)
+            audit.kept = kept
             return audit.run(progress or (lambda _done, _total: None))
 
 
@@ -186,10 +197,15 @@ class _Audit:
         self.prev = FIRST_PREV
         self.time = ""
         self.tiles = _TileDigests()
+        self.kept: str | None = None
+        self._kept_root: bytes | None = None
+        self._kept_size = -1
 
     def run(self, progress: Progress) -> AuditReport:
+        self._read_kept()
         try:
             complete = self._replay(progress)
+            self._check_append_only()
             if complete:
                 self._compare_outside()
                 self._compare_projections()
@@ -206,6 +222,7 @@ class _Audit:
         if bad_signature is not None:
             self._fail("signatures", bad_signature, "a signature does not fit the operation's bytes")
         self._check_checkpoint(complete)
+        self._check_history(complete)
         self.failures.sort(key=lambda failure: (failure.seq is None, failure.seq or 0))
         return AuditReport(
             origin=self.store.origin,
@@ -259,11 +276,25 @@ class _Audit:
         query = (
             _as_stored(*columns).where(ENTRY.c.ledger_id == self.store.ledger_id).order_by(ENTRY.c.seq).limit(_CHUNK)
         )
-        rows = self.connection.execute(query).all()
+        rows = self._fetch(query)
         while rows:
             yield rows
             last = rows[-1][0]  # an integer: replay went on past it
-            rows = self.connection.execute(query.where(ENTRY.c.seq > last)).all()
+            rows = self._fetch(query.where(ENTRY.c.seq > last))
+
+    def _fetch(self, query: Any) -> Sequence[Any]:
+        """All rows of a query; text is decoded the quick way, and only if that fails as what it may be."""
+        driver: Any = self.connection.connection.driver_connection
+        if self.connection.dialect.name != "sqlite":
+            return self.connection.execute(query).all()
+        tolerant, driver.text_factory = driver.text_factory, str
+        try:
+            return self.connection.execute(query).all()
+        except sa.exc.OperationalError:
+            driver.text_factory = tolerant
+            return self.connection.execute(query).all()
+        finally:
+            driver.text_factory = tolerant
 
     def _replay_entry(self, seq: int, row: tuple[Any, ...]) -> tuple[Admission, str]:
         stored_seq, stored_hash, stored_id, kind, actor, time, data = row
@@ -285,6 +316,8 @@ class _Audit:
         apply(self.state, signed, admission, seq)
         self._check_balances(admission)
         self.range.append(digest)
+        if self.range.size == self._kept_size:
+            self._kept_root = self.range.root()
         self.tiles.append(digest)
         self.prev, self.time = digest, entry.time
         return admission, getattr(op, "asset", "")
@@ -337,7 +370,7 @@ class _Audit:
             .where(table.c.ledger_id == self.store.ledger_id, table.c.seq >= seqs.start, table.c.seq < seqs.stop)
             .order_by(*order)
         )
-        stored = [tuple(row) for row in self.connection.execute(query)]
+        stored = self._fetch(query)
         self.counts[check] += len(expected)
         if stored == expected:
             return
@@ -416,6 +449,42 @@ class _Audit:
             self._fail("head", size - 1, "the head row's last leaf hash or time is not that of the last entry")
         elif head.compact_range != self.range.encode():
             self._fail("head", None, "the head row's compact range is not that of the entries")
+
+    def _read_kept(self) -> None:
+        """Read the kept checkpoint; its signature is checked at the end, when the key is known."""
+        if self.kept is None:
+            return
+        try:
+            self._kept_size = decode_checkpoint(self.kept.rpartition("\n\n")[0] + "\n").size
+        except CheckpointError as error:
+            self._fail("history", None, f"the kept checkpoint cannot be read: {error}")
+            self.kept = None
+
+    def _check_history(self, complete: bool) -> None:
+        if self.kept is None or self.log_key is None:
+            return
+        self.counts["history"] = 1
+        try:
+            checkpoint = verify_checkpoint(self.kept, decode_verifier_key(self.log_key), self.store.origin)
+        except CheckpointError as error:
+            self._fail("history", None, f"the kept checkpoint: {error}")
+            return
+        if checkpoint.size == 0:
+            return
+        if self._kept_root is None and complete:
+            size = self.range.size
+            self._fail("history", size, f"the kept checkpoint counts {checkpoint.size} entries, {size} are stored")
+        elif self._kept_root is not None and self._kept_root != checkpoint.root:
+            message = f"the first {checkpoint.size} entries are not those of the kept checkpoint: history was rewritten"
+            self._fail("history", None, message)
+
+    def _check_append_only(self) -> None:
+        """The triggers do not prove what was done without them; that they are missing is worth knowing all the same."""
+        found = append_only_tables(self.connection)
+        self.counts["append_only"] = len(IMMUTABLE_TABLES)
+        for table in IMMUTABLE_TABLES:
+            if table not in found:
+                self._fail("append_only", None, f"the triggers that keep table {table} append-only are missing or off")
 
     def _check_checkpoint(self, complete: bool) -> None:
         parameters = self.state.parameters
@@ -520,36 +589,23 @@ class _TileDigests:
             self.append(root, level + 1)
 
 
-SignatureJob = list[tuple[int, str, str, bytes]]
-"""What a verifying process needs: entry, public key, signature and message of each signature."""
-
-
-def first_invalid(job: SignatureJob) -> int | None:
-    """The first entry of a job with a signature that is not valid."""
-    for seq, key, sig, message in job:
-        if not verify(key, sig, message):
-            return seq
-    return None
-
-
 class _SignatureChecks:
     """Verifies signatures in other processes, a job of many at a time; with no processes, at once and here."""
 
     def __init__(self, processes: int) -> None:
         self.count = 0
-        self._job: SignatureJob = []
+        self._job: list[tuple[int, str, str, bytes]] = []
         self._running: list[Future[int | None]] = []
         self._failures: list[int] = []
         self._limit = 16 * max(processes, 1)
-        # Processes are spawned, not forked: a fork would copy this one's database connection and threads.
-        self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn")) if processes else None
+        self._pool = VerifierPool(processes) if processes else None
 
     def __enter__(self) -> "_SignatureChecks":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.__exit__()
 
     def add(self, seq: int, signed: SignedOperation) -> None:
         message = signed_message(signed.op_bytes)
@@ -566,7 +622,7 @@ class _SignatureChecks:
             return
         if len(self._running) >= self._limit:  # keep memory bounded when replay is faster than verification
             self._note(self._running.pop(0).result())
-        self._running.append(self._pool.submit(first_invalid, job))
+        self._running.append(self._pool.submit(job))
 
     def _note(self, seq: int | None) -> None:
         if seq is not None:

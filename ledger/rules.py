@@ -201,6 +201,8 @@ class State:
                 holders.add(account)
             else:
                 holders.discard(account)
+                if not holders:
+                    del self.dated[asset][day]
 
 
 class Touches(Struct, frozen=True):
@@ -607,7 +609,7 @@ def due_lots(state: State, asset: str, through: str, limit: int) -> list[tuple[s
     """The first ``limit`` lots (last day, account) whose last day is ``through`` or earlier, in that order."""
     due: list[tuple[str, str]] = []
     days = state.dated.get(asset, {})
-    for day in sorted(day for day, holders in days.items() if day <= through and holders):
+    for day in sorted(day for day in days if day <= through):
         due += [(day, account) for account in sorted(days[day])[: limit - len(due)]]
         if len(due) == limit:
             break

@@ -34,9 +34,17 @@ from ledger.operations import Program, Value
 from ledger.programs import ProgramVersion
 from ledger.rules import Account, Asset, Earning, State, Touches
 
+CACHE_KIB = 65_536
+"""Pages a SQLite connection may keep in memory. With the usual 2 MiB a batch spills, since hashes land everywhere."""
+
+WAL_PAGES = 10_000
+"""Pages of 4 KiB in SQLite's write-ahead log after which it is copied into the database: rarer than usual, cheaper."""
+
 BUSY_TIMEOUT_MS = 30_000
 """How long a SQLite connection waits for another process's write transaction before it gives up."""
 
+_OWNER_ONLY = 0o600
+"""Mode of every file of a SQLite ledger: it holds each member's movements."""
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """Text that sorts by its bytes on both databases, as in the rules; a locale's order would change which lot is first."""
@@ -62,7 +70,7 @@ class EntryRow(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
         sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
-        sa.Index("entry_actor", "ledger_id", "actor", "seq"),
+        sa.Index("entry_kind", "ledger_id", "kind", "seq"),
     )
     ledger_id: int = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
@@ -247,12 +255,16 @@ def open_engine(url: str, *, pool_size: int = 8) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed, pool_size=pool_size, connect_args={"check_same_thread": False})
+        threads = {"check_same_thread": False}
+        engine = sa.create_engine(parsed, pool_size=pool_size, connect_args=threads, hide_parameters=True)
+        event.listen(engine, "do_connect", _make_private)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     # A stricter default of the server would turn waiting for the head row into serialization failures.
-    return sa.create_engine(parsed, pool_size=pool_size, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    return sa.create_engine(
+        parsed, pool_size=pool_size, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True
+    )
 
 
 def _normalise(url: str) -> URL:
@@ -268,6 +280,16 @@ def _normalise(url: str) -> URL:
     raise StoreError(f"{backend} is not supported: use sqlite:///path or postgresql://user@host/name")
 
 
+def _make_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
+    """Make a new SQLite file the owner's alone before SQLite does; its log and index files take their mode from it."""
+    name = arguments[0]
+    if isinstance(name, str) and name and not name.startswith((":memory:", "file:")):
+        try:
+            os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _OWNER_ONLY))
+        except OSError:
+            return  # it is there already, or cannot be: SQLite says so itself
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     cursor = connection.cursor()
@@ -275,6 +297,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     _use_wal(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
     cursor.execute("PRAGMA recursive_triggers=ON")  # so that INSERT OR REPLACE fires the triggers that refuse DELETE
     cursor.close()
 
@@ -314,7 +338,9 @@ def _unavailable() -> Iterator[None]:
         psycopg.OperationalError,
         psycopg.InterfaceError,
     ) as error:
-        raise UnavailableError(f"the database did not answer: {error}") from error
+        # What SQLAlchemy writes around the driver's own words holds the statement and the rows in it.
+        words = getattr(error, "orig", None) or error
+        raise UnavailableError(f"the database did not answer: {words}") from error
 
 
 def _turn_file(url: URL) -> Path | None:
@@ -333,7 +359,7 @@ def _turn(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -491,6 +517,22 @@ class Store:
                 for reference, seq in connection.execute(query):
                     state.references[(merchant, scope, reference)] = seq
 
+    def earnings(
+        self, connection: Connection, merchant: str, scope: str, references: Sequence[str]
+    ) -> dict[str, tuple[str, Earning]]:
+        """The events among these references that are recorded, each with the asset it was recorded for."""
+        found = {}
+        for chunk in _chunks(references):
+            query = sa.select(EARNING).where(
+                EARNING.c.ledger_id == self.ledger_id,
+                EARNING.c.merchant == merchant,
+                EARNING.c.scope == scope,
+                self._among(EARNING.c.reference, chunk),
+            )
+            for row in connection.execute(query):
+                found[row.reference] = (row.asset, earning_of(row))
+        return found
+
     def accounts(self, connection: Connection, ids: Iterable[str]) -> list[Account]:
         """The accounts among these that exist."""
         found = []
@@ -528,17 +570,21 @@ class Store:
             )
             yield from connection.execute(query)
 
-    def load_due_lots(self, connection: Connection, state: State, asset: str, through: str, limit: int) -> None:
-        """Add the first ``limit`` lots due through a day, by last day and account, to a state that lacks them."""
+    def due_lots(
+        self, connection: Connection, asset: str, through: str, limit: int, *, without: Sequence[str]
+    ) -> Sequence[tuple[str, str, int]]:
+        """The first ``limit`` lots due through a day, by last day and account, of accounts other than ``without``.
+
+        Each as (account, last day, points).
+        """
         query = (
             sa.select(LOT.c.account, LOT.c.last_day, LOT.c.points)
             .where(LOT.c.ledger_id == self.ledger_id, LOT.c.asset == asset, LOT.c.last_day <= through)
+            .where(sa.not_(self._among(LOT.c.account, without)))
             .order_by(LOT.c.last_day, LOT.c.account)
             .limit(limit)
         )
-        for account, day, points in connection.execute(query):
-            if day not in state.lots_of(account, asset):
-                state.add_lot(account, asset, day, points)
+        return [(account, day, points) for account, day, points in connection.execute(query)]
 
     def _among(self, column: sa.Column[Any], values: Sequence[Any], type_: Any = None) -> sa.ColumnElement[bool]:
         """``column IN values`` as one array parameter, so that the statement is the same for every number of values."""
@@ -580,6 +626,11 @@ def asset_of(row: Any) -> Asset:
         value=value,
         seq=row.seq,
     )
+
+
+def earning_of(row: Any) -> Earning:
+    """An event that gave points from its row."""
+    return Earning(row.merchant, row.scope, row.reference, row.account, row.earned_on, row.amount, row.points)
 
 
 _program_decoder = msgspec.json.Decoder(Program)
@@ -694,6 +745,21 @@ class WriteTransaction:
                 "AND lot.last_day = gone.last_day",
                 (*(list(column) for column in zip(*gone, strict=True)), ledger_id),
             )
+
+
+def append_only_tables(connection: Connection) -> set[str]:
+    """Tables whose triggers refuse UPDATE and DELETE, and TRUNCATE where there is one, at this moment."""
+    if connection.dialect.name == "postgresql":
+        rows = connection.exec_driver_sql(
+            "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "JOIN pg_proc p ON p.oid = t.tgfoid "
+            "WHERE p.proname = 'refuse_change' AND t.tgenabled IN ('O', 'A') AND t.tgtype & 58 = 58 "
+            "AND c.relnamespace = current_schema()::regnamespace"
+        )
+        return {name for (name,) in rows}
+    rows = connection.exec_driver_sql("SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger'")
+    names = {(table, name) for table, name in rows}
+    return {t for t in IMMUTABLE_TABLES if {(t, f"{t}_refuses_update"), (t, f"{t}_refuses_delete")} <= names}
 
 
 def insert_rows(connection: Connection, table: sa.Table, ledger_id: int, rows: list[tuple[Any, ...]]) -> None:

@@ -118,16 +118,20 @@ class Copy:
         """Run statements, divided by semicolons, with the names of the ledger's parts filled in."""
         engine = open_engine(self.url)
         with engine.begin() as connection:
+            triggers: list[Any] = []
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
             else:
-                triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-                for name in triggers.scalars().all():
+                query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+                triggers = list(connection.exec_driver_sql(query))
+                for name, _ in triggers:
                     connection.exec_driver_sql(f"DROP TRIGGER {name}")
             for statement in statements.format(**self.names).split(";"):
                 used = {name: value for name, value in values.items() if f":{name}" in statement}
                 result = connection.execute(sa.text(statement), used)
                 assert result.rowcount != 0, f"changes nothing: {statement}"
+            for _, definition in triggers:  # whoever hides an edit puts them back
+                connection.exec_driver_sql(definition)
         engine.dispose()
 
     def audit(self, **options: Any) -> AuditReport:
@@ -224,6 +228,8 @@ def test_sound_ledger_passes_with_everything_counted(
         "tiles": rows["tile"],
         "head": 1,
         "checkpoint": 1,
+        "history": 0,
+        "append_only": 3,
     }
     assert rows["tile"] == 1
     leaves = [hashlib.sha256(b"\x00" + canonical(entry)).digest() for entry in entries]
@@ -562,7 +568,8 @@ class Insider:
                 postings.append((1, seq, leg, *key, p["amount"]))
         note = sign_checkpoint(Checkpoint(origin=ORIGIN, size=len(rows), root=tree.root()), self.log_key)
         connection = sqlite3.connect(self.path)
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
         # Without constraints, so that an operation can be stored twice.
         connection.execute("CREATE TABLE free AS SELECT * FROM entry WHERE false")
@@ -578,6 +585,8 @@ class Insider:
             "UPDATE head SET size = ?, last_leaf_hash = ?, last_time = ?, compact_range = ?, checkpoint = ?",
             (len(rows), prev, rows[-1][6], tree.encode(), checkpoint(note)),
         )
+        for _, definition in triggers:
+            connection.execute(definition)
         connection.commit()
         connection.close()
 
@@ -763,6 +772,52 @@ def test_rewritten_history_is_found(
     assert found[0][1] == (names[entry] if isinstance(entry, str) else entry)
     assert check in {name for name, seq in found if seq == found[0][1]}
     first_failure(report)
+
+
+def kept_checkpoint(copy: Copy) -> str:
+    """The checkpoint of a ledger as an auditor keeps it."""
+    connection = sqlite3.connect(str(make_url(copy.url).database))
+    (note,) = connection.execute("SELECT checkpoint FROM head").fetchone()
+    connection.close()
+    return str(note)
+
+
+def test_kept_checkpoint_is_extended_by_a_sound_ledger(sqlite_copy: Copy) -> None:
+    """The ledger as it was kept, and as it is: the check is made and counted."""
+    report = sqlite_copy.audit(kept=kept_checkpoint(sqlite_copy))
+    assert report.failures == ()
+    assert report.counts["history"] == 1
+
+
+def test_history_rewritten_with_the_log_key_is_found_by_who_kept_a_checkpoint(sqlite_copy: Copy) -> None:
+    """Times moved by a millisecond, everything recomputed and signed anew: nothing is wrong but what was kept."""
+    kept = kept_checkpoint(sqlite_copy)
+    insider = Insider(sqlite_copy)
+    insider.entries[-1]["time"] = insider.entries[-1]["time"][:-4] + "999Z"
+    insider.rewrite()
+    assert sqlite_copy.audit().failures == ()
+    assert [(f.check, f.seq) for f in sqlite_copy.audit(kept=kept).failures] == [("history", None)]
+
+
+def test_missing_checkpoint_is_a_broken_history(sqlite_copy: Copy) -> None:
+    """What was kept must be a checkpoint of this ledger under its key; anything else is told, not ignored."""
+    kept = kept_checkpoint(sqlite_copy)
+    for wrong in ("", "x", kept.replace("\n\n", "\n"), kept[:-8] + "AAAAAA=\n", kept.replace(ORIGIN, ORIGIN + "2")):
+        assert "history" in {failure.check for failure in sqlite_copy.audit(kept=wrong).failures}, wrong
+
+
+def test_missing_triggers_are_found(copy: Copy) -> None:
+    """A record that can be changed is reported even before anyone changes it."""
+    engine = open_engine(copy.url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE posting DISABLE TRIGGER posting_append_only")
+        else:
+            connection.exec_driver_sql("DROP TRIGGER posting_refuses_delete")
+    engine.dispose()
+    (failure,) = copy.audit().failures
+    assert (failure.check, failure.seq) == ("append_only", None)
+    assert "posting" in failure.message
 
 
 def test_forged_signature_is_found_by_other_processes(sqlite_copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:

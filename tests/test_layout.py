@@ -35,7 +35,7 @@ MORE_OUTSIDE = {"operations": {"importlib"}}
 # The modules above them: clock, store and signer are passed in. The order is the direction of imports.
 LAYERS = [
     {"store"},
-    {"migrations", "queries", "sequencer", "wallet", "keyring"},
+    {"migrations", "queries", "sequencer", "wallet", "keyring", "verifier"},
     {"audit", "purchases", "witness"},
 ]
 

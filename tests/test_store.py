@@ -1,6 +1,8 @@
 """The database's own guarantees: what it refuses, what it keeps apart, and in which order it answers."""
 
+import os
 import sqlite3
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,17 @@ from ledger.entries import NO_LAST_DAY, decode_entry
 from ledger.operations import Expire, ExpiresAfterDays
 from ledger.rules import Code, Rejection
 from ledger.sequencer import Recorded, create_ledger
-from ledger.store import IMMUTABLE_TABLES, LOT, METADATA, CorruptionError, Store, StoreError, insert_rows, open_engine
+from ledger.store import (
+    IMMUTABLE_TABLES,
+    LOT,
+    METADATA,
+    CorruptionError,
+    Store,
+    StoreError,
+    UnavailableError,
+    insert_rows,
+    open_engine,
+)
 from tests.worlds import World, make_program, pay
 
 CHANGES: dict[str, str] = {
@@ -273,3 +285,67 @@ def test_refusal_is_not_recorded(world: World) -> None:
     assert outcome.code is Code.SIGNATURE_MISSING
     assert not isinstance(outcome, Recorded)
     assert {table: rows_of(world, table) for table in tables} == before
+
+
+# Files and messages
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_files_of_a_sqlite_ledger_are_the_owners_alone(tmp_path: Path, umask: int) -> None:
+    """Database, log, index and turn file hold every member's movements: mode 0600 whatever the umask allows."""
+    folder = tmp_path / "made" / "for it"
+    before = os.umask(umask)
+    try:
+        with World(f"sqlite:///{folder / 'ledger.sqlite'}") as world:
+            world.add_member()
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes.keys() >= {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite-turn"}
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_mode_an_owner_gave_a_database_stays(tmp_path: Path) -> None:
+    """A file that is there was shared on purpose, or not; either way its mode is its owner's to change."""
+    path = tmp_path / "ledger.sqlite"
+    path.touch(0o640)
+    path.chmod(0o640)
+    with World(f"sqlite:///{path}"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_database_in_a_folder_that_cannot_be_made_into_is_refused(tmp_path: Path) -> None:
+    """Making the file fails quietly, and SQLite says what is wrong."""
+    path = tmp_path / "ledger.sqlite"
+    path.mkdir()
+    engine = open_engine(f"sqlite:///{path}")
+    with pytest.raises(sa.exc.OperationalError, match="unable to open database file"):
+        engine.connect()
+    engine.dispose()
+
+
+SECRET = "mem_that_nobody_else_should_read"
+
+
+def test_error_shows_no_rows(database_url: str) -> None:
+    """What a database could not do is told without the rows it was given: they stay out of every log."""
+    with World(database_url) as world:
+        with pytest.raises((sa.exc.DBAPIError, StoreError)) as raised, world.store.read() as connection:
+            connection.execute(sa.text("INSERT INTO nowhere VALUES (:x)"), {"x": SECRET})
+        assert SECRET not in str(raised.value)
+
+
+def test_unavailable_database_is_told_in_the_drivers_words(world: World) -> None:
+    """Of a statement that failed, neither its text nor its rows are in the message."""
+    orig = Exception("disk I/O error")
+    failed = sa.exc.OperationalError("SELECT secret FROM lot WHERE account = ?", (SECRET,), orig)
+    with pytest.raises(UnavailableError) as caught, world.store.read():
+        raise failed
+    assert str(caught.value) == "the database did not answer: disk I/O error"
+
+
+def test_full_pool_is_told_too(world: World) -> None:
+    """An error that is SQLAlchemy's own has no driver's words; it speaks of connections only."""
+    with pytest.raises(UnavailableError, match="the database did not answer: no connection"), world.store.read():
+        raise sa.exc.TimeoutError("no connection")
