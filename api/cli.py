@@ -5,14 +5,20 @@ help, and exits with 0 only for success, 1 when what was asked did not succeed, 
 """
 
 import csv
+import http.client
 import json
 import os
+import socket
 import sqlite3
 import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TextIO
 
 import msgspec
 import sqlalchemy as sa
@@ -24,13 +30,14 @@ from rich.table import Table
 
 from api.opening import key_passphrase, load_log_key, opened_store, system_clock
 from api.settings import Settings, SettingsError
+from api.witness_cli import witness_app
 from ledger import migrations, queries
 from ledger.audit import CHECKS, AuditReport, audit_database
-from ledger.checkpoint import CheckpointError, check_key_name, encode_verifier_key
+from ledger.checkpoint import CheckpointError, check_key_name, decode_verifier_key, encode_verifier_key
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
 from ledger.keyring import KeyFileError, generate_private_key, load_private_key, read_passphrase
-from ledger.keys import encode_public_key
-from ledger.operations import Currency, Genesis, MalformedError, build_operation
+from ledger.keys import SESSION_CONTEXT, encode_public_key, sign
+from ledger.operations import FORMS, Currency, Genesis, MalformedError, Origin, SignedOperation, build_operation
 from ledger.purchases import (
     BrokenFileError,
     BrokenLine,
@@ -55,6 +62,12 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
+app.add_typer(witness_app, name="witness")
+
+
+class ServiceError(RuntimeError):
+    """A service that did not answer, or not what was asked of it; the message is meant for a person."""
+
 
 EXPECTED_ERRORS = (
     BrokenFileError,
@@ -64,6 +77,7 @@ EXPECTED_ERRORS = (
     KeyFileError,
     MalformedError,
     OSError,
+    ServiceError,
     SettingsError,
     StoreError,
 )
@@ -78,6 +92,13 @@ SUBMISSION = (
     "{ results { seq hash replayed userErrors { code message path } } userErrors { code message } } }"
 )
 """The GraphQL document that ``guerdon sign --request`` sends signed operations with."""
+
+CHALLENGE = "query Challenge($account: ID!) { sessionChallenge(account: $account) { challenge } }"
+SESSION = (
+    "mutation Session($input: SessionOpenInput!) { sessionOpen(input: $input) { token userErrors { code message } } }"
+)
+ANSWER_LIMIT_S = 30
+"""How long ``guerdon session`` waits for an answer."""
 
 
 def main() -> NoReturn:
@@ -123,7 +144,8 @@ def init(
     Example: guerdon init --origin ledger.example/coalition --currency USD:2 --currency JPY:0
     """
     settings = read_settings()
-    check_key_name(origin)
+    currencies = tuple(_parse_currency(text) for text in currency)
+    _check_genesis(origin, name=name, currencies=currencies, clock_tolerance_ms=clock_tolerance_ms)
     engine = open_engine(settings.database_url)
     try:
         migrations.migrate(engine)
@@ -133,10 +155,32 @@ def init(
         if there:
             typer.echo(f"the ledger {origin} is there already")
             return
-        currencies = tuple(_parse_currency(text) for text in currency)
         _found(settings, Store(engine, origin), name, currencies, clock_tolerance_ms)
     finally:
         engine.dispose()
+
+
+def _check_genesis(origin: str, **fields: Any) -> None:
+    """Refuse as a wrong call what no ledger can begin with, before a key or a table is made for it."""
+    try:
+        check_key_name(msgspec.convert(origin, Origin))
+    except (msgspec.ValidationError, CheckpointError) as error:
+        raise typer.BadParameter(f"{origin!r} names no ledger: {FORMS[Origin]}", param_hint="--origin") from error
+    key = Ed25519PrivateKey.generate()
+    try:
+        _sign_genesis(origin, key, key, **fields)
+    except MalformedError as error:
+        options = {"currencies": "--currency", "clock_tolerance_ms": "--clock-tolerance-ms"}
+        hint = options.get(error.path[0], f"--{error.path[0]}") if error.path else None
+        raise typer.BadParameter(error.message, param_hint=hint) from error
+
+
+def _sign_genesis(
+    origin: str, operator: Ed25519PrivateKey, log_key: Ed25519PrivateKey, **fields: Any
+) -> SignedOperation:
+    wallet = Wallet(origin, None, [operator], system_clock)
+    keys = (encode_public_key(operator),)
+    return wallet.sign(Genesis, keys=keys, log_key=encode_verifier_key(origin, log_key), **fields)
 
 
 def _found(
@@ -149,15 +193,8 @@ def _found(
         load_private_key(path, passphrase) if path.exists() else generate_private_key(path, passphrase)
         for path in (settings.log_key_file, operator_file)
     )
-    wallet = Wallet(store.origin, None, [operator], system_clock)
-    genesis = wallet.sign(
-        Genesis,
-        clock_tolerance_ms=clock_tolerance_ms,
-        currencies=currencies,
-        keys=(encode_public_key(operator),),
-        log_key=encode_verifier_key(store.origin, log_key),
-        name=name,
-    )
+    fields = {"name": name, "currencies": currencies, "clock_tolerance_ms": clock_tolerance_ms}
+    genesis = _sign_genesis(store.origin, operator, log_key, **fields)
     recorded = create_ledger(store, genesis, log_key, system_clock)
     typer.echo(f"ledger       {store.origin}")
     typer.echo(f"operator     {account_opened_by(recorded)}")
@@ -189,17 +226,33 @@ def serve(
         origin = store.origin
         with Sequencer(store, load_log_key(settings), system_clock):
             pass  # it starts only with the ledger's own key
+    _refuse_taken(host, port)
     typer.echo(f"{origin} on http://{host}:{port}/graphql")
-    uvicorn.run(
-        "api.app:from_environment",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-    )
+    try:
+        uvicorn.run(
+            "api.app:from_environment",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+        )
+    except SystemExit as end:  # uvicorn ends the process with a status of its own
+        if end.code:
+            raise OSError(f"the server could not start on {host} port {port}") from end
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Say that an address cannot be listened on before the server does, in many lines."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        message = f"cannot listen on {host} port {port} ({error.strerror}): stop what does, or choose another --port"
+        raise OSError(message) from error
 
 
 @keys_app.command()
@@ -247,7 +300,9 @@ def sign_command(
     guerdon sign --key member.pem
     """
     try:
-        fields = json.load(file)
+        fields = json.load(file, object_pairs_hook=_unique_keys)
+    except MalformedError:
+        raise
     except (ValueError, RecursionError) as error:
         raise MalformedError("MALFORMED", f"not JSON: {error}") from error
     if not isinstance(fields, dict):
@@ -266,6 +321,65 @@ def sign_command(
                 fields["ledger"] = store.origin
     document = encode_document(sign_operation(build_operation(fields), keys)).decode()
     typer.echo(json.dumps({"query": SUBMISSION, "variables": {"operations": [document]}}) if request else document)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of which every key is there once; of two, a reader may have looked at the other."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise MalformedError("MALFORMED", f"the key {twice!r} is there twice")
+    return fields
+
+
+@app.command()
+def session(
+    account: Annotated[str, typer.Option(help="The account to sign in as.")],
+    key: Annotated[list[Path], typer.Option(help="A private key's file; as many as the account's threshold asks for.")],
+    url: Annotated[str, typer.Option(help="Where the API is.")] = "http://127.0.0.1:8000/graphql",
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Open a session for reading, 15 minutes long: print the bearer token and nothing else.
+
+    Example: TOKEN=$(guerdon session --account mem_… --key member.pem)
+    """
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is no address of the API: http://… or https://…", param_hint="--url")
+    passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+    keys = [load_private_key(path, passphrase) for path in key]
+    challenge = ask(url, CHALLENGE, {"account": account})["sessionChallenge"]["challenge"]
+    # Of the server's answer the challenge alone is signed, behind the words that make it good for nothing else.
+    message = SESSION_CONTEXT + challenge.encode()
+    signatures = [{"key": encode_public_key(private), "sig": sign(private, message)} for private in keys]
+    given = {"account": account, "challenge": challenge, "signatures": signatures}
+    opened = ask(url, SESSION, {"input": given})["sessionOpen"]
+    if opened["userErrors"]:
+        raise ServiceError("; ".join(f"{error['code']}: {error['message']}" for error in opened["userErrors"]))
+    typer.echo(opened["token"])
+
+
+def ask(url: str, document: str, variables: dict[str, Any]) -> Any:
+    """The data a GraphQL service answers; raise :class:`ServiceError` when it answers none."""
+    body = json.dumps({"query": document, "variables": variables}).encode()
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    request = urllib.request.Request(url, body, headers)  # noqa: S310 - the caller has checked the scheme
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310
+            answer = json.load(response)
+    except urllib.error.HTTPError as error:
+        raise ServiceError(f"{url} answers with status {error.code} ({error.reason})") from error
+    except urllib.error.URLError as error:
+        raise ServiceError(f"{url} does not answer: {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise ServiceError(f"{url} does not answer: {error}") from error
+    except ValueError as error:
+        raise ServiceError(f"{url} answers, but not as a GraphQL service") from error
+    errors = answer.get("errors") if isinstance(answer, dict) else None
+    if errors:
+        raise ServiceError("; ".join(str(error["message"]) for error in errors))
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
+        raise ServiceError(f"{url} answers, but not as a GraphQL service")
+    return answer["data"]
 
 
 @contextmanager
@@ -307,6 +421,9 @@ def import_command(  # noqa: PLR0917 - typer makes an option of each parameter
     date: Annotated[str, typer.Option(help="Column of the date.")],
     amount: Annotated[str, typer.Option(help="Column of the amount, in decimal units of the program's currency.")],
     order: Annotated[str | None, typer.Option(help="Column of the order reference; made up without one.")] = None,
+    source: Annotated[
+        str, typer.Option(help="Without order references: which till, shop or export the file is of.")
+    ] = "",
     layout: Annotated[Literal["csv", "whitespace"], typer.Option(help="How columns are divided.")] = "csv",
     header: Annotated[bool, typer.Option(help="Whether the first line names the columns.")] = True,
     date_format: Annotated[str, typer.Option(help="How dates are written (strptime).")] = "%Y-%m-%d",
@@ -319,9 +436,14 @@ def import_command(  # noqa: PLR0917 - typer makes an option of each parameter
 
     A broken line refuses the whole file. An import that was killed can be run again: nothing is recorded twice.
 
+    Without order references a purchase is known by its customer, date and place among the customer's purchases of that
+    day, so give files of several tills or shops a --source each, and the same one whenever such a file comes again.
+
     Example: guerdon import sales.csv --merchant mer_… --key merchant.pem --asset STAR --customer customer_id
     --date sold_on --amount total --order order_no
     """
+    if order is not None and source:
+        raise typer.BadParameter("an order reference needs no source: leave one of them out", param_hint="--source")
     settings = read_settings()
     columns = Columns(customer=customer, date=date, amount=amount, order=order)
     merchant_key = load_private_key(key, read_passphrase(passphrase_file) if passphrase_file else None)
@@ -337,6 +459,7 @@ def import_command(  # noqa: PLR0917 - typer makes an option of each parameter
             layout=layout,
             header=header,
             date_format=date_format,
+            source=source,
             customers=customers,
             tasks=ProgressTasks(progress),
         )
@@ -360,6 +483,7 @@ def import_purchases(
     date_format: str,
     customers: Path | None,
     tasks: ProgressTasks,
+    source: str = "",
 ) -> ImportResult:
     """Import a file into a ledger; raise :class:`BrokenFileError` or :class:`ImportStoppedError`."""
     with store.read() as connection:
@@ -385,18 +509,33 @@ def import_purchases(
             items = read_purchases(text, file_format)
         numbers = CustomerNumbers(merchant, store.origin, merchant_key, account.opened_at)
         wallet = Wallet(store.origin, merchant, [merchant_key], system_clock)
-        importer = Importer(sequencer, wallet, numbers, asset=asset, currency=program.currency, progress=tasks.update)
+        importer = Importer(
+            sequencer,
+            wallet,
+            numbers,
+            asset=asset,
+            currency=program.currency,
+            progress=tasks.update,
+            source=source,
+        )
         result = importer.run(items)
     if customers is not None:
         _write_customers(customers, {item.customer: numbers.account(item.customer) for item in items})
     return result
 
 
-def _write_customers(path: Path, accounts: dict[str, Any]) -> None:
-    # Which customer has which account is personal data: kept beside the ledger, never in it, for the owner's eyes.
+def private_file(path: Path) -> TextIO:
+    """A text file to write that nobody but its owner can read.
+
+    Which customer has which account is personal data: kept beside the ledger, never in it, for the owner's eyes.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.fchmod(descriptor, 0o600)  # also where the file was there before
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+
+
+def _write_customers(path: Path, accounts: dict[str, Any]) -> None:
+    with private_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(["customer", "account"])
         writer.writerows(accounts.items())
@@ -555,6 +694,11 @@ def audit(
 
     Example: guerdon audit --log-key 'ledger.example/coalition+…'
     """
+    if log_key is not None:
+        try:
+            decode_verifier_key(log_key)
+        except CheckpointError as error:
+            raise typer.BadParameter(str(error), param_hint="--log-key") from error
     with opened_store(read_settings()) as store, progress_bar() as progress:
         tasks = ProgressTasks(progress)
         result = audit_database(
@@ -591,7 +735,8 @@ def backup(
 ) -> None:
     """Copy a SQLite ledger while it is in use: one consistent snapshot, checked. Keys are not in it.
 
-    On PostgreSQL use its own tools (pg_basebackup with WAL archiving, or pg_dump), which this command says too.
+    The file has its name only once it is whole and on disk; a copy that was interrupted is in the way of no other.
+    For a ledger on PostgreSQL there are pg_basebackup with WAL archiving, and pg_dump.
 
     Example: guerdon backup /var/backups/ledger-2026-11-22.sqlite
     """
@@ -606,9 +751,25 @@ def backup(
 
 
 def copy_sqlite(store: Store, file: Path) -> int:
-    """Copy the database page by page under SQLite's backup interface; return the number of entries in the copy."""
-    # Owner only from its first byte, as the database itself should be: it holds every member's movements.
-    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    """Copy the database under SQLite's backup interface; return the number of entries in the copy."""
+    # Owner only from its first byte, as the database itself is: it holds every member's movements.
+    descriptor, name = tempfile.mkstemp(prefix=f"{file.name}.", suffix=".partial", dir=file.parent)
+    partial = Path(name)
+    try:
+        size = _fill_copy(store, partial)
+        os.fsync(descriptor)
+        if file.exists():
+            raise StoreError(f"{file} exists: choose another name, backups are never overwritten")
+        partial.rename(file)
+        _sync_folder(file.parent)
+    finally:
+        os.close(descriptor)
+        for left in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):
+            Path(left).unlink(missing_ok=True)
+    return size
+
+
+def _fill_copy(store: Store, file: Path) -> int:
     with store.engine.connect() as connection, closing(sqlite3.connect(file)) as copy:
         source: Any = connection.connection.driver_connection
         source.backup(copy)
@@ -617,3 +778,12 @@ def copy_sqlite(store: Store, file: Path) -> int:
             raise StoreError(f"the copy is damaged ({verdict}): check the disk, and audit the ledger")
         (size,) = copy.execute("SELECT size FROM head WHERE origin = ?", (store.origin,)).fetchone()
     return int(size)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's names on disk: a file's new name may be lost with the power otherwise."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -56,8 +56,11 @@ Money = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Origin = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*\Z", max_length=128)]
 """A ledger's name: a host and path without scheme, as in a checkpoint's first line."""
 
-AccountRef = Annotated[str, Meta(pattern=r"^(mem|mer|ben|aud|opr)_[a-z2-7]{26}\Z")]
-AssetCode = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9]{1,15}\Z")]
+ACCOUNT_PATTERN = r"^(mem|mer|ben|aud|opr)_[a-z2-7]{26}\Z"
+ASSET_PATTERN = r"^[A-Z][A-Z0-9]{1,15}\Z"
+
+AccountRef = Annotated[str, Meta(pattern=ACCOUNT_PATTERN)]
+AssetCode = Annotated[str, Meta(pattern=ASSET_PATTERN)]
 CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 Time = Annotated[str, Meta(pattern=TIME_PATTERN)]
 Date = Annotated[str, Meta(pattern=DATE_PATTERN)]
@@ -85,6 +88,22 @@ ROLE_PREFIXES: dict[str, str] = {
     "auditor": "aud",
     "operator": "opr",
 }
+
+FORMS: dict[Any, str] = {
+    Origin: "an origin is a host in small letters, maybe with a port and a path, such as ledger.example/coalition",
+    AccountRef: "an account is mem_, mer_, ben_, aud_ or opr_ and 26 characters of a-z and 2-7",
+    AssetCode: "an asset's code is 2 to 16 capital letters and digits and begins with a letter, such as STAR",
+    CurrencyCode: "a currency is three capital letters, such as USD",
+    Time: "a time is UTC with milliseconds in the years 1900 to 2999, such as 2026-11-22T10:15:30.123Z",
+    Date: "a date is a day in the years 1900 to 2999, such as 2026-11-22",
+    Nonce: "a nonce is 16 random bytes in base64url without padding: 22 characters, the last of them A, Q, g or w",
+    KeyText: "a public key is 32 bytes in base64url without padding: 43 characters",
+    SignatureText: "a signature is 64 bytes in base64url without padding: 86 characters",
+    Reference: "a reference is 1 to 64 letters, digits and ._:/#- and begins with a letter or digit, such as 2026/1",
+    Name: "a name is 1 to 64 characters without line breaks and other controls, no space first or last",
+    Activity: "an activity is 1 to 32 small letters, digits and _ and begins with a letter, such as birthday",
+}
+"""What a text looks like, by its type: said in place of the pattern it does not match."""
 
 Rounding = Literal["down", "half_up", "half_even", "up"]
 
@@ -339,6 +358,11 @@ class _Envelope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sigs: Annotated[tuple[Signature, ...], Meta(max_length=MAX_SIGNATURES)]
 
 
+_PATTERN_MESSAGES = {
+    f"Expected `str` matching regex {form.__metadata__[0].pattern!r}": sentence for form, sentence in FORMS.items()
+}
+"""What msgspec says of text that does not match a pattern, and what is said instead."""
+
 _operation_decoder = msgspec.json.Decoder(AnyOperation)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -522,9 +546,11 @@ def _check_keys(keys: tuple[str, ...], threshold: int) -> None:
 
 
 def _check_unique(values: list[str], path: str) -> None:
-    if len(set(values)) != len(values):
-        twice = next(value for i, value in enumerate(values) if value in values[:i])
-        raise MalformedError("MALFORMED", f"{twice!r} is there twice", tuple(path.split(".")))
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise MalformedError("MALFORMED", f"{value!r} is there twice", tuple(path.split(".")))
+        seen.add(value)
 
 
 def _split_message(text: str) -> tuple[str, tuple[str, ...]]:
@@ -534,7 +560,7 @@ def _split_message(text: str) -> tuple[str, tuple[str, ...]]:
         message, place = text, ""
     path = _split_path(place.rstrip("`"))
     field = message.split("`")[1] if message.startswith(("Object missing", "Object contains unknown")) else None
-    return message, (*path, field) if field else path
+    return _PATTERN_MESSAGES.get(message, message), (*path, field) if field else path
 
 
 def _split_path(place: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 A file is read whole and checked before anything is recorded: one broken line refuses the file, naming line and field.
 Two things make a second run harmless. A customer's account is opened by an operation that is a function of the
 merchant's key and the customer number alone, so its id is known without a lookup table and opening it again is a
-replay. A purchase's order reference is unique per merchant in the ledger, and what is there already is skipped.
+replay. A purchase's order reference is unique per merchant in the ledger, and what is there already is skipped, but
+only if it is the same purchase: a reference that stands for another one there stops the import before it begins.
 
 Customer numbers never enter the ledger. They go through HMAC-SHA256 under a secret derived from the merchant's key;
 without that key nobody can tell which account is whose.
@@ -12,17 +13,26 @@ without that key nobody can tell which account is whose.
 import base64
 import csv
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from decimal import Decimal
+from typing import Literal, NamedTuple, TextIO
 from zoneinfo import ZoneInfo
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
-from ledger.encoding import MAX_INTEGER, AccountId, account_id, encode_base64url, format_moment, parse_time
+from ledger.encoding import (
+    MAX_INTEGER,
+    AccountId,
+    account_id,
+    encode_base64url,
+    format_moment,
+    format_time,
+    parse_time,
+)
 from ledger.operations import (
     MalformedError,
     OpenAccount,
@@ -33,7 +43,8 @@ from ledger.operations import (
     encode_operation,
     operation_id,
 )
-from ledger.rules import ORDER_SCOPE, Code, Rejection, Touches
+from ledger.programs import ProgramVersion, version_at
+from ledger.rules import ORDER_SCOPE, Code, Earning, Rejection
 from ledger.sequencer import Outcome, Recorded, Sequencer
 from ledger.wallet import Wallet, sign_operation
 
@@ -42,13 +53,20 @@ MAX_REPORTED_LINES = 10
 _OPERATIONS_IN_FLIGHT = 64
 _ACCOUNTS_PER_SUBMISSION = 500
 _MAX_AMOUNT_DIGITS = 16
+_ADVICE_WITH_ORDERS = "nothing of these lines is recorded: an order number stands for one purchase of one customer"
+_ADVICE_WITHOUT_ORDERS = (
+    "nothing of these lines is recorded: without order numbers a purchase is known by its customer, its date and its "
+    "place among the customer's purchases of that day in one file; if this file is of another till, shop or export, "
+    "give it a label of its own (--source NAME)"
+)
 
 
 class Columns(Struct, frozen=True, kw_only=True):
     """Which column holds what: a name of the header line, or a number counted from 1 where there is none.
 
     Without ``order`` the reference of a purchase is made from its customer, date and how many the customer had that
-    day before, which stays the same when the file is imported again or grows at its end.
+    day before, which stays the same when the file is imported again or grows at its end. Two tills count apart, so
+    each has a label of its own, which goes into the reference as well (``source`` of :class:`Importer`).
     """
 
     customer: str
@@ -100,6 +118,23 @@ class ImportStoppedError(Exception):
     """The ledger refused something that is not merely there already; what was recorded before stays."""
 
 
+class Conflict(Struct, frozen=True, kw_only=True):
+    """A line whose order is recorded already for another purchase, and in what the two differ."""
+
+    line: int
+    order: str
+    difference: str
+
+
+class ConflictError(ImportStoppedError):
+    """Lines whose orders stand for other purchases in the ledger, of which the first few are named."""
+
+    def __init__(self, conflicts: Sequence[Conflict], advice: str, more: bool = False) -> None:
+        self.conflicts = tuple(conflicts)
+        parts = [f"line {c.line}: order {c.order} is recorded with {c.difference}" for c in self.conflicts]
+        super().__init__("\n".join([*parts, *(["… and more"] if more else []), advice]))
+
+
 class ImportResult(Struct, frozen=True, kw_only=True):
     """What an import did: lines read, members opened and purchases recorded now, and how many were there already."""
 
@@ -108,6 +143,13 @@ class ImportResult(Struct, frozen=True, kw_only=True):
     accounts_opened: int
     purchases_recorded: int
     purchases_known: int
+
+
+class _Line(NamedTuple):
+    """A purchase to import, and what the file says of it."""
+
+    item: SoldItem
+    purchase: Purchase
 
 
 class _FieldError(ValueError):
@@ -277,9 +319,9 @@ class CustomerNumbers:
         """The account of a customer, whether or not it has been opened."""
         return account_id("mem", operation_id(encode_operation(self.opening(customer))))
 
-    def order(self, customer: str, date: str, count: int) -> str:
+    def order(self, customer: str, date: str, count: int, source: str = "") -> str:
         """A reference for a purchase whose file has none: 26 characters that say nothing without the key."""
-        digest = self._digest("order", customer, date, str(count))
+        digest = self._digest("order", customer, date, str(count), *([source] if source else []))
         return "p-" + base64.b32encode(digest[:16]).rstrip(b"=").decode().lower()
 
     def _digest(self, *parts: str) -> bytes:
@@ -289,7 +331,10 @@ class CustomerNumbers:
 
 
 class Importer:
-    """Enrols customers and records their purchases for one merchant and asset."""
+    """Enrols customers and records their purchases for one merchant and asset.
+
+    ``source`` is the label of the till, shop or export a file without order numbers comes from.
+    """
 
     def __init__(
         self,
@@ -300,6 +345,7 @@ class Importer:
         asset: str,
         currency: str,
         progress: Callable[[str, int, int], None],
+        source: str = "",
     ) -> None:
         self._sequencer = sequencer
         self._store = sequencer.store
@@ -308,14 +354,21 @@ class Importer:
         self._asset = asset
         self._currency = currency
         self._progress = progress
+        self._source = source
+        self._versions: list[ProgramVersion] = []
 
     def run(self, items: Sequence[SoldItem]) -> ImportResult:
-        """Import what is not there yet; raise :class:`ImportStoppedError` when the ledger refuses something."""
+        """Import what is not there yet; raise :class:`ImportStoppedError` when the ledger refuses something.
+
+        Whatever the ledger's rules say of an order, a date or the asset is asked before anything is recorded.
+        """
         accounts = {customer: self._numbers.account(customer) for customer in {item.customer: 0 for item in items}}
-        purchases = self._purchases(items, accounts)  # refuses the file, if need be, before anything is recorded
+        purchases = self._purchases(items, accounts)
+        self._load_program()
+        known = self._known_orders(purchases)
+        missing = [line for line in purchases if line.purchase.order not in known]
+        self._check_dates(missing)
         opened = self._open_accounts(accounts)
-        known = self._known_orders([purchase.order for _, purchase in purchases])
-        missing = [(line, purchase) for line, purchase in purchases if purchase.order not in known]
         recorded = self._record(missing, len(purchases))
         return ImportResult(
             lines=len(items),
@@ -340,7 +393,7 @@ class Importer:
             self._progress("Enrolling customers", done, len(accounts))
         return opened
 
-    def _purchases(self, items: Sequence[SoldItem], accounts: dict[str, AccountId]) -> list[tuple[int, Purchase]]:
+    def _purchases(self, items: Sequence[SoldItem], accounts: dict[str, AccountId]) -> list[_Line]:
         counts: dict[tuple[str, str], int] = {}
         lines: dict[str, int] = {}
         purchases = []
@@ -348,29 +401,88 @@ class Importer:
         for item in items:
             key = (item.customer, item.date)
             counts[key] = counts.get(key, 0) + 1
-            order = item.order or self._numbers.order(item.customer, item.date, counts[key])
+            order = item.order or self._numbers.order(item.customer, item.date, counts[key], self._source)
             if order in lines:
                 message = f"{order} is on line {lines[order]} already"
                 broken.append(BrokenLine(line=item.line, field="order", message=message))
             lines[order] = item.line
-            purchases.append(
-                (item.line, Purchase(amount=item.amount, at=item.at, member=accounts[item.customer], order=order))
-            )
+            purchase = Purchase(amount=item.amount, at=item.at, member=accounts[item.customer], order=order)
+            purchases.append(_Line(item, purchase))
         if broken:
             raise BrokenFileError(broken[:MAX_REPORTED_LINES], more=len(broken) > MAX_REPORTED_LINES)
         return purchases
 
-    def _known_orders(self, orders: Iterable[str]) -> set[str]:
-        merchant = self._wallet.account or ""
-        needs = Touches.none()
-        needs.references.update((merchant, ORDER_SCOPE, order) for order in orders)
+    def _load_program(self) -> None:
+        """Load the versions of the asset's program; another merchant's asset is refused for all purchases alike."""
         with self._store.read() as connection:
-            state = self._store.load_state(connection, needs)
-        return {reference for _, _, reference in state.references}
+            asset = next(iter(self._store.assets(connection, [self._asset])), None)
+            self._versions = self._store.programs(connection, [self._asset])
+        if asset is None or asset.issuer != self._wallet.account:
+            raise ImportStoppedError(f"{Code.NOT_PERMITTED}: {self._asset} is no asset of {self._wallet.account}")
 
-    def _record(self, missing: list[tuple[int, Purchase]], total: int) -> int:
+    def _check_dates(self, missing: list[_Line]) -> None:
+        """Refuse what the rules would: a purchase from no program's time, or from the future."""
+        parameters = self._sequencer.parameters
+        assert parameters is not None
+        with self._store.read() as connection:
+            now = max(format_time(self._sequencer.clock()), self._store.head(connection).last_time)
+        latest = format_time(parse_time(now) + parameters.clock_tolerance_ms)
+        refused = [
+            f"line {item.line}: {refusal}"
+            for item, purchase in missing
+            if (refusal := self._date_refusal(purchase.at, now, latest))
+        ]
+        if refused:
+            more = ["… and more"] if len(refused) > MAX_REPORTED_LINES else []
+            raise ImportStoppedError("\n".join([*refused[:MAX_REPORTED_LINES], *more]))
+
+    def _date_refusal(self, at: str, now: str, latest: str) -> str | None:
+        if at > latest:
+            return f"{Code.AT_IN_FUTURE}: {at} lies after {now}"
+        version = version_at(self._versions, at)
+        if version is None:
+            return f"{Code.PROGRAM_MISSING}: no program of {self._asset} was in force at {at}"
+        if version.ends is not None and at >= version.ends:
+            return f"{Code.PROGRAM_CLOSED}: version {version.version} of the program ended at {version.ends}"
+        return None
+
+    def _known_orders(self, purchases: Sequence[_Line]) -> set[str]:
+        """Orders that are recorded already; raise :class:`ConflictError` where one stands for another purchase."""
+        orders = [line.purchase.order for line in purchases]
+        with self._store.read() as connection:
+            recorded = self._store.earnings(connection, self._wallet.account or "", ORDER_SCOPE, orders)
+        conflicts, advice = [], _ADVICE_WITH_ORDERS
+        for line in purchases:
+            order = line.purchase.order
+            if order in recorded and (difference := self._difference(line, *recorded[order])):
+                conflicts.append(Conflict(line=line.item.line, order=order, difference=difference))
+                advice = advice if line.item.order else _ADVICE_WITHOUT_ORDERS
+        if conflicts:
+            raise ConflictError(conflicts[:MAX_REPORTED_LINES], advice, more=len(conflicts) > MAX_REPORTED_LINES)
+        return set(recorded)
+
+    def _difference(self, line: _Line, asset: str, earning: Earning) -> str:
+        """In what a recorded purchase differs from one of the file, in words; empty when they are the same."""
+        item, purchase = line
+        differences = []
+        if earning.account != purchase.member:
+            differences.append("another customer")
+        if earning.amount != purchase.amount:
+            differences.append(f"the amount {self._decimal(earning.amount or 0)}, not {self._decimal(purchase.amount)}")
+        if earning.earned_on != item.date:
+            differences.append(f"the date {earning.earned_on}, not {item.date}")
+        if asset != self._asset:
+            differences.append(f"the asset {asset}, not {self._asset}")
+        return ", ".join(differences)
+
+    def _decimal(self, amount: int) -> str:
+        assert self._sequencer.parameters is not None
+        scale = len(str(self._sequencer.parameters.units[self._currency])) - 1
+        return f"{Decimal(amount).scaleb(-scale):f} {self._currency}"
+
+    def _record(self, missing: list[_Line], total: int) -> int:
         """Record what is missing, a bounded number of operations under way at once; all acknowledged at the end."""
-        running: list[tuple[Future[list[Outcome]], list[tuple[int, Purchase]]]] = []
+        running: list[tuple[Future[list[Outcome]], list[_Line]]] = []
         recorded, done = 0, total - len(missing)
         batches = [missing[i : i + PURCHASES_PER_OPERATION] for i in range(0, len(missing), PURCHASES_PER_OPERATION)]
         for batch in [*batches, None]:
@@ -383,8 +495,8 @@ class Importer:
                 self._progress("Recording purchases", done, total)
         return recorded
 
-    def _sign(self, batch: list[tuple[int, Purchase]]) -> SignedOperation:
-        purchases = tuple(purchase for _, purchase in batch)
+    def _sign(self, batch: list[_Line]) -> SignedOperation:
+        purchases = tuple(line.purchase for line in batch)
         try:
             return self._wallet.sign(RecordPurchases, asset=self._asset, currency=self._currency, purchases=purchases)
         except MalformedError as error:
@@ -392,23 +504,23 @@ class Importer:
             field = error.path[-1] if error.path else "line"
             raise BrokenFileError([BrokenLine(line=line, field=field, message=error.message)]) from error
 
-    def _settle(self, outcome: Outcome, batch: list[tuple[int, Purchase]]) -> int:
+    def _settle(self, outcome: Outcome, batch: list[_Line]) -> int:
         """Count what an operation recorded; where another import was quicker with a part of it, record the rest."""
         if isinstance(outcome, Rejection) and outcome.code is Code.ORDER_EXISTS:
-            known = self._known_orders(purchase.order for _, purchase in batch)
-            rest = [(line, purchase) for line, purchase in batch if purchase.order not in known]
+            known = self._known_orders(batch)
+            rest = [line for line in batch if line.purchase.order not in known]
             return self._settle(self._sequencer.submit([self._sign(rest)]).result()[0], rest) if rest else 0
         if isinstance(outcome, Rejection) and outcome.path and outcome.path[0].startswith("purchases["):
             raise ImportStoppedError(f"line {_line_of(outcome.path, batch)}: {outcome.code}: {outcome.message}")
-        _raise_if_refused(outcome, f"lines {batch[0][0]} to {batch[-1][0]}")
+        _raise_if_refused(outcome, f"lines {batch[0].item.line} to {batch[-1].item.line}")
         return len(batch)
 
 
-def _line_of(path: tuple[str, ...], batch: list[tuple[int, Purchase]]) -> int:
+def _line_of(path: tuple[str, ...], batch: list[_Line]) -> int:
     """The line of the file a path such as ``purchases[3].at`` speaks of."""
     head = path[0] if path else ""
     index = head.removeprefix("purchases[").removesuffix("]")
-    return batch[int(index)][0] if index.isdecimal() and int(index) < len(batch) else batch[0][0]
+    return batch[int(index) if index.isdecimal() and int(index) < len(batch) else 0].item.line
 
 
 def _raise_if_refused(outcome: Outcome, what: str) -> None:

@@ -63,6 +63,9 @@ class Head(SQLModel, table=True):
     checkpoint: str = Field(sa_type=TEXT)
 
 
+_NO_OWN_POSTING = sa.text("kind NOT IN ('transfer', 'redeem')")
+
+
 class EntryRow(SQLModel, table=True):
     """An entry's stored bytes, which are the truth, and the columns it is found by."""
 
@@ -71,6 +74,10 @@ class EntryRow(SQLModel, table=True):
         sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
         sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
         sa.Index("entry_kind", "ledger_id", "kind", "seq"),
+        # Who sends or spends has a posting in the entry and is found by it: most entries need no row here.
+        sa.Index(
+            "entry_actor", "ledger_id", "actor", "seq", sqlite_where=_NO_OWN_POSTING, postgresql_where=_NO_OWN_POSTING
+        ),
     )
     ledger_id: int = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
@@ -174,6 +181,9 @@ class LotRow(SQLModel, table=True):
     points: int = Field(sa_type=sa.BigInteger)
 
 
+_NO_POINTS = sa.text("points = 0")
+
+
 class EarningRow(SQLModel, table=True):
     """An event that gave points: its reference is unique per merchant and scope. ``amount`` is in minor units."""
 
@@ -181,6 +191,10 @@ class EarningRow(SQLModel, table=True):
     __table_args__ = (
         sa.Index("earning_account", "ledger_id", "asset", "account", "earned_on", "points"),
         sa.Index("earning_seq", "ledger_id", "seq"),
+        # Events that gave points are found by their postings.
+        sa.Index(
+            "earning_nothing", "ledger_id", "account", "seq", sqlite_where=_NO_POINTS, postgresql_where=_NO_POINTS
+        ),
         {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)
@@ -270,8 +284,8 @@ def open_engine(url: str, *, pool_size: int = 8) -> Engine:
 def _normalise(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise StoreError("the database URL is not one: use sqlite:///path or postgresql://user@host/name") from error
+    except (sa.exc.ArgumentError, ValueError):  # whose texts quote the URL, and a password may be in it
+        raise StoreError("the database URL is not one: use sqlite:///path or postgresql://user@host/name") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return parsed.set(drivername="sqlite+pysqlite")
@@ -327,7 +341,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _unavailable() -> Iterator[None]:
     """Turn what drivers say about lost connections, full disks and locks into one :class:`UnavailableError`.
 
-    COPY goes to psycopg directly, so its errors come without SQLAlchemy's wrapping.
+    COPY, and an audit's reading, go to the driver directly, so their errors come without SQLAlchemy's wrapping.
     """
     try:
         yield
@@ -337,6 +351,7 @@ def _unavailable() -> Iterator[None]:
         sa.exc.TimeoutError,
         psycopg.OperationalError,
         psycopg.InterfaceError,
+        sqlite3.OperationalError,
     ) as error:
         # What SQLAlchemy writes around the driver's own words holds the statement and the rows in it.
         words = getattr(error, "orig", None) or error

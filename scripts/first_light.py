@@ -137,6 +137,8 @@ def run(data: Path) -> None:
                 merchant=merchant,
                 merchant_key=demonstration.key("merchant"),
                 asset=ASSET,
+                # Column 1 is the customer's id in the master file, which stays the same whichever sample is imported;
+                # column 2 only numbers the customers of this sample.
                 columns=Columns(customer="1", date="3", amount="5"),
                 layout="whitespace",
                 header=False,
@@ -237,7 +239,7 @@ def show_report(store: Store, data: Path, customers: Path) -> None:
     report = cli.points_report(store, ASSET, cli.read_customers(customers))
     cli.print_report(report, Console(), first=3)
     path = data / "points.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with cli.private_file(path) as file:
         cli.write_report_csv(report, file)
     with store.read() as connection:
         supply = queries.supply(store, connection, ASSET)
@@ -254,8 +256,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="port to serve on (8000)")
     parser.add_argument("--no-serve", action="store_true", help="end after the audit")
     arguments = parser.parse_args()
-    os.environ["GUERDON_DATA"] = str(arguments.data)
-    os.environ.setdefault("GUERDON_ORIGIN", ORIGIN)
+    for name in [name for name in os.environ if name.startswith("GUERDON_")]:
+        del os.environ[name]  # what is set for another ledger must not lead the demonstration into its database
+    os.environ |= {"GUERDON_DATA": str(arguments.data), "GUERDON_ORIGIN": ORIGIN}
     try:
         run(arguments.data)
         if not arguments.no_serve:

@@ -2,11 +2,17 @@
 
 import base64
 import csv
+import http.server
 import io
 import json
 import os
+import re
+import socket
+import stat
 import subprocess
 import sys
+import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,14 +24,16 @@ import typer
 import uvicorn
 
 from api import cli
-from api.opening import load_log_key, open_store, system_clock
+from api.opening import load_log_key, open_store, opened_store, system_clock
 from ledger.audit import CHECKS
-from ledger.keyring import load_private_key
+from ledger.keyring import load_private_key, save_private_key
 from ledger.keys import encode_public_key
 from ledger.operations import DefineAsset, OpenAccount, PublishProgram
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
+from ledger.store import Store
 from ledger.wallet import Wallet
-from tests.worlds import make_program
+from tests.service import Service, running
+from tests.worlds import World, make_program
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = "ledger.example/cli"
@@ -224,12 +232,57 @@ def test_second_init_changes_nothing(ledger: Path) -> None:
     assert succeed("audit") == before
 
 
-@pytest.mark.parametrize("origin", ["", "with space", "plus+sign", "Upper.example", "https://ledger.example"])
+def refused_call(*arguments: str | Path) -> str:
+    """What a wrong call is told, without the frame and the line breaks around it."""
+    result = guerdon(*arguments)
+    assert result.status == 2
+    return " ".join(result.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "origin", ["", "with space", "plus+sign", "Upper.example", "https://ledger.example", "a" * 129, "ledger.example\n"]
+)
 def test_init_refuses_a_name_no_ledger_can_have(data: Path, origin: str) -> None:
-    """The ledger's name is in every signature, so it is refused before anything is signed with it."""
-    message = fail("init", "--origin", origin)
-    assert "cannot name a key" in message or message.startswith("ledger: ")
-    assert "run guerdon init" in fail("audit")
+    """The ledger's name is in every signature: it is refused before a key is made or a table."""
+    message = refused_call("init", "--origin", origin)
+    assert "--origin" in message
+    assert "such as ledger.example/coalition" in message
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--name", "", "length >= 1"),
+        ("--name", " spaced ", "a name is 1 to 64 characters"),
+        ("--currency", "dollars", "such as USD:2"),
+        ("--clock-tolerance-ms", "-1", ">= 0"),
+    ],
+)
+def test_init_refuses_what_no_ledger_can_begin_with(data: Path, option: str, value: str, message: str) -> None:
+    """The option is named, and no key was made for nothing."""
+    said = refused_call("init", "--origin", ORIGIN, option, value)
+    assert message in said
+    assert option in said or option == "--currency"
+    assert not data.exists()
+
+
+def test_init_refuses_a_currency_given_twice(data: Path) -> None:
+    """What is wrong only with both together is a wrong call too."""
+    said = refused_call("init", "--origin", ORIGIN, "--currency", "USD:2", "--currency", "USD:3")
+    assert "'USD' is there twice" in said
+    assert not data.exists()
+
+
+def test_keys_have_a_folder_of_their_own_in_a_data_folder_that_lay_open(data: Path) -> None:
+    """A data folder that others may list is used as it is; what is secret in it is the owner's alone."""
+    data.mkdir(mode=0o755)
+    data.chmod(0o755)
+    succeed("init", "--origin", ORIGIN)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in data.rglob("*")}
+    assert modes.pop("keys") == 0o700
+    assert {"log.pem", "operator.pem", "ledger.sqlite", "ledger.sqlite-turn"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
 
 
 def test_init_goes_on_with_the_keys_of_an_attempt_that_failed(data: Path) -> None:
@@ -335,6 +388,11 @@ def test_sign_reads_standard_input_when_no_file_is_named(data: Path, member_key:
         (json.dumps(TRANSFER | {"recipients": [{"to": "mem_" + "b" * 26, "amount": 2**53}]}), "recipients[0].amount"),
         (json.dumps({name: TRANSFER[name] for name in TRANSFER if name != "asset"}), "asset"),
         (json.dumps(TRANSFER | {"ledger": "\ud800"}), "ledger"),
+        (json.dumps(TRANSFER | {"recipients": [{"to": "mem_" + "b" * 26, "amount": 5.0}]}), "float at"),
+        (json.dumps(TRANSFER | {"recipients": [{"to": "mem_" + "b" * 26, "amount": float("nan")}]}), "float at"),
+        (json.dumps(TRANSFER)[:-1] + ', "asset": "MILE"}', "the key 'asset' is there twice"),
+        (json.dumps(TRANSFER).replace('"amount": 5', '"amount": 5, "amount": 500'), "the key 'amount' is there twice"),
+        (json.dumps(TRANSFER)[:-1] + ', "asset": "STAR"}', "the key 'asset' is there twice"),
     ],
 )
 def test_document_that_is_no_operation_is_not_signed(
@@ -344,6 +402,103 @@ def test_document_that_is_no_operation_is_not_signed(
     monkeypatch.setenv("GUERDON_ORIGIN", ORIGIN)
     assert message in fail("sign", "--key", member_key, "-", stdin=stdin)
     assert guerdon("sign", "--key", member_key, "-", stdin=stdin).out == ""
+
+
+# session
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The API on a ledger of its own; what is sent to any address reaches it."""
+    with World(f"sqlite:///{tmp_path / 'world' / 'ledger.sqlite'}") as world, running(world, tmp_path) as service:
+
+        def open_url(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+            assert request.full_url == "http://127.0.0.1:8000/graphql"
+            assert isinstance(request.data, bytes)
+            return io.BytesIO(service.post(request.data).content)
+
+        monkeypatch.setattr(urllib.request, "urlopen", open_url)
+        yield service
+
+
+def key_files(wallet: Wallet, folder: Path) -> list[str | Path]:
+    """A wallet's keys as options of a call."""
+    options: list[str | Path] = []
+    for number, private in enumerate(wallet.keys):
+        path = folder / f"key-{wallet.account}-{number}.pem"
+        save_private_key(path, private, None)
+        options += ["--key", path]
+    return options
+
+
+def test_session_prints_a_token_that_signs_in(service: Service, tmp_path: Path) -> None:
+    """The token is all it prints, and stands for the account."""
+    member = service.world.add_member()
+    out = succeed("session", "--account", str(member.account), *key_files(member, tmp_path))
+    assert out.count("\n") == 1
+    assert service.query("{ viewer { id } }", token=out.strip())["viewer"]["id"] == member.account
+
+
+def test_session_is_signed_with_every_key_given(service: Service, tmp_path: Path) -> None:
+    """An account with a threshold of two is signed in to with two keys, and refused with one."""
+    world = service.world
+    keys = [world.make_key(), world.make_key()]
+    public = tuple(encode_public_key(private) for private in keys)
+    (opened,) = world.record(world.wallet(None, *keys).sign(OpenAccount, role="member", keys=public, threshold=2))
+    wallet = world.wallet(account_opened_by(opened), *keys)
+    options = key_files(wallet, tmp_path)
+    token = succeed("session", "--account", str(wallet.account), *options).strip()
+    assert service.query("{ viewer { id } }", token=token)["viewer"]["id"] == wallet.account
+    assert ": " in fail("session", "--account", str(wallet.account), *options[:2])
+
+
+def test_session_that_is_refused_is_one_line(service: Service, tmp_path: Path) -> None:
+    """Another's key is refused with the code and the reason; so is an address that is none."""
+    member, other = service.world.add_members(2)
+    message = fail("session", "--account", str(member.account), *key_files(other, tmp_path))
+    assert re.match(r"[A-Z_]+: .+", message)
+    wrong = ("session", "--account", "mem_x", *key_files(member, tmp_path), "--url", "file:///etc/passwd")
+    assert "--url" in refused_call(*wrong)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers every POST with what the test has set."""
+
+    status, body = 200, b""
+
+    def do_POST(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (200, b"<html>", "answers, but not as a GraphQL service"),
+        (200, b"[1]", "answers, but not as a GraphQL service"),
+        (200, b'{"data": null}', "answers, but not as a GraphQL service"),
+        (200, b'{"hello": 1}', "answers, but not as a GraphQL service"),
+        (200, b'{"errors": [{"message": "the database did not answer"}]}', "the database did not answer"),
+        (404, b"", "answers with status 404 (Not Found)"),
+        (503, b'{"status": "unavailable"}', "answers with status 503 (Service Unavailable)"),
+    ],
+)
+def test_session_says_in_one_line_what_a_service_answers(
+    tmp_path: Path, member_key: Path, status: int, body: bytes, message: str
+) -> None:
+    """A wrong address, a proxy's page or a failing service: never a traceback."""
+    handler = type("Handler", (Answers,), {"status": status, "body": body})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/graphql"
+        assert message in fail("session", "--account", "mem_x", "--key", member_key, "--url", url)
+        thread.join()
+    assert f"{url} does not answer: " in fail("session", "--account", "mem_x", "--key", member_key, "--url", url)
 
 
 # import
@@ -371,11 +526,12 @@ def test_import_takes_files_with_a_byte_order_mark(shop: Shop) -> None:
         (SALES.replace("7.99", "7,99x").encode(), "line 3, line: has 5 columns"),
         (SALES.replace("c2", "M\xfcller").encode("latin-1"), "line 3, line: is not UTF-8"),
         (SALES.replace("o-4", "o-1").encode(), "line 5, order: o-1 is on line 2 already"),
-        (SALES.replace("2026-02-02", "1996-02-02").encode(), "PROGRAM_MISSING"),
+        (SALES.replace("2026-02-02", "1996-02-02").encode(), "line 5: PROGRAM_MISSING"),
+        (SALES.replace("2026-02-02", "2999-02-02").encode(), "line 5: AT_IN_FUTURE"),
         (SALES.encode("utf-16"), "line 1, "),
         (os.urandom(2_000), "line 1, "),
     ],
-    ids=["broken line", "Latin-1", "order twice", "before the program", "UTF-16", "random bytes"],
+    ids=["broken line", "Latin-1", "order twice", "before the program", "future", "UTF-16", "random bytes"],
 )
 def test_import_names_what_is_wrong_with_a_file(shop: Shop, content: bytes, message: str) -> None:
     """Exit status 1 and the line; the ledger is none the worse."""
@@ -385,6 +541,38 @@ def test_import_names_what_is_wrong_with_a_file(shop: Shop, content: bytes, mess
     assert message in result.err
     assert "Traceback" not in result.err
     assert succeed("audit").endswith("every invariant holds\n")
+
+
+def test_import_refuses_orders_that_are_recorded_for_other_purchases(shop: Shop) -> None:
+    """An order number used again for another customer and amount is named; nothing of the file is recorded."""
+    succeed(*shop.arguments())
+    before = succeed("audit")
+    shop.sales.write_text(SALES.replace("c2,2026-01-31,7.99", "c9,2026-01-31,8.99") + "c1,2026-02-03,9.00,o-5\n")
+    result = guerdon(*shop.arguments())
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith(
+        "guerdon: line 3: order o-2 is recorded with another customer, the amount 7.99 USD, not 8.99 USD\n"
+    )
+    assert succeed("audit") == before
+
+
+def test_second_tills_file_is_imported_under_a_label_of_its_own(shop: Shop) -> None:
+    """Files without order numbers that agree in customer and day are told apart, or refused saying how."""
+    arguments = shop.arguments()[:-2]
+    assert arguments[-1] == "paid"
+    assert "4 recorded" in succeed(*arguments)
+    shop.sales.write_text(SALES.replace("12.50", "99.00"))
+    result = guerdon(*arguments)
+    assert result.status == 1
+    assert "is recorded with the amount 12.50 USD, not 99.00 USD" in result.err
+    assert "--source" in result.err
+    assert "4 recorded" in succeed(*arguments, "--source", "till 2")
+    assert "4 known already" in succeed(*arguments, "--source", "till 2")
+
+
+def test_source_beside_order_numbers_is_a_wrong_call(shop: Shop) -> None:
+    """It would change nothing, so whoever gives it means something else."""
+    assert "leave one of them out" in refused_call(*shop.arguments("--source", "till 2"))
 
 
 @pytest.mark.parametrize(
@@ -517,6 +705,67 @@ def test_audit_with_another_log_key_fails(imported: Shop, tmp_path: Path) -> Non
     assert "checkpoint: entry 0: genesis names the log key" in result.out
 
 
+@pytest.mark.parametrize("log_key", ["garbage", "", f"{ORIGIN}+00000000+AAAA"])
+def test_log_key_that_is_none_is_a_wrong_call(imported: Shop, log_key: str) -> None:
+    """A key that cannot be read says nothing about the ledger, so it is not reported as a failed audit."""
+    assert "--log-key" in refused_call("audit", "--log-key", log_key)
+
+
+# backup
+
+
+def test_backup_is_a_ledger_of_its_own(imported: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy has every entry, is the owner's alone, passes the audit, and is never overwritten."""
+    copy = tmp_path / "copies" / "ledger.sqlite"
+    copy.parent.mkdir()
+    before = succeed("audit")
+    assert succeed("backup", copy).startswith(f"{copy}: ")
+    assert [path.name for path in copy.parent.iterdir()] == ["ledger.sqlite"]
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert "exists: choose another name" in fail("backup", copy)
+    monkeypatch.setenv("GUERDON_DATABASE_URL", f"sqlite:///{copy}")
+    assert succeed("audit") == before
+
+
+def test_backup_has_its_name_only_when_it_is_whole(
+    imported: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted at any point before the end it leaves no file, and what a killed one left is not in the way."""
+    copy = tmp_path / "copies" / "ledger.sqlite"
+    copy.parent.mkdir()
+    fill = cli._fill_copy
+
+    def interrupted(store: Store, file: Path) -> int:
+        assert not copy.exists()
+        fill(store, file)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, opened_store(cli.read_settings()) as store:
+        patched.setattr(cli, "_fill_copy", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cli.copy_sqlite(store, copy)
+    assert list(copy.parent.iterdir()) == []
+    (copy.parent / "ledger.sqlite.x1.partial").write_bytes(b"of a backup that was killed")
+    succeed("backup", copy)
+    assert copy.exists()
+
+
+def test_backup_is_on_disk_before_it_has_its_name(
+    imported: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is synced before it is renamed, the folder after: a power cut leaves a whole copy or none."""
+    copy, seen = tmp_path / "copy.sqlite", []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        seen.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), copy.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    succeed("backup", copy)
+    assert seen == [(False, False), (True, True)]
+
+
 # serve, and databases that cannot be used
 
 
@@ -533,6 +782,34 @@ def test_serve_starts_the_server_on_a_sound_ledger(ledger: Path, served: list[di
     assert succeed("serve", "--port", "8123", "--workers", "3") == f"{ORIGIN} on http://127.0.0.1:8123/graphql\n"
     (call,) = served
     assert (call["host"], call["port"], call["workers"]) == ("127.0.0.1", 8123, 3)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_says_in_one_line_that_its_port_is_taken(ledger: Path, workers: str) -> None:
+    """Exit status 1, and no address printed that nobody serves on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        message = fail("serve", "--port", port, "--workers", workers)
+        assert message.startswith(f"cannot listen on 127.0.0.1 port {port} (Address already in use)")
+        assert guerdon("serve", "--port", port).out == ""
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::2", "no.such.host.invalid"])
+def test_serve_refuses_an_address_that_is_not_this_machines(ledger: Path, host: str) -> None:
+    """Whatever the reason, it is one line."""
+    assert fail("serve", "--host", host).startswith(f"cannot listen on {host} port 8000 (")
+
+
+def test_server_that_ends_at_its_start_is_exit_status_1(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HTTP server's own status never becomes the command's."""
+
+    def end(*_: Any, **__: Any) -> None:
+        sys.exit(3)
+
+    monkeypatch.setattr(uvicorn, "run", end)
+    assert fail("serve", "--port", "0") == "the server could not start on 127.0.0.1 port 0"
 
 
 def test_serve_refuses_a_database_without_tables(data: Path, served: list[dict[str, Any]]) -> None:

@@ -42,13 +42,13 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
 
 
-def run(data: Path) -> str:
+def run(data: Path, **settings: str) -> str:
     """Run the main job to its end; it must succeed without a complaint."""
     done = subprocess.run(
         command("--no-serve", "--data", data),
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment() | settings,
         cwd=data.parent,
         timeout=120,
         check=False,
@@ -131,9 +131,26 @@ def test_points_of_every_customer_and_month_are_those_of_naive_arithmetic(runs: 
 
 def test_files_with_keys_and_customers_are_the_owners_alone(runs: Runs) -> None:
     """Private keys, and which customer has which account, are readable by nobody else."""
-    private = [runs.data / "customers.csv", *(runs.data / "keys").iterdir()]
-    assert len(private) >= 5
+    private = [runs.data / "customers.csv", runs.data / "points.csv", *(runs.data / "keys").iterdir()]
+    private += runs.data.glob("ledger.sqlite*")
+    assert len(private) >= 8
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+
+
+def test_settings_of_another_ledger_do_not_lead_the_demonstration_there(runs: Runs, tmp_path: Path) -> None:
+    """Whoever has a production ledger's settings in their shell finds it untouched: the folder alone counts."""
+    elsewhere = tmp_path / "production"
+    out = run(
+        runs.data,
+        GUERDON_DATA=str(elsewhere),
+        GUERDON_DATABASE_URL=f"sqlite:///{elsewhere / 'ledger.sqlite'}",
+        GUERDON_ORIGIN="ledger.example/production",
+        GUERDON_LOG_KEY_FILE=str(elsewhere / "log.pem"),
+        GUERDON_KEY_PASSPHRASE_FILE=str(elsewhere / "passphrase"),
+        GUERDON_READERS="1",
+    )
+    assert without_changes(out) == without_changes(runs.second)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Serving

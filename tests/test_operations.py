@@ -6,16 +6,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any, get_origin
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger import operations
 from ledger.encoding import MAX_INTEGER, encode_base64url
 from ledger.keys import encode_public_key
 from ledger.operations import (
+    FORMS,
     KINDS,
     MAX_SIGNATURES,
     MalformedError,
@@ -457,6 +460,85 @@ def test_text_of_another_form_is_named(kind: str, path: Path) -> None:
         error = refuse(write(replaced(kind, path, text)))
         assert error.code == "MALFORMED"
         assert error.path == named(path), (text, error.message)
+
+
+ALIASES = {
+    name: form
+    for name, form in vars(operations).items()
+    if get_origin(form) is Annotated and any(getattr(meta, "pattern", None) for meta in form.__metadata__)
+}
+"""Every named type of text that has a pattern."""
+
+
+def test_every_pattern_has_a_sentence() -> None:
+    """Nobody is told a regular expression because somebody forgot a line of the table."""
+    assert set(ALIASES.values()) == set(FORMS)
+    assert len(set(FORMS.values())) == len(FORMS)
+
+
+@pytest.mark.parametrize("name", sorted(ALIASES))
+def test_example_of_a_form_is_of_that_form(name: str) -> None:
+    """What a refusal recommends is not refused."""
+    _, _, example = FORMS[ALIASES[name]].partition(" such as ")
+    if example:
+        assert msgspec.convert(example, ALIASES[name]) == example
+
+
+# One place for each named type; every one of these texts has the length its type asks for.
+MISFITS: dict[str, tuple[str, str, str]] = {
+    "Origin": ("transfer", "ledger", "Ledger.Example"),
+    "AccountRef": ("transfer", "actor", "mem_" + "A" * 26),
+    "AssetCode": ("transfer", "asset", "star"),
+    "CurrencyCode": ("record_purchases", "currency", "usd"),
+    "Time": ("transfer", "at", "yesterday"),
+    "Date": ("expire", "through", "31.12.2026"),
+    "Nonce": ("transfer", "nonce", "random"),
+    "KeyText": ("genesis", "keys", "key"),
+    "Reference": ("redeem", "reference", "bill 9"),
+    "Name": ("define_asset", "name", " Stars"),
+    "Activity": ("grant", "activity", "Birthday"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(MISFITS))
+def test_text_of_another_form_is_told_what_its_form_is(name: str) -> None:
+    """A person reads a sentence about what a valid value looks like, never a pattern."""
+    kind, field, text = MISFITS[name]
+    value = [text] if field == "keys" else text
+    error = refuse(write(DOCUMENTS[kind] | {field: value}))
+    assert error.message == FORMS[ALIASES[name]]
+    assert error.path[0].startswith(field)
+
+
+def test_signature_of_another_form_is_told_what_its_form_is() -> None:
+    """The envelope's fields are spoken of alike."""
+    document = b'{"op":' + OP_BYTES + b',"sigs":[{"key":"' + KEYS[0].encode() + b'","sig":"none"}]}'
+    with pytest.raises(MalformedError) as caught:
+        decode_signed_operation(document, 65_535)
+    assert (caught.value.message, caught.value.path) == (FORMS[ALIASES["SignatureText"]], ("sigs[0]", "sig"))
+    assert {"SignatureText", *MISFITS} == set(ALIASES)
+
+
+class Counted(str):
+    """Text that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+
+def test_search_for_what_is_there_twice_is_linear() -> None:
+    """A thousand purchases cost a thousand steps, also when the last is refused."""
+    values: list[str] = [Counted(i) for i in range(1_000)]
+    with pytest.raises(MalformedError, match="'999' is there twice"):
+        operations._check_unique([*values, Counted(999)], "purchases")
+    assert Counted.compared < 5_000
 
 
 @pytest.mark.parametrize("version", [0, 2, -1, 2**53, 2**64])

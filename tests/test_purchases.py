@@ -28,6 +28,7 @@ from ledger.purchases import (
     BrokenFileError,
     BrokenLine,
     Columns,
+    ConflictError,
     CustomerNumbers,
     FileFormat,
     Importer,
@@ -298,6 +299,8 @@ def test_accounts_and_orders_follow_from_key_and_number_alone() -> None:
     assert len({numbers.account("7"), *others}) == 5
     orders = [("1", "12026-01-01", 1), ("11", "2026-01-01", 1), ("1", "2026-01-01", 1), ("1", "2026-01-01", 11)]
     assert len({numbers.order(*parts) for parts in orders}) == 4
+    sources = [("1", "2026-01-01", 1, source) for source in ("", "1", "till 1", "till 11")]
+    assert len({numbers.order(*parts) for parts in sources}) == 4
     assert "7" not in numbers.opening("7").nonce
 
 
@@ -315,7 +318,7 @@ class Shop:
         self.numbers = CustomerNumbers(str(self.wallet.account), world.origin, self.key, START)
         self.seen: list[tuple[str, int, int]] = []
 
-    def run(self, items: list[SoldItem], sequencer: Sequencer | None = None) -> ImportResult:
+    def run(self, items: list[SoldItem], sequencer: Sequencer | None = None, source: str = "") -> ImportResult:
         importer = Importer(
             sequencer or self.world.sequencer,
             self.wallet,
@@ -323,6 +326,7 @@ class Shop:
             asset="STAR",
             currency="USD",
             progress=lambda stage, done, total: self.seen.append((stage, done, total)),
+            source=source,
         )
         return importer.run(items)
 
@@ -420,28 +424,157 @@ def test_orders_twice_beyond_ten_are_only_counted(world: World) -> None:
     assert len(caught.value.lines) == 10
 
 
-def test_refusal_by_the_ledger_names_the_line(world: World) -> None:
-    """A purchase from before the program is refused by its line; what other operations recorded stays."""
-    shop, items = Shop(world), make_items(250, 3)
-    items[170] = msgspec.structs.replace(items[170], at="1996-12-31T23:59:59.999Z", date="1996-12-31")
-    with pytest.raises(ImportStoppedError, match=r"^line 171: PROGRAM_MISSING"):
-        shop.run(items)
-    mended = [msgspec.structs.replace(item, at="2026-02-03T00:00:00.000Z") for item in items]
-    result = shop.run(mended)
-    assert (result.purchases_known + result.purchases_recorded, result.accounts_opened) == (250, 0)
-    assert result.purchases_known in {100, 150}
-    assert shop.bought() == shop.expected(mended)
+def test_grown_file_with_equal_purchases_of_a_day_adds_the_new_one(world: World) -> None:
+    """A third coffee on the day of two that are known is new, though nothing but its place tells it from them."""
+    shop = Shop(world)
+    items = [msgspec.structs.replace(item, amount=500, customer="c") for item in make_items(3, 1, orders=False)]
+    shop.run(items[:2])
+    result = shop.run(items)
+    assert (result.purchases_known, result.purchases_recorded) == (2, 1)
+    assert [amount for _, amount in shop.bought().values()] == [500, 500, 500]
 
 
-def test_refusal_that_is_not_about_a_line_names_the_operation(world: World) -> None:
-    """Where every purchase is refused alike, all lines of the operation are meant."""
-    shop, other = Shop(world), world.add_merchant("Other")
-    world.add_asset(other, "MILE")
+DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
+    "customer": ({"customer": "c0"}, "another customer"),
+    "amount": ({"amount": 799}, "the amount 3.00 USD, not 7.99 USD"),
+    "date": ({"date": "2026-02-04", "at": "2026-02-04T00:00:00.000Z"}, "the date 2026-02-03, not 2026-02-04"),
+    "all of it": (
+        {"customer": "new", "amount": 0, "date": "2026-02-04", "at": "2026-02-04T00:00:00.000Z"},
+        "another customer, the amount 3.00 USD, not 0.00 USD, the date 2026-02-03, not 2026-02-04",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "difference"), DIFFERENCES.values(), ids=DIFFERENCES.keys())
+def test_known_order_with_other_contents_stops_the_import(
+    world: World, changes: dict[str, Any], difference: str
+) -> None:
+    """A purchase is skipped only if it is the one that is there; otherwise nothing of its file is recorded."""
+    shop, items = Shop(world), make_items(8, 8)
+    shop.run(items[:5])
+    size = shop.size()
+    changed = [msgspec.structs.replace(item, **changes) if item.line == 4 else item for item in items]
+    with pytest.raises(ConflictError) as caught:
+        shop.run(changed)
+    assert [(c.line, c.order, c.difference) for c in caught.value.conflicts] == [(4, "o-3", difference)]
+    assert str(caught.value).startswith(f"line 4: order o-3 is recorded with {difference}\n")
+    assert shop.size() == size
+    assert shop.run(items).purchases_recorded == 3
+
+
+def test_known_order_of_another_asset_stops_the_import(world: World) -> None:
+    """An order earns once per merchant; a file imported for a second asset is not taken for done."""
+    shop, items = Shop(world), make_items(2, 1)
+    shop.run(items)
+    world.add_asset(shop.wallet, "MILE")
     importer = Importer(
         world.sequencer, shop.wallet, shop.numbers, asset="MILE", currency="USD", progress=lambda *_: None
     )
-    with pytest.raises(ImportStoppedError, match=r"^lines 1 to 3: NOT_PERMITTED"):
+    with pytest.raises(ConflictError, match="the asset STAR, not MILE"):
+        importer.run(items)
+
+
+def test_second_till_without_order_numbers_is_not_taken_for_the_first(world: World) -> None:
+    """Customer and day of two tills' files agree, the amounts do not: nothing is dropped, a label tells them apart."""
+    shop = Shop(world)
+    first = make_items(5, 2, orders=False)
+    second = [msgspec.structs.replace(item, amount=item.amount + 5_000) for item in first]
+    shop.run(first, source="")
+    size = shop.size()
+    with pytest.raises(ConflictError, match=r"^line 1: order p-[a-z2-7]{26} is recorded with the amount 0.00 USD, not"):
+        shop.run(second)
+    with pytest.raises(ConflictError, match=r"give it a label of its own \(--source NAME\)$"):
+        shop.run(second)
+    assert shop.size() == size
+    for known in (0, 5):
+        assert shop.run(second, source="till 2").purchases_known == known
+    assert sorted(amount for _, amount in shop.bought().values()) == sorted(i.amount for i in first + second)
+
+
+def test_equal_file_of_another_source_is_recorded(world: World) -> None:
+    """Under their own labels even files that agree in every byte are two tills' purchases."""
+    shop, items = Shop(world), make_items(4, 2, orders=False)
+    for source in ("", "north", "south"):
+        assert shop.run(items, source=source).purchases_recorded == 4
+        assert shop.run(items, source=source).purchases_known == 4
+    assert len(shop.bought()) == 12
+
+
+def test_conflicts_beyond_ten_are_only_counted(world: World) -> None:
+    """The rule of ten lines holds here too."""
+    shop, items = Shop(world), make_items(20, 1)
+    shop.run(items)
+    with pytest.raises(ConflictError, match=r"(?s)… and more\n") as caught:
+        shop.run([msgspec.structs.replace(item, amount=item.amount + 1) for item in items])
+    assert [conflict.line for conflict in caught.value.conflicts] == list(range(1, 11))
+
+
+OUT_OF_TIME: dict[str, tuple[str, str]] = {
+    "before the program": ("1996-12-31T23:59:59.999Z", "PROGRAM_MISSING: no program of STAR was in force"),
+    "after its end": ("2026-03-02T12:00:20.000Z", "PROGRAM_CLOSED: version 2 of the program ended"),
+    "in the future": ("2026-03-02T12:00:30.001Z", "AT_IN_FUTURE: 2026-03-02T12:00:30.001Z lies after"),
+}
+
+
+@pytest.mark.parametrize(("at", "message"), OUT_OF_TIME.values(), ids=OUT_OF_TIME.keys())
+def test_date_the_rules_refuse_is_named_before_anything_is_recorded(world: World, at: str, message: str) -> None:
+    """Where the program's time ends and the future begins is known beforehand: not even an account is opened."""
+    shop, items = Shop(world), make_items(250, 3)
+    if message.startswith("PROGRAM_CLOSED"):
+        ends = "2026-03-02T12:00:10.000Z"
+        world.record(
+            shop.wallet.sign(PublishProgram, asset="STAR", version=2, starts=START, ends=ends, program=make_program())
+        )
+    size = shop.size()
+    late = [msgspec.structs.replace(item, at=at, date=at[:10]) if item.line == 171 else item for item in items]
+    with pytest.raises(ImportStoppedError, match=rf"^line 171: {message}"):
+        shop.run(late)
+    assert shop.size() == size
+    assert shop.run(items) == ImportResult(
+        lines=250, customers=3, accounts_opened=3, purchases_recorded=250, purchases_known=0
+    )
+
+
+def test_dates_the_rules_refuse_beyond_ten_are_only_counted(world: World) -> None:
+    """Ten lines are enough here too."""
+    items = [msgspec.structs.replace(item, at="1990-01-01T00:00:00.000Z") for item in make_items(11, 1)]
+    with pytest.raises(ImportStoppedError, match=r"(?s)^line 1: .*\nline 10: [^\n]*\n… and more$"):
+        Shop(world).run(items)
+
+
+def test_purchase_in_the_clock_tolerance_is_recorded(world: World) -> None:
+    """What the rules take, the import takes."""
+    shop, (item,) = Shop(world), make_items(1, 1)
+    result = shop.run([msgspec.structs.replace(item, at="2026-03-02T12:00:30.000Z", date="2026-03-02")])
+    assert result.purchases_recorded == 1
+
+
+def test_refusal_only_the_ledger_can_know_names_the_lines(world: World) -> None:
+    """A supply cap reached on the way is refused with the lines of its operation; what came before stays.
+
+    Which of two operations under way comes first is the sequencer's to say.
+    """
+    shop, items = Shop(world), [msgspec.structs.replace(item, amount=100) for item in make_items(150, 3)]
+    world.add_asset(shop.wallet, "MILE", supply_cap=120)
+    importer = Importer(
+        world.sequencer, shop.wallet, shop.numbers, asset="MILE", currency="USD", progress=lambda *_: None
+    )
+    with pytest.raises(ImportStoppedError, match=r"^lines (1 to 100|101 to 150): SUPPLY") as caught:
+        importer.run(items)
+    assert len(shop.bought()) == (50 if str(caught.value).startswith("lines 1 ") else 100)
+
+
+def test_asset_of_another_merchant_is_refused_before_anything_is_recorded(world: World) -> None:
+    """Every purchase would be refused alike, so no account is opened for any."""
+    shop, other = Shop(world), world.add_merchant("Other")
+    world.add_asset(other, "MILE")
+    size = shop.size()
+    importer = Importer(
+        world.sequencer, shop.wallet, shop.numbers, asset="MILE", currency="USD", progress=lambda *_: None
+    )
+    with pytest.raises(ImportStoppedError, match=r"^NOT_PERMITTED: MILE is no asset of mer_"):
         importer.run(make_items(3, 1))
+    assert shop.size() == size
 
 
 def test_key_that_is_not_the_merchants_is_refused(world: World) -> None:
@@ -490,17 +623,33 @@ def test_import_meets_another_that_was_quicker(world: World, monkeypatch: pytest
     """Orders that appear between looking and recording are left out, and the rest of their operation recorded."""
     shop, items = Shop(world), make_items(100, 3)
     shop.run(items[20:40])
-    look = Importer._known_orders
-    calls: list[int] = []
-
-    def look_too_early(importer: Importer, orders: Any) -> set[str]:
-        calls.append(1)
-        return set() if len(calls) == 1 else look(importer, orders)
-
-    monkeypatch.setattr(Importer, "_known_orders", look_too_early)
+    look_too_early(monkeypatch)
     result = shop.run(items)
     assert (result.purchases_recorded, result.purchases_known) == (80, 20)
     assert shop.bought() == shop.expected(items)
+
+
+def look_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look for known orders finds none: those there are appear only afterwards."""
+    look = Importer._known_orders
+    calls: list[int] = []
+
+    def look_late(importer: Importer, purchases: Any) -> set[str]:
+        calls.append(1)
+        return set() if len(calls) == 1 else look(importer, purchases)
+
+    monkeypatch.setattr(Importer, "_known_orders", look_late)
+
+
+def test_import_meets_another_with_other_contents(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders that appear with another amount between looking and recording are not taken for this file's."""
+    shop, items = Shop(world), make_items(100, 3)
+    shop.run([msgspec.structs.replace(item, amount=7) for item in items[20:22]])
+    look_too_early(monkeypatch)
+    with pytest.raises(ConflictError) as caught:
+        shop.run(items)
+    assert [conflict.line for conflict in caught.value.conflicts] == [21, 22]
+    assert len(shop.bought()) == 2
 
 
 IMPORT = """

@@ -1,5 +1,6 @@
 """The README's commands are run, in their order, in a fresh copy of the project, as a newcomer would."""
 
+import json
 import os
 import re
 import shutil
@@ -8,10 +9,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from graphql import build_schema, parse, validate
+
+from tests.service import MUTATIONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GRAPHQL = re.compile(r"^```graphql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+QUERY = re.compile(r"""["']query["']: "((?:[^"\\]|\\.)*)\"""")
 
 # Stands in for curl on a machine that has none; knows the options the README uses.
 CURL = """#!/usr/bin/env python3
@@ -21,9 +27,12 @@ url = next(a for a in arguments if a.startswith("http"))
 data = None
 if "--data-binary" in arguments:
     source = arguments[arguments.index("--data-binary") + 1]
-    data = sys.stdin.buffer.read() if source == "@-" else open(source[1:], "rb").read()
+    data = sys.stdin.buffer.read() if source == "@-" else source.encode()
+    if source.startswith("@") and source != "@-":
+        data = open(source[1:], "rb").read()
 try:
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    headers = dict(arguments[i + 1].split(": ", 1) for i, a in enumerate(arguments) if a == "-H")
+    request = urllib.request.Request(url, data, headers)
     sys.stdout.write(urllib.request.urlopen(request, timeout=30).read().decode())
 except OSError:
     sys.exit(22)
@@ -45,7 +54,7 @@ def free_port() -> int:
 def copy_of_the_project(folder: Path) -> Path:
     """What a clone would have: every file git knows or would add."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - the one in the path
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -81,20 +90,22 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
     if shutil.which("curl") is None:
         (tools / "curl").write_text(CURL, encoding="utf-8")
         (tools / "curl").chmod(0o755)
+    port = str(free_port())
     replacements = {
         "scripts/run\n": "scripts/run --no-serve\n",  # the README serves in the next section
         "scripts/test\n": "test -x scripts/test\n",  # it is what runs this test
-        "8000": str(free_port()),
+        "8000": port,
+        "guerdon session ": f"guerdon session --url http://127.0.0.1:{port}/graphql ",
         "8100": str(free_port()),
         "/var/lib/guerdon": str(tmp_path / "data"),
         "/etc/guerdon": str(secrets),
         "postgresql://guerdon@db.example/guerdon": f"'{postgres_database}'",
     }
-    script = ["set -euo pipefail", 'trap \'kill "${SERVER:-}" 2>/dev/null || true\' EXIT']
+    script = ["set -euo pipefail", "trap 'kill \"${SERVER:-}\" 2>/dev/null || true' EXIT"]
     for number, block in enumerate(blocks()):
         script += [f"echo '### block {number}'", runnable(block, replacements)]
     done = subprocess.run(
-        ["bash", "-c", "\n".join(script)],
+        ["bash", "-c", "\n".join(script)],  # noqa: S607 - as a newcomer has it
         cwd=clone,
         env={"HOME": str(tmp_path), "PATH": f"{os.environ['PATH']}:{tools}", "LANG": "C.UTF-8"},
         capture_output=True,
@@ -109,6 +120,8 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         "every invariant holds",
         '"seq":2451',
         '"replayed":false',
+        '{"data":{"viewer":{"id":"mem_',
+        '"balances":[{"asset":"CDNOW","total":255,"spendable":255}]',
         "2 purchases of 2 customers: 2 recorded, 0 known already, 2 accounts opened",
         "ledger       ledger.example/coalition",
         "ledger-copy.sqlite: ",
@@ -121,6 +134,29 @@ def test_the_readme_shows_what_the_main_job_prints() -> None:
     """The output quoted in the README is quoted, not remembered: it appears in the expectations of the test above."""
     assert "6,919 purchases, 2,357 customers, 63,131 points earned; 1,750 redeemed, 61,381 in circulation" in README
     assert len(blocks()) >= 8
+
+
+def test_every_graphql_document_is_valid() -> None:
+    """What a newcomer copies is accepted: every document is validated against the schema, those sent with curl too."""
+    schema = build_schema((ROOT / "schema.graphql").read_text(encoding="utf-8"))
+    sent = [json.loads(f'"{text}"'.replace("\\$", "$")) for text in QUERY.findall(README)]
+    documents = GRAPHQL.findall(README) + sent
+    assert len(documents) >= 3
+    for document in documents:
+        assert [error.message for error in validate(schema, parse(document))] == [], document
+
+
+def test_every_kind_of_operation_has_its_mutation() -> None:
+    """The table names each kind's mutation as the schema does."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|$", README, re.MULTILINE))
+    assert rows == {kind: mutation for kind, (mutation, _) in MUTATIONS.items()}
+
+
+def test_every_module_of_the_ledger_is_on_the_map() -> None:
+    """A map that leaves out a file sends its reader elsewhere."""
+    rows = README[README.index("## Map") : README.index("## Decisions")]
+    modules = {path.name for path in (ROOT / "ledger").glob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if name not in rows} == set()
 
 
 def test_every_setting_is_in_the_readme() -> None:

@@ -349,3 +349,12 @@ def test_full_pool_is_told_too(world: World) -> None:
     """An error that is SQLAlchemy's own has no driver's words; it speaks of connections only."""
     with pytest.raises(UnavailableError, match="the database did not answer: no connection"), world.store.read():
         raise sa.exc.TimeoutError("no connection")
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@host:secret/name", "secret"])
+def test_url_that_is_none_is_not_repeated(url: str) -> None:
+    """A password that breaks a URL is not shown for it, in the message or behind it."""
+    with pytest.raises(StoreError, match="the database URL is not one") as caught:
+        open_engine(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
