@@ -1,5 +1,8 @@
 """Who may read what (design: a member its own, a merchant also its assets' holders, auditors and the operator all).
 
+Who holds an account in custody sees it as its own. An entry may hold the business of many: one that touches a reader is
+its to see, but only the reader's part of it, unless the reader acted or nobody else is concerned (:func:`sees_whole`).
+
 Two answers tell a reader no, and which one is used is part of the API:
 
 * asking for one thing that is not there, or not for this reader's eyes, is answered with null, the same for both, so
@@ -8,14 +11,17 @@ Two answers tell a reader no, and which one is used is part of the API:
   FORBIDDEN with one.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy.engine import Connection
 
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.sessions import Viewer
 from ledger import queries
 from ledger.entries import Entry
+from ledger.operations import RecordPurchases
 from ledger.queries import ALL, Sight
-from ledger.rules import Account
+from ledger.rules import SYSTEM_ACCOUNTS, Account
 from ledger.store import Store
 
 _SEE_EVERYTHING = frozenset({"auditor", "operator"})
@@ -28,14 +34,24 @@ def require_session(viewer: Viewer | None) -> Viewer:
     return viewer
 
 
-def sight_of(store: Store, connection: Connection, viewer: Viewer) -> Sight:
-    """What a viewer may see: an auditor or the operator everything, a merchant also what touches its assets."""
+def require_auditor(viewer: Viewer | None) -> None:
+    """Refuse whoever may not see everything: entries come in bundles, whole."""
+    if require_session(viewer).role not in _SEE_EVERYTHING:
+        raise ForbiddenError("bundles of entries are for auditors and the operator")
+
+
+def sight_of(store: Store, connection: Connection, viewer: Viewer, accounts: Iterable[str] = ()) -> Sight:
+    """What a viewer may see: an auditor or the operator everything, a merchant also what touches its assets.
+
+    Of the ``accounts`` that a question is about, it sees as its own those that it holds in custody.
+    """
     if viewer.role in _SEE_EVERYTHING:
         return ALL
-    issued: tuple[str, ...] = ()
-    if viewer.role == "merchant":
-        issued = tuple(asset.code for asset in queries.assets(store, connection, issuer=viewer.account))
-    return Sight(account=viewer.account, assets=issued)
+    if viewer.role != "merchant":
+        return Sight(account=viewer.account)
+    issued = tuple(asset.code for asset in queries.assets(store, connection, issuer=viewer.account))
+    held = queries.in_custody(store, connection, viewer.account, accounts)
+    return Sight(account=viewer.account, assets=issued, in_custody=held)
 
 
 def authority_for(store: Store, connection: Connection, account_id: str) -> tuple[Account | None, Account | None]:
@@ -46,13 +62,31 @@ def authority_for(store: Store, connection: Connection, account_id: str) -> tupl
     return account, queries.account(store, connection, account.custodian)
 
 
+def parties(entry: Entry) -> set[str]:
+    """The accounts an entry touches beside the one that acted."""
+    accounts = {leg.account for leg in entry.postings}
+    if isinstance(entry.op, RecordPurchases):
+        accounts.update(purchase.member for purchase in entry.op.purchases)
+    return accounts.difference(SYSTEM_ACCOUNTS, {getattr(entry.op, "actor", None)})
+
+
 def may_see_entry(sight: Sight, entry: Entry, opened_seq: int | None) -> bool:
     """Whether an entry touches what a reader may see; ``opened_seq`` is the entry that opened its account."""
-    if sight.everything or getattr(entry.op, "actor", None) == sight.account or entry.seq == opened_seq:
+    if _sees_as_its_own(sight, entry) or entry.seq == opened_seq:
         return True
-    if getattr(entry.op, "asset", None) in sight.assets:
+    return not parties(entry).isdisjoint(sight.accounts)
+
+
+def sees_whole(sight: Sight, entry: Entry) -> bool:
+    """Whether a reader who may see an entry may see all of it: no part of it is between others."""
+    return _sees_as_its_own(sight, entry) or parties(entry).issubset(sight.accounts)
+
+
+def _sees_as_its_own(sight: Sight, entry: Entry) -> bool:
+    """Whether a reader sees everything, issues the asset, or acted."""
+    if sight.everything or getattr(entry.op, "actor", None) in sight.accounts:
         return True
-    return any(leg.account == sight.account or leg.asset in sight.assets for leg in entry.postings)
+    return getattr(entry.op, "asset", None) in sight.assets
 
 
 def visible_assets(store: Store, connection: Connection, sight: Sight, account: Account) -> tuple[str, ...] | None:
@@ -66,6 +100,8 @@ def visible_assets(store: Store, connection: Connection, sight: Sight, account: 
 
 def require_points_of(sight: Sight, asset: str, account: str | None) -> None:
     """Refuse the statement or earnings of an account, or of all (``None``), that a reader may not have."""
-    if sight.everything or asset in sight.assets or (account is not None and account == sight.account):
+    if sight.everything or asset in sight.assets or account in sight.accounts:
         return
-    raise ForbiddenError("this session may read its own points, and a merchant those in the assets it issues")
+    raise ForbiddenError(
+        "this session may read its own points, and a merchant those in the assets it issues and in its custody"
+    )

@@ -1,7 +1,8 @@
 """The service as an ASGI application: ``uvicorn api.app:from_environment --factory``.
 
-Routes: ``/graphql`` (the API, and GraphiQL for browsers), ``/healthz`` (the process lives), ``/readyz`` (the ledger can
-be read), ``/static/…`` (files of GraphiQL). Starting costs the same however long the chain is.
+Routes: ``/graphql`` (the API, and GraphiQL for browsers), ``/log/…`` (checkpoint and tiles), ``/healthz`` (the process
+lives), ``/readyz`` (the ledger can be read), ``/static/…`` (files of GraphiQL). Starting costs the same however long
+the chain is.
 """
 
 import importlib.metadata
@@ -24,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Service
+from api.feed import Feed
 from api.graphql_view import GraphQLView
 from api.limits import Limits
 from api.opening import load_log_key, open_store, system_clock
@@ -83,7 +85,12 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
     view = GraphQLView(
         schema,
         lambda: running[0],
-        Limits(max_tokens=settings.max_tokens, max_depth=settings.max_depth, max_aliases=settings.max_aliases),
+        Limits(
+            max_tokens=settings.max_tokens,
+            max_depth=settings.max_depth,
+            max_aliases=settings.max_aliases,
+            max_cost=settings.max_cost,
+        ),
         settings.max_body_bytes,
         graphiql_page() if settings.graphiql else None,
     )
@@ -92,6 +99,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
         Route("/", lambda _: RedirectResponse("/graphql")),
         Route("/healthz", lambda _: JSONResponse({"status": "ok"})),
         Route("/readyz", readiness(lambda: running[0])),
+        *Feed(lambda: running[0], public_entries=settings.public_entries).routes(),
     ]
     if settings.graphiql:
         routes += static_routes()

@@ -32,8 +32,9 @@ from api.opening import key_passphrase, load_log_key, opened_store, system_clock
 from api.settings import Settings, SettingsError
 from api.witness_cli import witness_app
 from ledger import migrations, queries
+from ledger.archive import ArchiveError, write_archive
 from ledger.audit import CHECKS, AuditReport, audit_database
-from ledger.checkpoint import CheckpointError, check_key_name, decode_verifier_key, encode_verifier_key
+from ledger.checkpoint import CheckpointError, LogKey, check_key_name, decode_verifier_key, encode_verifier_key
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
 from ledger.keyring import KeyFileError, generate_private_key, load_private_key, read_passphrase
 from ledger.keys import SESSION_CONTEXT, encode_public_key, sign
@@ -49,6 +50,7 @@ from ledger.purchases import (
     ImportStoppedError,
     read_purchases,
 )
+from ledger.receipt import MAX_RECEIPT_CHARACTERS, Proven, ReceiptError, verify_receipt
 from ledger.sequencer import Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, StoreError, open_engine
 from ledger.wallet import Wallet, encode_document, sign_operation
@@ -62,6 +64,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
+audit_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
 
 
@@ -70,6 +74,7 @@ class ServiceError(RuntimeError):
 
 
 EXPECTED_ERRORS = (
+    ArchiveError,
     BrokenFileError,
     CheckpointError,
     EncodingError,
@@ -77,6 +82,7 @@ EXPECTED_ERRORS = (
     KeyFileError,
     MalformedError,
     OSError,
+    ReceiptError,
     ServiceError,
     SettingsError,
     StoreError,
@@ -675,8 +681,10 @@ def print_report(gathered: PointsReport, console: Console, first: int | None) ->
     console.print(totals)
 
 
-@app.command()
+@audit_app.callback()
 def audit(
+    context: typer.Context,
+    *,
     log_key: Annotated[
         str | None, typer.Option(help="The verifier key the checkpoint must be signed with, known from elsewhere.")
     ] = None,
@@ -694,11 +702,10 @@ def audit(
 
     Example: guerdon audit --log-key 'ledger.example/coalition+…'
     """
+    if context.invoked_subcommand is not None:
+        return
     if log_key is not None:
-        try:
-            decode_verifier_key(log_key)
-        except CheckpointError as error:
-            raise typer.BadParameter(str(error), param_hint="--log-key") from error
+        _parse_log_key(log_key)
     with opened_store(read_settings()) as store, progress_bar() as progress:
         tasks = ProgressTasks(progress)
         result = audit_database(
@@ -727,6 +734,85 @@ def print_audit(result: AuditReport) -> None:
         where = "" if failure.seq is None else f"entry {failure.seq}: "
         typer.echo(f"{failure.check}: {where}{failure.message}")
     typer.echo("every invariant holds" if result.ok else "the ledger is NOT what it claims to be")
+
+
+def _parse_log_key(text: str) -> LogKey:
+    try:
+        return decode_verifier_key(text)
+    except CheckpointError as error:
+        raise typer.BadParameter(str(error), param_hint="--log-key") from error
+
+
+@audit_app.command("receipt")
+def audit_receipt(
+    file: Annotated[typer.FileBinaryRead, typer.Argument(help="The receipt; - for standard input.")],
+    log_key: Annotated[
+        list[str],
+        typer.Option(help="A verifier key of a log one trusts, known from elsewhere; may be given several times."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is proven as JSON.")] = False,
+) -> None:
+    """Verify a receipt with the log's key and nothing else: no server, no database, no network.
+
+    The exit status is 0 only when the receipt proves its entry.
+
+    Example: guerdon audit receipt payment.receipt --log-key 'ledger.example/coalition+…'
+    """
+    keys = [_parse_log_key(text) for text in log_key]
+    try:
+        text = file.read(4 * MAX_RECEIPT_CHARACTERS + 1).decode()
+    except UnicodeDecodeError as error:
+        raise ReceiptError("a receipt is text in UTF-8") from error
+    proven = verify_receipt(text, keys)
+    if as_json:
+        typer.echo(proven_json(proven))
+    else:
+        print_proven(proven)
+
+
+def proven_json(proven: Proven) -> str:
+    """What a receipt proves, as JSON; ``entry`` is the entry as the log has it."""
+    checkpoint = {
+        "origin": proven.checkpoint.origin,
+        "size": proven.checkpoint.size,
+        "root": proven.checkpoint.root.hex(),
+    }
+    fields = {"ok": True, "seq": proven.seq, "hash": proven.leaf_hash.hex(), "checkpoint": checkpoint}
+    return msgspec.json.encode({**fields, "entry": msgspec.Raw(proven.data)}).decode()
+
+
+def print_proven(proven: Proven) -> None:
+    """What a receipt proves, for a person."""
+    entry, checkpoint = proven.entry, proven.checkpoint
+    typer.echo(f"entry {proven.seq} of {checkpoint.origin} is proven")
+    typer.echo(f"  hash        {proven.leaf_hash.hex()}")
+    typer.echo(f"  checkpoint  {checkpoint.size:,} entries, root {checkpoint.root.hex()}")
+    typer.echo(
+        f"  operation   {entry.op.KIND} by {getattr(entry.op, 'actor', None) or 'a new account'}, of {entry.op.at}"
+    )
+    typer.echo(f"  recorded    {entry.time}")
+    for leg in entry.postings:
+        last_day = "" if leg.lot is None else f", last day {leg.lot}"
+        typer.echo(f"  posting     {leg.amount:+,} {leg.asset} {leg.account}{last_day}")
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the archive is, or is to be.", file_okay=False)],
+) -> None:
+    """Write the log as files that any web server can host: checkpoint, tiles, and every entry (C2SP tlog-tiles).
+
+    Run it again, and only what is new is written; the checkpoint comes last. The entries tell all movements of all
+    accounts: host them for those who may know.
+
+    Example: guerdon export /srv/www/log
+    """
+    with opened_store(read_settings()) as store, progress_bar() as progress:
+        tasks = ProgressTasks(progress)
+        done = write_archive(store, folder, lambda tile, total: tasks.update("Exporting tiles", tile, total))
+    typer.echo(
+        f"{folder}: {done.size:,} entries, {done.size - done.old_size:,} of them new, {done.files:,} files written"
+    )
 
 
 @app.command()

@@ -3,17 +3,21 @@
 import asyncio
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
 from msgspec import Struct
 from sqlalchemy.engine import Connection
+from strawberry.dataloader import DataLoader
 
 from api.sessions import Sessions, Viewer
 from api.submitter import Submitter
+from ledger import queries
 from ledger.encoding import format_time
 from ledger.operations import Genesis
+from ledger.programs import ProgramVersion
+from ledger.queries import Balance, Supply
 from ledger.sequencer import Clock, Sequencer
 from ledger.store import Store
 
@@ -35,10 +39,12 @@ class Service(Struct, frozen=True, kw_only=True):
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
 
 
+Holding = tuple[str, tuple[str, ...] | None]
+"""An account, and the assets in which its balances are wanted; ``None`` for all."""
+
+
 class Context:
     """One request: who asks, and under which id errors are logged."""
-
-    __slots__ = ("request_id", "service", "viewer")
 
     def __init__(self, service: Service, viewer: Viewer | None, request_id: str) -> None:
         self.service = service
@@ -55,6 +61,46 @@ class Context:
     def now(self) -> str:
         """The time of the server's clock."""
         return format_time(self.service.clock())
+
+    @functools.cached_property
+    def loaders(self) -> "Loaders":
+        """What this request reads for many objects at once; never shared with another request."""
+        return Loaders(self)
+
+
+class Loaders:
+    """Fields of many objects of one request, each read in one question for all of them.
+
+    What is asked for while the event loop handles one round of resolvers is put together. Nothing is remembered: after
+    a mutation of the same request it is read anew.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.supply = DataLoader(self._supplies, cache=False)
+        self.program = DataLoader(self._programs, cache=False)
+        self.balances = DataLoader(self._balances, cache=False)
+
+    async def _supplies(self, codes: list[str]) -> Sequence[Supply]:
+        return await self._context.read(queries.supplies, codes)
+
+    async def _programs(self, codes: list[str]) -> Sequence[ProgramVersion | None]:
+        return await self._context.read(queries.programs_at, codes, self._context.now())
+
+    async def _balances(self, holdings: list[Holding]) -> Sequence[list[Balance]]:
+        return await self._context.read(_balances, holdings, self._context.now())
+
+
+def _balances(store: Store, connection: Connection, holdings: Sequence[Holding], time: str) -> list[list[Balance]]:
+    """Balances of several accounts, by one question for each set of assets wanted: of a list it is the same."""
+    accounts_of: dict[tuple[str, ...] | None, list[str]] = {}
+    for account, codes in holdings:
+        accounts_of.setdefault(codes, []).append(account)
+    found: dict[Holding, list[Balance]] = {}
+    for codes, accounts in accounts_of.items():
+        for account, held in zip(accounts, queries.balances_of(store, connection, accounts, time, codes), strict=True):
+            found[(account, codes)] = held
+    return [found[holding] for holding in holdings]
 
 
 def _ask(

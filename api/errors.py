@@ -38,6 +38,12 @@ class BadInputError(ApiError):
     CODE = "BAD_USER_INPUT"
 
 
+class ValueOutOfRangeError(ApiError):
+    """A value is larger than clients can be told exactly."""
+
+    CODE = "VALUE_OUT_OF_RANGE"
+
+
 class BadCursorError(ApiError):
     """A cursor that this server did not give, or gave for another filter."""
 

@@ -1,9 +1,10 @@
 """GraphQL over HTTP: how a request becomes an answer, per the GraphQL-over-HTTP specification.
 
 A request goes through four steps, each with its own refusals: read the body (405, 406, 413, 415, 400), prepare the
-document (parse and validate, cached by its text), execute it, write the answer. Everything a client is told about an
-error is made here, so that nothing unexpected leaks: what is not an :class:`api.errors.ApiError` or one of GraphQL's
-own errors is logged whole and answered as INTERNAL_ERROR with the request id.
+document (parse, hold it against the limits and validate, cached by its text), execute it, write the answer. Everything
+a client is told about an error is made here, so that nothing unexpected leaks: what is not an
+:class:`api.errors.ApiError` or one of GraphQL's own errors is logged whole and answered as INTERNAL_ERROR with the
+request id.
 
 GET is for queries only and POST must be JSON, so a foreign web page can make a browser send neither a mutation nor
 anything that reads with a session.
@@ -36,7 +37,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.context import Context, Service
-from api.limits import Limits, limits_rule
+from api.limits import Limits, limit_error, paged_fields, too_long
 from api.sessions import TokenError, Viewer
 
 logger = logging.getLogger("guerdon.api")
@@ -86,12 +87,9 @@ class Documents:
 
     def __init__(self, schema: Schema, limits: Limits) -> None:
         self._schema = schema._schema
-        self._max_tokens = limits.max_tokens
-        self._rules = (
-            *specified_rules,
-            OneOfInputValidationRule,
-            limits_rule(limits),
-        )
+        self._limits = limits
+        self._paged = paged_fields(self._schema)
+        self._rules = (*specified_rules, OneOfInputValidationRule)
         self._cached = lru_cache(MAX_CACHED_DOCUMENTS)(self._prepare)
 
     def prepare(self, query: str) -> Prepared:
@@ -100,13 +98,17 @@ class Documents:
 
     def _prepare(self, query: str) -> Prepared:
         try:
-            document = parse(query, max_tokens=self._max_tokens)
+            document = parse(query, max_tokens=self._limits.max_tokens)
         except GraphQLError as error:
-            return Prepared(document=None, operations={}, errors=[told(error, "GRAPHQL_PARSE_FAILED")])
+            return _unprepared(error, "GRAPHQL_PARSE_FAILED")
         except RecursionError:
-            too_deep = GraphQLError("the document is nested too deeply")
-            return Prepared(document=None, operations={}, errors=[told(too_deep, "GRAPHQL_PARSE_FAILED")])
-        errors = validate(self._schema, document, self._rules, max_errors=MAX_ERRORS, hide_suggestions=True)
+            return _unprepared(GraphQLError(_TOO_DEEP), "GRAPHQL_PARSE_FAILED")
+        try:
+            if (passed := limit_error(document, self._limits, self._paged)) is not None:
+                return _unprepared(passed, "GRAPHQL_VALIDATION_FAILED")
+            errors = validate(self._schema, document, self._rules, max_errors=MAX_ERRORS, hide_suggestions=True)
+        except RecursionError:
+            return _unprepared(GraphQLError(_TOO_DEEP), "GRAPHQL_VALIDATION_FAILED")
         operations = {
             node.name.value if node.name else None: node.operation
             for node in document.definitions
@@ -114,6 +116,13 @@ class Documents:
         }
         found = [told(error, "GRAPHQL_VALIDATION_FAILED") for error in errors]
         return Prepared(document=document, operations=operations, errors=found)
+
+
+_TOO_DEEP = "the document is nested too deeply"
+
+
+def _unprepared(error: GraphQLError, code: str) -> Prepared:
+    return Prepared(document=None, operations={}, errors=[told(error, code)])
 
 
 def told(error: GraphQLError, code: str) -> dict[str, Any]:
@@ -175,7 +184,7 @@ class GraphQLView:
     def _context(self, headers: dict[bytes, bytes], request_id: str) -> Context:
         service = self._service()
         authorization = headers.get(b"authorization")
-        viewer = _viewer(service, authorization) if authorization is not None else None
+        viewer = viewer_of(service, authorization) if authorization is not None else None
         return Context(service, viewer, request_id)
 
     async def _answer(self, method: str, request: Request, context: Context) -> tuple[int, bytes]:
@@ -205,11 +214,21 @@ class GraphQLView:
 
 def _encode(result: ExecutionResult, context: Context) -> tuple[int, bytes]:
     if not result.errors:
-        return 200, orjson.dumps({"data": result.data})
+        return 200, _written({"data": result.data}, context)
     errors = [_told_at_execution(error, context) for error in result.errors]
     if result.data is None and not any(error.path for error in result.errors):
-        return 400, _failure(errors, context.request_id)  # variables that do not fit: nothing was executed
-    return 200, orjson.dumps({"data": result.data, "errors": errors})
+        return 400, _written({"errors": errors}, context)  # variables that do not fit: nothing was executed
+    return 200, _written({"data": result.data, "errors": errors}, context)
+
+
+def _written(answer: dict[str, Any], context: Context) -> bytes:
+    """An answer as JSON. What JSON cannot say is a fault of ours, told like any other."""
+    try:
+        return orjson.dumps(answer)
+    except orjson.JSONEncodeError:
+        logger.exception("request %s has an answer that is no JSON", context.request_id)
+        extensions = {"code": "INTERNAL_ERROR", "requestId": context.request_id}
+        return orjson.dumps({"data": None, "errors": [{"message": "Internal error", "extensions": extensions}]})
 
 
 def _told_at_execution(error: GraphQLError, context: Context) -> dict[str, Any]:
@@ -245,7 +264,8 @@ def _which_operation(prepared: Prepared) -> str:
     return f"operationName must be one of the document's operations: {names}"
 
 
-def _viewer(service: Service, authorization: bytes) -> Viewer:
+def viewer_of(service: Service, authorization: bytes) -> Viewer:
+    """Who a request's Authorization header stands for; raise :class:`HttpError` when it is no session of ours."""
     scheme, _, token = authorization.decode("latin-1").partition(" ")
     try:
         if scheme.lower() != "bearer":
@@ -362,6 +382,8 @@ def _request(data: dict[str, Any]) -> Request:
         raise HttpError(400, "BAD_REQUEST", "operationName is a string")
     if not isinstance(data.get("extensions", {}), dict | None):
         raise HttpError(400, "BAD_REQUEST", "extensions is a JSON object")
+    if (reason := too_long(variables)) is not None:
+        raise HttpError(413, "VARIABLES_TOO_LARGE", reason)
     return Request(query=query, variables=variables, operation_name=name)
 
 

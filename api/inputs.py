@@ -58,7 +58,7 @@ class AmountRounding(Enum):
     WHOLE_UNITS = strawberry.enum_value("whole_units", description="The fraction of the currency's unit is dropped.")
 
 
-@strawberry.input(description="A signature that travels with the operation: Ed25519 over context and canonical bytes.")
+@strawberry.input(description="An Ed25519 signature: of an operation it travels with, or of a session's challenge.")
 class SignatureInput:
     """A public key and its signature."""
 
@@ -357,9 +357,13 @@ class SessionOpenInput:
     """What opens a session."""
 
     account: strawberry.ID = _field("The account to sign in as.")
-    challenge: str = _field("What `sessionChallenge` gave for this account, not older than 2 minutes.")
-    key: str = _field("A public key in force for the account, in base64url.")
-    sig: str = _field('Its signature, in base64url, of `"guerdon session v1\\n"` followed by the challenge.')
+    challenge: str = _field(
+        "What `sessionChallenge` gave for this account, not older than 2 minutes. It opens one session."
+    )
+    signatures: list[SignatureInput] = _field(
+        'Signatures of `"guerdon session v1\\n"` followed by the challenge, by as many keys in force for the account '
+        "as its threshold says."
+    )
 
 
 KIND_OF: dict[type, str] = {

@@ -12,6 +12,7 @@ import msgspec
 import strawberry
 
 from api.access import authority_for
+from api.context import Context
 from api.inputs import (
     AccountSubmitInput,
     AssetSubmitInput,
@@ -26,9 +27,10 @@ from api.inputs import (
     TransferSubmitInput,
     signed_document,
 )
+from api.proofs import RECEIPT, receipt_of
 from api.rejections import UserError, user_error
-from api.scalars import Hash, Points, Time
-from api.sessions import Answer, Viewer
+from api.scalars import Hash, Points, Time, UInt53
+from api.sessions import Answer, Token, Viewer
 from api.types import (
     Account,
     ApiInfo,
@@ -94,6 +96,7 @@ class GrantSubmitPayload(SubmitPayload):
 
 
 _BALANCE = "Points of the asset the actor has after this entry; null when it was refused or replayed."
+_REFUSED = " Null when it was refused."
 
 
 @strawberry.type(description="What became of a transfer.")
@@ -102,12 +105,22 @@ class TransferSubmitPayload(SubmitPayload):
 
     balance: Points | None = field(_BALANCE)
 
+    @resolved(RECEIPT + _REFUSED)
+    async def receipt(self, info: ApiInfo) -> str | None:
+        """The receipt."""
+        return await receipt_of(info.context, self.entry)
+
 
 @strawberry.type(description="What became of a redemption.")
 class RedemptionSubmitPayload(SubmitPayload):
     """The answer to ``redemptionSubmit``."""
 
     balance: Points | None = field(_BALANCE)
+
+    @resolved(RECEIPT + _REFUSED)
+    async def receipt(self, info: ApiInfo) -> str | None:
+        """The receipt."""
+        return await receipt_of(info.context, self.entry)
 
 
 @strawberry.type(description="What became of an expiry.")
@@ -119,7 +132,7 @@ class ExpirySubmitPayload(SubmitPayload):
 class OperationResult:
     """The answer for one item of ``operationsSubmit``."""
 
-    seq: Points | None = field("Sequence number of the entry that records it; null when it was refused.")
+    seq: UInt53 | None = field("Sequence number of the entry that records it; null when it was refused.")
     hash: Hash | None = field("The entry's leaf hash; null when it was refused.")
     operation_id: Hash | None = field("The operation's id; null when it could not be read.")
     replayed: bool = field("Whether the same document had been recorded by an earlier submission.")
@@ -199,7 +212,7 @@ def _without_fault(outcome: Outcome) -> Recorded | Rejection:
 class Mutation:
     """The root of mutations."""
 
-    @resolved("Opens an account.")
+    @resolved("Opens an account: submits an `open_account` document.")
     async def account_submit(
         self, info: ApiInfo, input: Annotated[AccountSubmitInput, argument("The signed document, field by field.")]
     ) -> AccountSubmitPayload:
@@ -210,7 +223,7 @@ class Mutation:
             account = account_of(opened_account(op, done.outcome.op_id, done.outcome.seq), ())
         return done.payload(AccountSubmitPayload, account=account)
 
-    @resolved("Defines a merchant's asset.")
+    @resolved("Defines a merchant's asset: submits a `define_asset` document.")
     async def asset_submit(
         self, info: ApiInfo, input: Annotated[AssetSubmitInput, argument("The signed document, field by field.")]
     ) -> AssetSubmitPayload:
@@ -221,7 +234,7 @@ class Mutation:
             asset = asset_of(defined_asset(op, done.outcome.seq))
         return done.payload(AssetSubmitPayload, asset=asset)
 
-    @resolved("Publishes a version of an asset's program.")
+    @resolved("Publishes a version of an asset's program: submits a `publish_program` document.")
     async def program_submit(
         self, info: ApiInfo, input: Annotated[ProgramSubmitInput, argument("The signed document, field by field.")]
     ) -> ProgramSubmitPayload:
@@ -232,21 +245,21 @@ class Mutation:
             program = program_of(published_version(op, done.outcome.seq))
         return done.payload(ProgramSubmitPayload, program=program)
 
-    @resolved("Records purchases; the ledger computes their points from the program.")
+    @resolved("Records purchases, whose points the ledger computes: submits a `record_purchases` document.")
     async def purchases_submit(
         self, info: ApiInfo, input: Annotated[PurchasesSubmitInput, argument("The signed document, field by field.")]
     ) -> PurchasesSubmitPayload:
         """Submit ``record_purchases``."""
         return (await _submit(info, input)).payload(PurchasesSubmitPayload)
 
-    @resolved("Grants points for an activity.")
+    @resolved("Grants points for an activity: submits a `grant` document.")
     async def grant_submit(
         self, info: ApiInfo, input: Annotated[GrantSubmitInput, argument("The signed document, field by field.")]
     ) -> GrantSubmitPayload:
         """Submit ``grant``."""
         return (await _submit(info, input)).payload(GrantSubmitPayload)
 
-    @resolved("Transfers points to one or several accounts.")
+    @resolved("Transfers points to one or several accounts: submits a `transfer` document.")
     async def transfer_submit(
         self, info: ApiInfo, input: Annotated[TransferSubmitInput, argument("The signed document, field by field.")]
     ) -> TransferSubmitPayload:
@@ -254,7 +267,7 @@ class Mutation:
         done = await _submit(info, input)
         return done.payload(TransferSubmitPayload, balance=done.balance)
 
-    @resolved("Spends points at a merchant.")
+    @resolved("Spends points at a merchant: submits a `redeem` document.")
     async def redemption_submit(
         self, info: ApiInfo, input: Annotated[RedemptionSubmitInput, argument("The signed document, field by field.")]
     ) -> RedemptionSubmitPayload:
@@ -262,7 +275,7 @@ class Mutation:
         done = await _submit(info, input)
         return done.payload(RedemptionSubmitPayload, balance=done.balance)
 
-    @resolved("Retires lots whose last day has passed.")
+    @resolved("Retires lots whose last day has passed: submits an `expire` document.")
     async def expiry_submit(
         self, info: ApiInfo, input: Annotated[ExpirySubmitInput, argument("The signed document, field by field.")]
     ) -> ExpirySubmitPayload:
@@ -270,7 +283,7 @@ class Mutation:
         return (await _submit(info, input)).payload(ExpirySubmitPayload)
 
     @resolved(
-        "Submits up to 1,000 signed operations of any kind. Each is recorded or refused on its own; sending "
+        "Submits up to 1,000 signed documents of any kind. Each is recorded or refused on its own; sending "
         "the same again is answered with the entries already recorded."
     )
     async def operations_submit(
@@ -292,23 +305,32 @@ class Mutation:
         self, info: ApiInfo, input: Annotated[SessionOpenInput, argument("The answered challenge.")]
     ) -> SessionOpenPayload:
         """Open a session."""
-        service = info.context.service
-        account, authority = await info.context.read(authority_for, input.account)
-        answer = Answer(account=input.account, challenge=input.challenge, key=input.key, sig=input.sig)
-        now_ms = service.clock()
-        refusal = service.sessions.check_answer(answer, authority, now_ms)
-        if refusal is not None or account is None:
-            assert refusal is not None
-            errors = [user_error(refusal, inside=("input",), camel=True)]
+        signatures = tuple((signature.key, signature.sig) for signature in input.signatures)
+        answer = Answer(account=input.account, challenge=input.challenge, signatures=signatures)
+        opened = await _open_session(info.context, answer)
+        if isinstance(opened, Rejection):
+            errors = [user_error(opened, inside=("input",), camel=True)]
             return SessionOpenPayload(token=None, expires_at=None, user_errors=errors)
-        token = service.sessions.open(Viewer(account=account.id, role=account.role), now_ms)
-        return SessionOpenPayload(token=token.text, expires_at=Time(format_time(token.expires_at_ms)), user_errors=[])
+        expires_at = Time(format_time(opened.expires_at_ms))
+        return SessionOpenPayload(token=opened.text, expires_at=expires_at, user_errors=[])
+
+
+async def _open_session(context: Context, answer: Answer) -> Token | Rejection:
+    """A token for an answered challenge. The database is read only for who answers a challenge of ours."""
+    sessions, now_ms = context.service.sessions, context.service.clock()
+    if refusal := sessions.check_answer(answer, now_ms):
+        return refusal
+    account, authority = await context.read(authority_for, answer.account)
+    if refusal := sessions.check_authority(answer, authority):
+        return refusal
+    assert account is not None
+    return sessions.open(answer, Viewer(account=account.id, role=account.role), now_ms)
 
 
 def _result(item: SignedOperation | Rejection, outcome: Recorded | Rejection) -> OperationResult:
     if isinstance(outcome, Recorded):
         return OperationResult(
-            seq=Points(outcome.seq),
+            seq=UInt53(outcome.seq),
             hash=Hash(outcome.leaf_hash.hex()),
             operation_id=Hash(outcome.op_id.hex()),
             replayed=outcome.replayed,

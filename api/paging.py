@@ -117,9 +117,14 @@ class Window:
             raise BadCursorError from None
         if version != CURSOR_VERSION or name != self._list or tuple(map(type, parts)) != self._shape:
             raise BadCursorError
-        if any(isinstance(part, int) and abs(part) > MAX_INTEGER for part in parts):
+        if not all(_can_be_key(part) for part in parts):
             raise BadCursorError
         return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def _can_be_key(part: int | str) -> bool:
+    """Whether a part of a key can be given to a database: no text with NUL or half a surrogate pair."""
+    return part.isascii() and part.isprintable() if isinstance(part, str) else abs(part) <= MAX_INTEGER
 
 
 def _decode(cursor: str) -> str:

@@ -6,20 +6,21 @@ Public: the ledger, its checkpoint, assets with their supply, programs. Everythi
 """
 
 import asyncio
-import re
 from typing import Annotated, cast
 
 import strawberry
 from sqlalchemy.engine import Connection as Snapshot
 from strawberry import UNSET
 
-from api.access import may_see_entry, require_points_of, require_session, sight_of, visible_assets
+from api.access import may_see_entry, parties, require_points_of, require_session, sight_of, visible_assets
 from api.context import Context
 from api.errors import BadInputError, ForbiddenError
+from api.ids import ACCOUNT_ID, ASSET_CODE, ASSET_ID, ENTRY_ID, PROGRAM_ID, require_account_id, require_asset_code
 from api.inputs import AccountRole, OperationPreviewInput, Unsigned, unsigned_document
 from api.paging import After, Before, Connection, First, Last, Window
+from api.proofs import RECEIPT, ConsistencyProof, InclusionProof, consistency_proof, inclusion_proof, receipt_of
 from api.rejections import UserError, user_error
-from api.scalars import Date, Hash, MinorUnits, Points, Time
+from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
 from api.sessions import Viewer
 from api.types import (
     Account,
@@ -44,34 +45,23 @@ from api.types import (
 )
 from ledger import queries
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
+from ledger.entries import Entry as RecordedEntry
 from ledger.entries import decode_entry
-from ledger.operations import (
-    AnyOperation,
-    MalformedError,
-    OpenAccount,
-    decode_operation,
-    operation_id,
-    signed_message,
-)
-from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey, StoredEntry
+from ledger.operations import AnyOperation, operation_id, signed_message
+from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.rules import Account as StoredAccount
 from ledger.rules import Code, Rejection
-from ledger.sequencer import Preview, rejection_of
+from ledger.sequencer import Preview, read_unsigned
 from ledger.store import HeadState, Store
 
 MAX_NODES = 100
-
-_ACCOUNT_ID = re.compile(r"(mem|mer|ben|aud|opr)_[a-z2-7]{26}")
-_ASSET_ID = re.compile(r"ast_([A-Z][A-Z0-9]{1,15})")
-_ENTRY_ID = re.compile(r"ent_(0|[1-9][0-9]{0,15})")
-_PROGRAM_ID = re.compile(r"prg_([A-Z][A-Z0-9]{1,15})_([1-9][0-9]{0,6})")
 
 
 @strawberry.input(description="Which entry: exactly one of the ways to name it.", one_of=True)
 class EntryBy:
     """A way to name an entry."""
 
-    seq: Points | None = strawberry.field(description="By its sequence number.", default=UNSET)
+    seq: UInt53 | None = strawberry.field(description="By its sequence number.", default=UNSET)
     hash: Hash | None = strawberry.field(description="By its leaf hash.", default=UNSET)
     operation_id: Hash | None = strawberry.field(description="By the id of its operation.", default=UNSET)
 
@@ -89,10 +79,18 @@ class EntryFilterInput:
     """A filter of entries."""
 
     account: strawberry.ID | None = strawberry.field(
-        description="Entries that touch this account: a posting, its own act, its opening.", default=UNSET
+        description=(
+            "Entries that touch this account, as far as this session is told that they do: a posting, a purchase that "
+            "earned nothing, its own act, its opening."
+        ),
+        default=UNSET,
     )
     asset: str | None = strawberry.field(
-        description="Entries with a posting in this asset, or that define it or publish its program.", default=UNSET
+        description=(
+            "Entries with a posting in this asset, or that define it or publish its program; of an account also "
+            "purchases that earned it nothing."
+        ),
+        default=UNSET,
     )
     kind: OperationKind | None = strawberry.field(description="Entries of this kind.", default=UNSET)
 
@@ -114,11 +112,20 @@ class OperationPreview:
     message: str | None = field('The exact bytes to sign, in base64url: `"guerdon operation v1\\n"` and the document.')
     operation_id: Hash | None = field("The id the operation would have.")
     postings: list[Posting] | None = field(
-        "What it would move; legs with a negative amount are the lots it uses. Null when this session is not told."
+        "What it would move, nothing when it is recorded already; legs with a negative amount are the lots it uses. "
+        "Null when this session is not told."
     )
-    balance: Points | None = field("Points of the asset the actor would have left, where the actor spends.")
+    balance: Points | None = field(
+        "Points of the asset the actor would have left, where the actor spends; null when it is recorded already."
+    )
+    replayed: bool = field(
+        "Whether it is recorded already: submitted again, it would be answered with its entry and move nothing. False "
+        "when this session is not told."
+    )
+    seq: UInt53 | None = field("Sequence number of the entry that records it, when it is recorded already.")
     user_errors: list[UserError] = field(
-        "Why it would be refused, signatures aside; when this session is not told more, only whether it is well formed."
+        "The first reason for which it would be refused, signatures aside; when this session is not told more, only "
+        "whether it is well formed."
     )
 
 
@@ -144,6 +151,11 @@ class Statement(Connection[StatementLine]):
     closing_balance: Points = field("All points at the end of the span.")
 
 
+_AMOUNT = (
+    "What the purchases came to, in minor units. Null, with the error VALUE_OUT_OF_RANGE, when that is beyond 2^53-1."
+)
+
+
 @strawberry.type(description="What a member earned in a month, by purchases and grants.")
 class MonthPoints:
     """Points of a member in a month; the core's record stands for it."""
@@ -151,28 +163,28 @@ class MonthPoints:
     account: strawberry.ID = strawberry.field(name="accountId", description="The member.")
     month: str = field("The month, `YYYY-MM`, in the program's time zone.")
     points: Points = field("Points earned.")
-    purchases: Points = field("Purchases among the events.")
-    amount: MinorUnits = field("What the purchases came to, in minor units.")
+    purchases: UInt53 = field("Purchases among the events.")
+    amount: MinorUnits | None = field(_AMOUNT)
 
 
-@strawberry.type(description="What all members earned in a month, or in all, by purchases and grants.")
+@strawberry.type(description="What members earned in a month, or in all, by purchases and grants.")
 class EarningTotal:
-    """Points of all members; the core's record stands for it."""
+    """Points of all members, or of one; the core's record stands for it."""
 
     points: Points = field("Points earned.")
-    purchases: Points = field("Purchases among the events.")
-    members: Points = field("Members with at least one event.")
-    amount: MinorUnits = field("What the purchases came to, in minor units.")
+    purchases: UInt53 = field("Purchases among the events.")
+    members: UInt53 = field("Members with at least one event.")
+    amount: MinorUnits | None = field(_AMOUNT)
 
 
-@strawberry.type(description="What all members earned in one month.")
+@strawberry.type(description="What members earned in one month.")
 class MonthTotal(EarningTotal):
-    """Points of all members in a month."""
+    """Points of all members, or of one, in a month."""
 
     month: str = field("The month, `YYYY-MM`, in the program's time zone.")
 
 
-@strawberry.type(description="What all members earned of an asset.")
+@strawberry.type(description="What all members, or one, earned of an asset.")
 class PointsTotals:
     """Totals of an asset."""
 
@@ -199,7 +211,7 @@ class Query:
     @resolved("The asset with a code; null when there is none. Public.")
     async def asset(self, info: ApiInfo, code: Annotated[str, argument("Its code.")]) -> Asset | None:
         """One asset."""
-        return await info.context.read(_asset, code)
+        return await info.context.read(_asset, code) if ASSET_CODE.fullmatch(code) else None
 
     @resolved("All assets, by code. Public.")
     async def assets(
@@ -218,6 +230,8 @@ class Query:
         by: Annotated[ProgramBy, argument("Which version.")],
     ) -> Program | None:
         """One program version."""
+        if not ASSET_CODE.fullmatch(asset):
+            return None
         if by.version is not UNSET and by.version is not None:
             return await info.context.read(_program, asset, by.version)
         found = await info.context.read(queries.program_at, asset, cast(str, by.at))
@@ -235,7 +249,8 @@ class Query:
     )
     async def account(self, info: ApiInfo, id: Annotated[strawberry.ID, argument("Its id.")]) -> Account | None:
         """One account."""
-        return await info.context.read(_account, require_session(info.context.viewer), id)
+        viewer = require_session(info.context.viewer)
+        return await info.context.read(_account, viewer, id) if ACCOUNT_ID.fullmatch(id) else None
 
     @resolved(
         "Accounts in the order they were opened: all for auditors and the operator, to a merchant those "
@@ -267,9 +282,40 @@ class Query:
         viewer = require_session(info.context.viewer)
         return await info.context.read(_entry, viewer, _entry_key(by))
 
+    @resolved(RECEIPT + " Null when there is no such entry or this session may not see the whole of it.")
+    async def receipt(
+        self, info: ApiInfo, seq: Annotated[UInt53, argument("The entry's sequence number.")]
+    ) -> str | None:
+        """The receipt of an entry."""
+        viewer = require_session(info.context.viewer)
+        return await receipt_of(info.context, await info.context.read(_entry, viewer, EntryKey(seq=seq)))
+
+    @resolved("The proof that an entry is in the ledger as it was at a size. Public.")
+    async def inclusion_proof(
+        self,
+        info: ApiInfo,
+        seq: Annotated[UInt53, argument("The entry's sequence number.")],
+        size: Annotated[
+            UInt53 | None, argument("How many entries the ledger had; as many as now when left out.")
+        ] = None,
+    ) -> InclusionProof:
+        """An inclusion proof."""
+        return await info.context.read(inclusion_proof, seq, size)
+
+    @resolved("The proof that the ledger at one size begins with the ledger at a smaller one. Public.")
+    async def consistency_proof(
+        self,
+        info: ApiInfo,
+        from_size: Annotated[UInt53, argument("How many entries it had before.")],
+        to_size: Annotated[UInt53 | None, argument("How many it had after; as many as now when left out.")] = None,
+    ) -> ConsistencyProof:
+        """A consistency proof."""
+        return await info.context.read(consistency_proof, from_size, to_size)
+
     @resolved(
         "Entries in the order recorded, as far as this session may see them: its own account's, a "
-        "merchant's also those of its assets, all for auditors and the operator."
+        "merchant's also those of its assets and, when the filter names one, of a member in its custody, all for "
+        "auditors and the operator."
     )
     async def entries(
         self,
@@ -287,11 +333,11 @@ class Query:
         names = [wanted.account, wanted.asset, wanted.kind]
         window = Window("entries", names, (int,), first=first, after=after, last=last, before=before)
         found = await info.context.read(_entries, viewer, wanted, window.page)
-        return window.connection([stored.seq for stored in found], [entry_of(stored) for stored in found])
+        return window.connection([entry.seq for entry in found], found)
 
     @resolved(
-        "An account's statement in one asset: its own, its asset's holders' for the issuer, any for auditors "
-        "and the operator. FORBIDDEN otherwise."
+        "An account's statement in one asset: its own, its asset's holders' for the issuer, its members' for their "
+        "custodian, any for auditors and the operator. FORBIDDEN otherwise."
     )
     async def statement(
         self,
@@ -310,6 +356,8 @@ class Query:
     ) -> Statement:
         """A statement."""
         viewer = require_session(info.context.viewer)
+        require_account_id(account)
+        require_asset_code(asset)
         if from_ is not None and to is not None and to < from_:
             raise BadInputError("to lies before from")
         window = Window(
@@ -330,14 +378,14 @@ class Query:
 
     @resolved(
         "Points earned per member and month, by account and month: a member's own, its members' for the "
-        "asset's issuer, all for auditors and the operator. FORBIDDEN otherwise."
+        "asset's issuer and for their custodian, all for auditors and the operator. FORBIDDEN otherwise."
     )
     async def points_by_month(
         self,
         info: ApiInfo,
         *,
         asset: Annotated[str, argument("The asset's code.")],
-        account: Annotated[strawberry.ID | None, argument("Only this member.")] = None,
+        account: Annotated[strawberry.ID | None, argument("Only this member; a member's own when left out.")] = None,
         first: First = None,
         after: After = None,
         last: Last = None,
@@ -345,6 +393,7 @@ class Query:
     ) -> Connection[MonthPoints]:
         """A page of points by member and month."""
         viewer = require_session(info.context.viewer)
+        _require_earnings(asset, account)
         window = Window(
             "pointsByMonth", [asset, account], (str, str), first=first, after=after, last=last, before=before
         )
@@ -352,12 +401,19 @@ class Query:
         return window.connection([(row.account, row.month) for row in found], cast("list[MonthPoints]", found))
 
     @resolved(
-        "Points earned by all members of an asset, by month and in total: for its issuer, auditors and the "
-        "operator. FORBIDDEN otherwise."
+        "Points earned of an asset, by month and in total, by all members or by one: a member's own, its members' "
+        "for the asset's issuer and for their custodian, all for auditors and the operator. FORBIDDEN otherwise."
     )
-    async def points_totals(self, info: ApiInfo, asset: Annotated[str, argument("The asset's code.")]) -> PointsTotals:
+    async def points_totals(
+        self,
+        info: ApiInfo,
+        asset: Annotated[str, argument("The asset's code.")],
+        account: Annotated[strawberry.ID | None, argument("Only this member; a member's own when left out.")] = None,
+    ) -> PointsTotals:
         """Totals of an asset."""
-        total, months = await info.context.read(_points_totals, require_session(info.context.viewer), asset)
+        viewer = require_session(info.context.viewer)
+        _require_earnings(asset, account)
+        total, months = await info.context.read(_points_totals, viewer, asset=asset, account=account)
         return PointsTotals(total=cast(EarningTotal, total), months=cast("list[MonthTotal]", months))
 
     @resolved(
@@ -382,8 +438,7 @@ class Query:
         self, info: ApiInfo, account: Annotated[strawberry.ID, argument("The account to sign in as.")]
     ) -> SessionChallenge:
         """A challenge."""
-        if not _ACCOUNT_ID.fullmatch(account):
-            raise BadInputError("an account id is a role's prefix, an underscore and 26 characters: mem_…")
+        require_account_id(account)
         service = info.context.service
         challenge = service.sessions.challenge(account, service.clock())
         return SessionChallenge(
@@ -394,7 +449,8 @@ class Query:
 
     @resolved(
         "What an operation would do now, and the bytes to sign for it. Needs no session for the bytes; what "
-        "it would move is told only to a session of the actor, of the asset's issuer, an auditor or the operator."
+        "it would move is told only to a session of the actor or its custodian, of the asset's issuer, an auditor or "
+        "the operator."
     )
     async def operation_preview(
         self, info: ApiInfo, input: Annotated[OperationPreviewInput, argument("The operation.")]
@@ -452,9 +508,13 @@ def _entry(
     recorded = decode_entry(stored.data)
     own = queries.account(store, connection, viewer.account)
     opened_seq = own.seq if own is not None else None
-    if not may_see_entry(sight_of(store, connection, viewer), recorded, opened_seq):
-        return None
-    return entry_of(stored)
+    sight = sight_of(store, connection, viewer, _accounts_of(recorded))
+    return entry_of(stored, sight) if may_see_entry(sight, recorded, opened_seq) else None
+
+
+def _accounts_of(entry: RecordedEntry) -> set[str]:
+    actor = getattr(entry.op, "actor", None)
+    return parties(entry) | ({actor} if actor is not None else set())
 
 
 def _entry_key(by: EntryBy) -> EntryKey:
@@ -465,13 +525,18 @@ def _entry_key(by: EntryBy) -> EntryKey:
     return EntryKey(op_id=bytes.fromhex(cast(str, by.operation_id)))
 
 
-def _entries(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[StoredEntry]:
-    return queries.entries(store, connection, wanted, sight_of(store, connection, viewer), page)
+def _entries(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[Entry]:
+    sight = sight_of(store, connection, viewer, [wanted.account] if wanted.account is not None else [])
+    return [entry_of(stored, sight) for stored in queries.entries(store, connection, wanted, sight, page)]
 
 
 def _entry_filter(given: EntryFilterInput | None) -> EntryFilter:
     if given is None:
         return EntryFilter()
+    if given.account:
+        require_account_id(given.account)
+    if given.asset:
+        require_asset_code(given.asset)
     return EntryFilter(
         account=given.account or None,
         asset=given.asset or None,
@@ -486,7 +551,7 @@ def _statement(
     wanted: StatementKey,
     page: Page,
 ) -> queries.Statement:
-    require_points_of(sight_of(store, connection, viewer), wanted.asset, wanted.account)
+    require_points_of(sight_of(store, connection, viewer, [wanted.account]), wanted.asset, wanted.account)
     return queries.statement(store, connection, wanted, page)
 
 
@@ -498,7 +563,7 @@ def _statement_line(line: queries.StatementLine) -> StatementLine:
         at=Time(line.at),
         kind=cast(OperationKind, line.kind),
         amount=Points(line.amount),
-        last_day=Date(line.lot) if line.lot is not None else None,
+        last_day=Date(line.last_day) if line.last_day is not None else None,
         balance=Points(line.balance),
     )
 
@@ -506,29 +571,42 @@ def _statement_line(line: queries.StatementLine) -> StatementLine:
 def _points_by_month(
     store: Store, connection: Snapshot, viewer: Viewer, page: Page, *, asset: str, account: str | None
 ) -> list[queries.MonthPoints]:
-    if account is None and viewer.role == "member":
-        account = viewer.account
-    require_points_of(sight_of(store, connection, viewer), asset, account)
+    account = _whose_earnings(store, connection, viewer, asset, account)
     return queries.points_by_month(store, connection, asset, account, page)
 
 
 def _points_totals(
-    store: Store, connection: Snapshot, viewer: Viewer, asset: str
+    store: Store, connection: Snapshot, viewer: Viewer, *, asset: str, account: str | None
 ) -> tuple[queries.MonthTotal, list[queries.MonthTotal]]:
-    require_points_of(sight_of(store, connection, viewer), asset, None)
-    return queries.points_totals(store, connection, asset)
+    account = _whose_earnings(store, connection, viewer, asset, account)
+    return queries.points_totals(store, connection, asset, account)
+
+
+def _require_earnings(asset: str, account: str | None) -> None:
+    require_asset_code(asset)
+    if account is not None:
+        require_account_id(account)
+
+
+def _whose_earnings(store: Store, connection: Snapshot, viewer: Viewer, asset: str, account: str | None) -> str | None:
+    """Whose earnings a reader is told who asked for an account's or for all (``None``): a member's own, at most."""
+    if account is None and viewer.role == "member":
+        account = viewer.account
+    sight = sight_of(store, connection, viewer, [account] if account is not None else [])
+    require_points_of(sight, asset, account)
+    return account
 
 
 def _node(store: Store, connection: Snapshot, viewer: Viewer | None, node_id: str) -> Node | None:
-    if match := _ASSET_ID.fullmatch(node_id):
+    if match := ASSET_ID.fullmatch(node_id):
         return _asset(store, connection, match[1])
-    if match := _PROGRAM_ID.fullmatch(node_id):
+    if match := PROGRAM_ID.fullmatch(node_id):
         return _program(store, connection, match[1], int(match[2]))
     if viewer is None:
         return None
-    if match := _ENTRY_ID.fullmatch(node_id):
+    if match := ENTRY_ID.fullmatch(node_id):
         return _entry(store, connection, viewer, EntryKey(seq=int(match[1])))
-    if _ACCOUNT_ID.fullmatch(node_id):
+    if ACCOUNT_ID.fullmatch(node_id):
         return _account(store, connection, viewer, node_id)
     return None
 
@@ -541,11 +619,11 @@ async def _preview(context: Context, given: OperationPreviewInput) -> OperationP
     service = context.service
     try:
         op_bytes = _op_bytes(context, given)
-        op = decode_operation(op_bytes)
     except EncodingError as error:
         return _no_preview(Rejection(Code.MALFORMED, str(error)), typed=given.document is UNSET)
-    except MalformedError as error:
-        return _no_preview(rejection_of(error), typed=given.document is UNSET)
+    op = read_unsigned(op_bytes)
+    if isinstance(op, Rejection):
+        return _no_preview(op, typed=given.document is UNSET)
     preview = None
     if await _may_preview(context, op):
         loop = asyncio.get_running_loop()
@@ -565,18 +643,25 @@ def _op_bytes(context: Context, given: OperationPreviewInput) -> bytes:
 async def _may_preview(context: Context, op: AnyOperation) -> bool:
     """Whether this session may learn what an operation would move: it tells the actor's balance."""
     actor, asset = getattr(op, "actor", None), getattr(op, "asset", None)
-    if actor is None or isinstance(op, OpenAccount):
+    if actor is None:
         return True
     if context.viewer is None:
         return False
-    sight = await context.read(sight_of, context.viewer)
-    return sight.everything or sight.account == actor or asset in sight.assets
+    sight = await context.read(sight_of, context.viewer, [actor])
+    return sight.everything or actor in sight.accounts or asset in sight.assets
 
 
 def _no_preview(refusal: Rejection, *, typed: bool) -> OperationPreview:
     errors = [user_error(refusal, inside=("input",) if typed else (), camel=typed)]
     return OperationPreview(
-        document=None, message=None, operation_id=None, postings=None, balance=None, user_errors=errors
+        document=None,
+        message=None,
+        operation_id=None,
+        postings=None,
+        balance=None,
+        replayed=False,
+        seq=None,
+        user_errors=errors,
     )
 
 
@@ -590,5 +675,7 @@ def _preview_of(op_bytes: bytes, preview: Preview | Rejection | None, *, typed: 
         operation_id=Hash(operation_id(op_bytes).hex()),
         postings=cast("list[Posting]", preview.postings) if preview is not None else None,
         balance=Points(preview.balance) if preview is not None and preview.balance is not None else None,
+        replayed=preview is not None and preview.seq is not None,
+        seq=UInt53(preview.seq) if preview is not None and preview.seq is not None else None,
         user_errors=[user_error(refusal, inside=("input",) if typed else (), camel=typed)] if refusal else [],
     )

@@ -1,8 +1,10 @@
 """Sessions for reading: a signed challenge becomes a short-lived bearer token.
 
-A challenge is text bound to an account and an expiry by an HMAC, so the server stores nothing; its signature under a
-key in force for the account opens a session. Tokens are JWTs (HS256). Both secrets are derived from the log's private
-key with HKDF, so that every server process of a ledger accepts what another one issued, and nothing is configured.
+A challenge is text bound to an account and an expiry by an HMAC, so the server need not store it; signatures by as many
+keys in force for the account as its threshold says open a session. A challenge that opened one is remembered until it
+ends and opens no other; each server process remembers its own, so several processes may let one challenge open one
+session each. Tokens are JWTs (HS256). Both secrets are derived from the log's private key with HKDF, so that every
+server process of a ledger accepts what another one issued, and nothing is configured.
 
 Writing needs no session: an operation carries its authority in its signatures.
 """
@@ -21,14 +23,20 @@ from msgspec import Struct
 
 from ledger.encoding import encode_base64url
 from ledger.keys import SESSION_CONTEXT, verify
+from ledger.operations import MAX_SIGNATURES
 from ledger.rules import Account, Code, Rejection
 
 CHALLENGE_LIFETIME_MS = 120_000
 TOKEN_LIFETIME_MS = 900_000
+MAX_ANSWERED = 50_000
+"""Answered challenges that one process remembers: more sessions than this are not opened in 2 minutes."""
 
 _CHALLENGE = re.compile(
     r"^v1 (?P<account>[a-z_2-7]{30}) (?P<expires>[0-9]{13,15}) [A-Za-z0-9_-]{22} [A-Za-z0-9_-]{43}\Z"
 )
+
+
+_ANSWERED = Rejection(Code.EXPIRED, "the challenge has opened a session already: ask for a new one", ("challenge",))
 
 
 class TokenError(ValueError):
@@ -51,12 +59,11 @@ class Challenge(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """An answered challenge: who wants to sign in, with which key."""
+    """An answered challenge: who wants to sign in, with which keys and their signatures."""
 
     account: str
     challenge: str
-    key: str
-    sig: str
+    signatures: tuple[tuple[str, str], ...]
 
 
 class Token(Struct, frozen=True, kw_only=True):
@@ -73,6 +80,7 @@ class Sessions:
         self._origin = origin
         self._token_secret = _derive(log_key, b"guerdon session tokens v1")
         self._challenge_secret = _derive(log_key, b"guerdon session challenges v1")
+        self._answered: dict[str, int] = {}
 
     def challenge(self, account: str, now_ms: int) -> Challenge:
         """A challenge for an account, whether or not there is one: it tells nobody who exists."""
@@ -81,12 +89,8 @@ class Sessions:
         text = f"{stated} {self._mac(stated)}"
         return Challenge(text=text, expires_at_ms=expires_at_ms, message=SESSION_CONTEXT + text.encode())
 
-    def check_answer(self, answer: Answer, authority: Account | None, now_ms: int) -> Rejection | None:
-        """Why an answered challenge opens no session; ``None`` when it does.
-
-        ``authority`` is the account whose keys act for the answer's. An unknown account is refused as a key without
-        authority is, so that an answer does not tell who exists.
-        """
+    def check_answer(self, answer: Answer, now_ms: int) -> Rejection | None:
+        """Why an answer is none to a challenge of ours, whoever exists; ``None`` when it is one. Reads nothing."""
         match = _CHALLENGE.fullmatch(answer.challenge)
         stated, _, mac = answer.challenge.rpartition(" ")
         if match is None or match["account"] != answer.account or not hmac.compare_digest(mac, self._mac(stated)):
@@ -94,14 +98,46 @@ class Sessions:
             return Rejection(Code.MALFORMED, message, ("challenge",))
         if int(match["expires"]) < now_ms:
             return Rejection(Code.EXPIRED, "the challenge is too old: ask for a new one", ("challenge",))
-        if not verify(answer.key, answer.sig, SESSION_CONTEXT + answer.challenge.encode()):
-            return Rejection(Code.SIGNATURE_INVALID, "the signature does not fit the challenge and the key", ("sig",))
-        if authority is None or answer.key not in authority.keys:
-            return Rejection(Code.NOT_PERMITTED, "this key does not act for this account", ("key",))
+        if answer.challenge in self._answered:
+            return _ANSWERED
+        return _check_signatures(answer)
+
+    def check_authority(self, answer: Answer, authority: Account | None) -> Rejection | None:
+        """Why the keys of a checked answer do not act for its account; ``None`` when they do.
+
+        ``authority`` is the account whose keys act for the answer's. An unknown account is refused as a key without
+        authority is, so that an answer does not tell who exists.
+        """
+        for i, (key, _) in enumerate(answer.signatures):
+            if authority is None or key not in authority.keys:
+                message = "this key does not act for this account"
+                return Rejection(Code.NOT_PERMITTED, message, (f"signatures[{i}]", "key"))
+        if authority is None or len(answer.signatures) < authority.threshold:
+            return Rejection(Code.SIGNATURE_MISSING, "more of the account's keys must sign", ("signatures",))
         return None
 
-    def open(self, viewer: Viewer, now_ms: int) -> Token:
-        """A bearer token for an account that answered its challenge."""
+    def open(self, answer: Answer, viewer: Viewer, now_ms: int) -> Token | Rejection:
+        """A bearer token for an account that answered its challenge, which is used up; or why there is none now.
+
+        While the database was read, the same answer may have come again: here the first one wins.
+        """
+        if refusal := self._use_up(answer.challenge, now_ms):
+            return refusal
+        return self.token(viewer, now_ms)
+
+    def _use_up(self, challenge: str, now_ms: int) -> Rejection | None:
+        if challenge in self._answered:
+            return _ANSWERED
+        # They stand in the order in which they were answered.
+        while self._answered and self._answered[oldest := next(iter(self._answered))] < now_ms:
+            del self._answered[oldest]
+        if len(self._answered) >= MAX_ANSWERED:
+            return Rejection(Code.OVERLOADED, "too many sessions were opened: try again in a minute", ("challenge",))
+        self._answered[challenge] = now_ms + CHALLENGE_LIFETIME_MS
+        return None
+
+    def token(self, viewer: Viewer, now_ms: int) -> Token:
+        """A bearer token for an account."""
         expires_at_ms = now_ms + TOKEN_LIFETIME_MS
         claims = {
             "iss": self._origin,
@@ -134,6 +170,21 @@ class Sessions:
     def _mac(self, stated: str) -> str:
         message = f"{self._origin}\n{stated}".encode()
         return encode_base64url(hmac.new(self._challenge_secret, message, hashlib.sha256).digest())
+
+
+def _check_signatures(answer: Answer) -> Rejection | None:
+    """Why the signatures of an answer are none of its challenge, by whatever keys; ``None`` when all are."""
+    keys = {key for key, _ in answer.signatures}
+    if not keys:
+        return Rejection(Code.SIGNATURE_MISSING, "nobody has signed the challenge", ("signatures",))
+    if len(keys) != len(answer.signatures) or len(keys) > MAX_SIGNATURES:
+        message = f"at most {MAX_SIGNATURES} signatures, each by another key"
+        return Rejection(Code.MALFORMED, message, ("signatures",))
+    for i, (key, sig) in enumerate(answer.signatures):
+        if not verify(key, sig, SESSION_CONTEXT + answer.challenge.encode()):
+            message = "the signature does not fit the challenge and the key"
+            return Rejection(Code.SIGNATURE_INVALID, message, (f"signatures[{i}]", "sig"))
+    return None
 
 
 def _derive(key: Ed25519PrivateKey, info: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """Settings of the service, from environment variables into one frozen object.
 
 Every variable begins with ``GUERDON_``. A value that cannot be used raises :class:`SettingsError` whose message names
-the variable; values that are secret are read from files, never from the environment, and are never in a message.
+the variable. Keys and passphrases are read from files; the one setting that may hold a secret is a database URL with a
+password in it, for which libpq's ``PGPASSFILE`` is the better place. No message shows a key, a passphrase or that URL.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator decides about a server. Limits are per request.
 
     ``origin`` is the ledger to serve; without it, the only ledger in the database. ``max_body_bytes`` has room for
-    1,000 operations in one ``operationsSubmit``. ``max_tokens``, ``max_depth`` and ``max_aliases`` bound a GraphQL
-    document before any of it is executed; ``readers`` is the number of threads, and connections, for reading.
+    1,000 operations in one ``operationsSubmit``. ``max_tokens``, ``max_depth``, ``max_aliases`` and ``max_cost`` bound
+    a GraphQL document before any of it is executed, the last by counting each field once for every item of the pages
+    around it; ``readers`` is the number of threads, and connections, for reading. ``public_entries`` shows everybody
+    every entry under ``/log/``, which otherwise auditors and the operator see.
     """
 
     data: Path
@@ -37,7 +40,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_tokens: int = 2_000
     max_depth: int = 15
     max_aliases: int = 30
+    max_cost: int = 10_000
     readers: int = 4
+    public_entries: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -55,7 +60,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             max_tokens=_integer(environ, "GUERDON_MAX_TOKENS", 2_000, 100, 1_000_000),
             max_depth=_integer(environ, "GUERDON_MAX_DEPTH", 15, 5, 1_000),
             max_aliases=_integer(environ, "GUERDON_MAX_ALIASES", 30, 0, 10_000),
+            max_cost=_integer(environ, "GUERDON_MAX_COST", 10_000, 100, 10_000_000),
             readers=_integer(environ, "GUERDON_READERS", 4, 1, 64),
+            public_entries=_boolean(environ, "GUERDON_PUBLIC_ENTRIES", default=False),
         )
 
 

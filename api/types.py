@@ -12,10 +12,12 @@ from typing import Annotated, Any, TypeVar, cast
 import strawberry
 from strawberry import Info
 
+from api.access import sees_whole
 from api.context import Context
+from api.ids import require_asset_code
 from api.inputs import AccountRole, AmountRounding, PointsRounding
 from api.paging import After, Before, Connection, First, Last, Window
-from api.scalars import Date, Hash, MinorUnits, Points, Time
+from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
 from ledger import queries, rules
 from ledger.checkpoint import decode_checkpoint
 from ledger.entries import decode_entry
@@ -27,7 +29,7 @@ from ledger.operations import (
     Genesis,
 )
 from ledger.programs import ProgramVersion
-from ledger.queries import StoredEntry
+from ledger.queries import ALL, Sight, StoredEntry
 from ledger.store import HeadState
 
 ApiInfo = Info[Context, None]
@@ -71,7 +73,7 @@ class Node:
     id: strawberry.ID = field("Identifies it in this ledger, for ever.")
 
 
-@strawberry.type(description="One leg of an entry. The legs of an entry sum to zero for each asset.")
+@strawberry.type(description="One leg of an entry. All legs of an entry sum to zero for each asset.")
 class Posting:
     """A posting; the core's record stands for it."""
 
@@ -91,11 +93,17 @@ class Signature:
     sig: str = field("The signature, in base64url.")
 
 
-@strawberry.type(description="An operation the ledger recorded: a link of the chain and a leaf of the Merkle tree.")
+@strawberry.type(
+    description=(
+        "An operation the ledger recorded: a link of the chain and a leaf of the Merkle tree. One entry may hold the "
+        "business of many: all of it is told to who acted, to the asset's issuer, auditors and the operator, and to a "
+        "member when it concerns no other member; else a member is told its own part."
+    )
+)
 class Entry(Node):
     """An entry, made from its stored bytes."""
 
-    seq: Points = field("Its sequence number, from 0.")
+    seq: UInt53 = field("Its sequence number, from 0.")
     hash: Hash = field("Its leaf hash, which is also the chain link: SHA-256 of 0x00 and the entry's bytes.")
     prev: Hash = field("The leaf hash of the entry before; 64 zeros for entry 0.")
     time: Time = field("When it was recorded; never before the entry before.")
@@ -103,18 +111,24 @@ class Entry(Node):
     kind: OperationKind = field("What the operation does.")
     actor_id: strawberry.ID | None = field("The account whose authority it uses.")
     operation_id: Hash = field("SHA-256 of the operation's canonical bytes; the key to deduplicate by.")
-    postings: list[Posting] = field("What it moved, in the order recorded.")
-    signatures: list[Signature] = field("Who signed.")
-    document: str = field("The entry's stored bytes, which are canonical JSON: the truth all else is read from.")
+    postings: list[Posting] = field(
+        "What it moved, in the order recorded; only the reader's own legs where not all of the entry is told."
+    )
+    signatures: list[Signature] | None = field("Who signed; null where not all of the entry is told.")
+    document: str | None = field(
+        "The entry's stored bytes, which are canonical JSON: the truth all else is read from. Null where not all of "
+        "the entry is told."
+    )
 
 
 class LazyEntry(Entry):
-    """An entry that is read from its bytes only when something in them is asked for."""
+    """An entry that is read from its bytes only when something in them is asked for, as far as a reader may see it."""
 
-    def __init__(self, data: bytes, seq: int, leaf_hash: bytes, op_id: bytes) -> None:
+    def __init__(self, data: bytes, seq: int, leaf_hash: bytes, op_id: bytes, sight: Sight = ALL) -> None:
         self._data = data
+        self._sight = sight
         self.id = strawberry.ID(f"ent_{seq}")
-        self.seq = Points(seq)
+        self.seq = UInt53(seq)
         self.hash = Hash(leaf_hash.hex())
         self.operation_id = Hash(op_id.hex())
 
@@ -128,18 +142,20 @@ class LazyEntry(Entry):
         self.at = Time(entry.op.at)
         self.kind = cast(OperationKind, entry.op.KIND)
         self.actor_id = cast("strawberry.ID | None", getattr(entry.op, "actor", None))
-        self.postings = cast("list[Posting]", entry.postings)
-        self.signatures = cast("list[Signature]", entry.sigs)
-        self.document = self._data.decode()
+        whole = sees_whole(self._sight, entry)
+        own = entry.postings if whole else [leg for leg in entry.postings if leg.account in self._sight.accounts]
+        self.postings = cast("list[Posting]", own)
+        self.signatures = cast("list[Signature]", entry.sigs) if whole else None
+        self.document = self._data.decode() if whole else None
         return self.__dict__[name]
 
 
 _READ_FROM_BYTES = frozenset({"prev", "time", "at", "kind", "actor_id", "postings", "signatures", "document"})
 
 
-def entry_of(stored: StoredEntry) -> Entry:
-    """An entry as clients see it."""
-    return LazyEntry(stored.data, stored.seq, stored.leaf_hash, stored.op_id)
+def entry_of(stored: StoredEntry, sight: Sight) -> Entry:
+    """An entry as a reader sees it."""
+    return LazyEntry(stored.data, stored.seq, stored.leaf_hash, stored.op_id, sight)
 
 
 @strawberry.type(description="Points of one last day.")
@@ -280,12 +296,12 @@ class Asset(Node):
     @resolved("Its supply now.")
     async def supply(self, info: ApiInfo) -> Supply:
         """The supply."""
-        return cast(Supply, await info.context.read(queries.supply, self.code))
+        return cast(Supply, await info.context.loaders.supply.load(self.code))
 
     @resolved("The program in force now; null when there is none.")
     async def program(self, info: ApiInfo) -> Program | None:
         """The program in force."""
-        found = await info.context.read(queries.program_at, self.code, info.context.now())
+        found = await info.context.loaders.program.load(self.code)
         return program_of(found) if found is not None else None
 
     @resolved("All versions of its program, the first first.")
@@ -335,11 +351,11 @@ class Account(Node):
         """Balances that the viewer may see."""
         codes = self.visible_assets
         if asset is not None:
+            require_asset_code(asset)
             codes = (asset,) if codes is None or asset in codes else ()
         if codes == ():
             return []
-        found = await info.context.read(queries.balances, self.id, info.context.now(), codes)
-        return cast("list[Balance]", found)
+        return cast("list[Balance]", await info.context.loaders.balances.load((self.id, codes)))
 
 
 def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None) -> Account:
@@ -361,7 +377,7 @@ def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None) -> 
 class Checkpoint:
     """A checkpoint."""
 
-    size: Points = field("How many entries.")
+    size: UInt53 = field("How many entries.")
     root: Hash = field("Root of the Merkle tree over them (RFC 6962).")
     note: str = field("The signed note (C2SP tlog-checkpoint), to be verified with the ledger's `logKey`.")
 
@@ -370,7 +386,7 @@ def checkpoint_of(head: HeadState) -> Checkpoint:
     """The checkpoint of a head."""
     text = head.checkpoint.partition("\n\n")[0] + "\n"
     root = decode_checkpoint(text).root
-    return Checkpoint(size=Points(head.size), root=Hash(root.hex()), note=head.checkpoint)
+    return Checkpoint(size=UInt53(head.size), root=Hash(root.hex()), note=head.checkpoint)
 
 
 @strawberry.type(description="A settlement currency of the ledger.")
@@ -389,7 +405,7 @@ class Ledger:
     name: str = field("Public name of who runs it.")
     operator_id: strawberry.ID = field("The operator's account.")
     format_version: int = field("Version of the format of operations and entries: what `guerdon` says in a document.")
-    size: Points = field("How many entries it has.")
+    size: UInt53 = field("How many entries it has.")
     last_time: Time = field("When the newest entry was recorded.")
     clock_tolerance_ms: int = field("By how much an operation's `at` may lie after its recording, in milliseconds.")
     currencies: list[Currency] = field("Settlement currencies.")
@@ -404,7 +420,7 @@ def ledger_of(head: HeadState, genesis: Genesis, operator: str) -> Ledger:
         name=genesis.name,
         operator_id=strawberry.ID(operator),
         format_version=genesis.guerdon,
-        size=Points(head.size),
+        size=UInt53(head.size),
         last_time=Time(head.last_time),
         clock_tolerance_ms=genesis.clock_tolerance_ms,
         currencies=cast("list[Currency]", genesis.currencies),

@@ -1,12 +1,14 @@
 """Reading the ledger: set-based SQL for what people ask, each a bounded number of statements.
 
 Lists are keyset pages: the caller gives the key after which, or before which, to go on, and a limit; a page costs the
-same wherever in the chain it lies. What a reader may see is data here (:class:`Sight`), applied inside the queries, so
-that a page is full of what its reader may see. Who gets which sight is not decided here, nor how answers look.
+same wherever in the chain it lies. Two cost more with the length of an account's own history: its entries in all assets
+are sorted from an index by asset, and a statement adds up what lies between its page and the nearer end of its span.
+What a reader may see is data here (:class:`Sight`), applied inside the queries, so that a page is full of what its
+reader may see. Who gets which sight is not decided here, nor how answers look.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.entries import NO_LAST_DAY
+from ledger.operations import ROLE_PREFIXES
 from ledger.programs import ProgramVersion, local_date
 from ledger.rules import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, Asset, spendable
 from ledger.store import (
@@ -34,11 +37,20 @@ from ledger.store import (
 
 
 class Sight(Struct, frozen=True, kw_only=True):
-    """What a reader may see: everything, or what touches its account or one of its assets."""
+    """What a reader may see: everything, or what touches its account or one of its assets.
+
+    ``in_custody`` are the accounts among those a question names that the reader holds in custody: it sees what they do.
+    """
 
     everything: bool = False
     account: str = ""
     assets: tuple[str, ...] = ()
+    in_custody: tuple[str, ...] = ()
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that the reader sees as its own."""
+        return (self.account, *self.in_custody)
 
 
 ALL = Sight(everything=True)
@@ -72,7 +84,11 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class EntryFilter(Struct, frozen=True, kw_only=True):
-    """Which entries: those that touch an account, touch an asset, are of a kind; all that are given must hold."""
+    """Which entries: those that touch an account, touch an asset, are of a kind; all that are given must hold.
+
+    An account is touched by a posting, by a purchase that earned it nothing, by its own acts and by its opening; an
+    asset by a posting, its definition and its programs, and together with an account by such a purchase too.
+    """
 
     account: str | None = None
     asset: str | None = None
@@ -118,7 +134,7 @@ class StatementLine(Struct, frozen=True, kw_only=True):
     at: str
     kind: str
     amount: int
-    lot: str | None
+    last_day: str | None
     balance: int
 
 
@@ -141,7 +157,7 @@ class MonthPoints(Struct, frozen=True, kw_only=True):
 
 
 class MonthTotal(Struct, frozen=True, kw_only=True):
-    """What all members earned in a month, or over all months (``month`` is then empty)."""
+    """What all members, or one, earned in a month, or over all months (``month`` is then empty)."""
 
     month: str
     points: int
@@ -178,7 +194,7 @@ def entries_query(store: Store, wanted: EntryFilter, sight: Sight, page: Page) -
     query = sa.select(*_ENTRY_COLUMNS).where(ENTRY.c.ledger_id == store.ledger_id)
     sources = _Matching(store.ledger_id, wanted, sight).sources()
     if sources is not None:
-        # Each source is cut to a page before they are united: the cost is the page's, not the account's.
+        # Each source is cut to a page before they are united, so that only a page of entries is read.
         parts = [sa.select(_paged(source, (column,), page).subquery().c.seq) for source, column in sources]
         query = query.where(ENTRY.c.seq.in_(sa.select(sa.union(*parts).subquery().c.seq)))
     elif wanted.kind is not None:
@@ -208,89 +224,160 @@ def _beyond(columns: Sequence[Any], key: Any, *, descending: bool) -> Any:
     return left < right if descending else left > right
 
 
+# As literals, a planner sees that these are the conditions of the indexes by actor and of purchases without points.
+_FOUND_BY_POSTING: tuple[Any, ...] = tuple(sa.literal_column(f"'{kind}'") for kind in ("transfer", "redeem"))
+"""Kinds whose actor has a posting."""
+
+_NOTHING = sa.literal_column("0", sa.BigInteger())
+
+
+def _unindexed(seq: Any) -> Any:
+    """Sequence numbers as a planner must not look them up, lest it walk the ledger in their order to find an account.
+
+    What an account has is read whole from the index by account, and sorted.
+    """
+    return (seq + _NOTHING).label("seq")
+
+
+_Source = tuple[Any, Any]
+"""A query of sequence numbers and its ``seq`` column."""
+
+
 class _Matching:
-    """Turns a filter and a sight into sources of sequence numbers, each an index range in the order of ``seq``."""
+    """Turns a filter and a sight into sources of sequence numbers, each cut to what the reader may know of.
+
+    A reader that does not see everything is never led along the postings of others: each source begins at its own
+    accounts, at its assets, or at what another account did in its assets.
+    """
 
     def __init__(self, ledger_id: int, wanted: EntryFilter, sight: Sight) -> None:
         self.ledger_id = ledger_id
         self.wanted = wanted
         self.sight = sight
 
-    def sources(self) -> list[tuple[Any, Any]] | None:
+    def sources(self) -> list[_Source] | None:
         """Queries with their ``seq`` columns, whose union is what matches; ``None`` when everything does."""
-        wanted, sight = self.wanted, self.sight
-        if wanted.account is not None:
-            found = self._touching_account(wanted.account, wanted.asset)
-            seen = sight.everything or wanted.account == sight.account
-        elif wanted.asset is not None:
-            found = self._touching_assets((wanted.asset,))
-            seen = sight.everything or wanted.asset in sight.assets
-        elif sight.everything:
-            return None
-        else:
-            found = self._touching_account(sight.account, None)
-            if sight.assets:
-                found += self._touching_assets(sight.assets)
-            seen = True
-        return [(self._narrowed(query, column, seen=seen), column) for query, column in found]
+        found = self._of_all() if self.sight.everything else self._of_reader()
+        return None if found is None else [(self._of_kind(query, column), column) for query, column in found]
 
-    def _narrowed(self, query: Any, column: Any, *, seen: bool) -> Any:
-        if self.wanted.kind is not None:
-            entry = ENTRY.alias()
-            query = query.where(
-                sa.exists().where(
-                    entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.kind == self.wanted.kind
-                )
-            )
-        if not seen:
-            query = query.where(sa.or_(self._seen_by_posting(column), self._acted(self.sight.account, column)))
-        return query
+    def _of_all(self) -> list[_Source] | None:
+        account, asset = self.wanted.account, self.wanted.asset
+        if account is not None:
+            return self._touching_account(account, asset)
+        return self._touching_assets((asset,)) if asset is not None else None
 
-    def _seen_by_posting(self, column: Any) -> Any:
+    def _of_reader(self) -> list[_Source]:
+        account, asset, sight = self.wanted.account, self.wanted.asset, self.sight
+        if account is not None:
+            own = account in sight.accounts
+            return self._touching_account(account, asset) if own else self._shared_with(account, asset)
+        if asset in sight.assets:
+            return self._touching_assets((asset,))
+        found = [source for own in sight.accounts for source in self._touching_account(own, asset)]
+        return found + self._touching_assets(sight.assets) if asset is None and sight.assets else found
+
+    def _touching_account(self, account: str, asset: str | None) -> list[_Source]:
+        """Entries with a posting of the account, a purchase that earned it nothing, its own act, or its opening."""
+        touching = [self._legs(account, asset), self._unrewarded(account, asset), self._acts(account, asset)]
+        return [*touching, self._opening(account)] if asset is None else touching
+
+    def _touching_assets(self, assets: Sequence[str]) -> list[_Source]:
+        """Entries with a posting in one of the assets, defining it or publishing its program."""
+        found = [self._legs(None, asset) for asset in assets]
+        for table in (ASSET.alias(), PROGRAM.alias()):
+            query = sa.select(table.c.seq).where(table.c.ledger_id == self.ledger_id, table.c.asset.in_(assets))
+            found.append((query, table.c.seq))
+        return found
+
+    def _shared_with(self, account: str, asset: str | None) -> list[_Source]:
+        """Entries that touch another's account, as far as the reader can tell that they do.
+
+        It can where the entry is in one of its assets, where one of the two acted and the other took part. That two
+        members bought on one day, recorded together, is known to neither.
+        """
+        found: list[_Source] = []
+        for code in self.sight.assets if asset is None else set(self.sight.assets) & {asset}:
+            found += [self._legs(account, code), self._unrewarded(account, code), self._acts(account, code)]
+        for own in self.sight.accounts:
+            query, column = self._legs(own, asset)
+            sent = sa.and_(self._acted(own, column), self._has_leg(column, POSTING.c.account == account))
+            found.append((query.where(sa.or_(self._acted(account, column), sent)), column))
+            opened = [(own, account), (account, own)] if asset is None else []
+            for actor, (query, column) in [
+                (account, self._unrewarded(own, asset)),
+                *((actor, self._opening(of)) for actor, of in opened),
+            ]:
+                found.append((query.where(self._acted(actor, column)), column))
+        return found
+
+    def _legs(self, account: str | None, asset: str | None) -> _Source:
         posting = POSTING.alias()
-        mine = sa.or_(posting.c.account == self.sight.account, posting.c.asset.in_(self.sight.assets))
-        return sa.exists().where(posting.c.ledger_id == self.ledger_id, posting.c.seq == column, mine)
+        seq = posting.c.seq if asset is not None else _unindexed(posting.c.seq)
+        query = sa.select(seq).where(posting.c.ledger_id == self.ledger_id).distinct()
+        if account is not None:
+            query = query.where(posting.c.account == account)
+        if asset is not None:
+            query = query.where(posting.c.asset == asset)
+        return query, seq
+
+    def _unrewarded(self, account: str, asset: str | None) -> _Source:
+        """Purchases that earned the account nothing, which have no posting; an index has only these."""
+        earning = EARNING.alias()
+        query = sa.select(earning.c.seq).where(
+            earning.c.ledger_id == self.ledger_id, earning.c.account == account, earning.c.points == _NOTHING
+        )
+        if asset is not None:
+            query = query.where(earning.c.asset == asset)
+        return query.distinct(), earning.c.seq
+
+    def _acts(self, account: str, asset: str | None) -> _Source:
+        """Acts of the account that are found by no posting of its own."""
+        entry = ENTRY.alias()
+        query = sa.select(entry.c.seq).where(
+            entry.c.ledger_id == self.ledger_id, entry.c.actor == account, entry.c.kind.not_in(_FOUND_BY_POSTING)
+        )
+        if asset is None:
+            return query, entry.c.seq
+        # Only its issuer and the operator act on an asset. For anyone else this is known before the first row is read.
+        issued = sa.exists().where(
+            ASSET.c.ledger_id == self.ledger_id, ASSET.c.asset == asset, ASSET.c.issuer == account
+        )
+        acting = sa.true() if account.startswith(ROLE_PREFIXES["operator"]) else issued
+        defining = [
+            sa.exists().where(table.c.ledger_id == self.ledger_id, table.c.asset == asset, table.c.seq == entry.c.seq)
+            for table in (ASSET.alias(), PROGRAM.alias())
+        ]
+        about = sa.or_(self._has_leg(entry.c.seq, POSTING.c.asset == asset), *defining)
+        return query.where(acting, about), entry.c.seq
+
+    def _opening(self, account: str) -> _Source:
+        opened = ACCOUNT.alias()
+        query = sa.select(opened.c.seq).where(opened.c.ledger_id == self.ledger_id, opened.c.account == account)
+        return query, opened.c.seq
+
+    def _of_kind(self, query: Any, column: Any) -> Any:
+        entry = ENTRY.alias()
+        same = sa.exists().where(
+            entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.kind == self.wanted.kind
+        )
+        return query if self.wanted.kind is None else query.where(same)
 
     def _acted(self, account: str, column: Any) -> Any:
         entry = ENTRY.alias()
         return sa.exists().where(entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.actor == account)
 
-    def _touching_account(self, account: str, asset: str | None) -> list[tuple[Any, Any]]:
-        """Entries with a posting of the account, by it as actor, or opening it."""
-        posting, entry = POSTING.alias(), ENTRY.alias()
-        legs = sa.select(posting.c.seq).where(posting.c.ledger_id == self.ledger_id, posting.c.account == account)
-        acts = sa.select(entry.c.seq).where(entry.c.ledger_id == self.ledger_id, entry.c.actor == account)
-        if asset is not None:
-            other = POSTING.alias()
-            acts = acts.where(
-                sa.exists().where(
-                    other.c.ledger_id == self.ledger_id, other.c.seq == entry.c.seq, other.c.asset == asset
-                )
-            )
-            return [(legs.where(posting.c.asset == asset).distinct(), posting.c.seq), (acts, entry.c.seq)]
-        opened = sa.select(ACCOUNT.c.seq).where(ACCOUNT.c.ledger_id == self.ledger_id, ACCOUNT.c.account == account)
-        return [(legs.distinct(), posting.c.seq), (acts, entry.c.seq), (opened, ACCOUNT.c.seq)]
-
-    def _touching_assets(self, assets: Sequence[str]) -> list[tuple[Any, Any]]:
-        """Entries with a posting in one of the assets, defining it or publishing its program."""
-        found: list[tuple[Any, Any]] = []
-        for asset in assets:
-            posting = POSTING.alias()
-            legs = sa.select(posting.c.seq).where(posting.c.ledger_id == self.ledger_id, posting.c.asset == asset)
-            found.append((legs.distinct(), posting.c.seq))
-        for table in (ASSET.alias(), PROGRAM.alias()):
-            found.append(
-                (
-                    sa.select(table.c.seq).where(table.c.ledger_id == self.ledger_id, table.c.asset.in_(assets)),
-                    table.c.seq,
-                )
-            )
-        return found
+    def _has_leg(self, column: Any, condition: Any) -> Any:
+        return sa.exists().where(POSTING.c.ledger_id == self.ledger_id, POSTING.c.seq == column, condition)
 
 
 def account(store: Store, connection: Connection, account_id: str) -> Account | None:
     """The account with an id, if there is one."""
     return next(iter(store.accounts(connection, [account_id])), None)
+
+
+def in_custody(store: Store, connection: Connection, custodian: str, ids: Iterable[str]) -> tuple[str, ...]:
+    """The accounts among these that one account holds in custody."""
+    return tuple(found.id for found in store.accounts(connection, ids) if found.custodian == custodian)
 
 
 def holds_any(store: Store, connection: Connection, account_id: str, assets: Sequence[str]) -> bool:
@@ -339,13 +426,25 @@ def asset(store: Store, connection: Connection, code: str) -> Asset | None:
 
 def supply(store: Store, connection: Connection, code: str) -> Supply:
     """An asset's supply, read from the system accounts that took the other legs."""
+    return supplies(store, connection, [code])[0]
+
+
+def supplies(store: Store, connection: Connection, codes: Sequence[str]) -> list[Supply]:
+    """Supplies of several assets, in their order."""
     query = (
-        sa.select(LOT.c.account, sa.func.sum(LOT.c.points))
-        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account.in_(SYSTEM_ACCOUNTS), LOT.c.asset == code)
-        .group_by(LOT.c.account)
+        sa.select(LOT.c.account, LOT.c.asset, sa.func.sum(LOT.c.points))
+        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account.in_(SYSTEM_ACCOUNTS), LOT.c.asset.in_(codes))
+        .group_by(LOT.c.account, LOT.c.asset)
     )
-    sums = {name: int(points) for name, points in connection.execute(query)}
-    return Supply(issued=-sums.get(SYS_ISSUED, 0), spent=sums.get(SYS_SPENT, 0), expired=sums.get(SYS_EXPIRED, 0))
+    sums = {(name, code): int(points) for name, code, points in connection.execute(query)}
+    return [
+        Supply(
+            issued=-sums.get((SYS_ISSUED, code), 0),
+            spent=sums.get((SYS_SPENT, code), 0),
+            expired=sums.get((SYS_EXPIRED, code), 0),
+        )
+        for code in codes
+    ]
 
 
 def program(store: Store, connection: Connection, code: str, version: int) -> ProgramVersion | None:
@@ -366,33 +465,51 @@ def programs_page(store: Store, connection: Connection, code: str, page: Page) -
 
 def program_at(store: Store, connection: Connection, code: str, time: str) -> ProgramVersion | None:
     """The version of an asset's program in force at a time: the last published of those that have started."""
-    query = (
-        sa.select(PROGRAM)
-        .where(PROGRAM.c.ledger_id == store.ledger_id, PROGRAM.c.asset == code, PROGRAM.c.starts <= time)
-        .order_by(PROGRAM.c.version.desc())
-        .limit(1)
+    return programs_at(store, connection, [code], time)[0]
+
+
+def programs_at(store: Store, connection: Connection, codes: Sequence[str], time: str) -> list[ProgramVersion | None]:
+    """The versions of several assets' programs in force at a time, in the order of the assets."""
+    started = (
+        sa.select(PROGRAM.c.asset, sa.func.max(PROGRAM.c.version))
+        .where(PROGRAM.c.ledger_id == store.ledger_id, PROGRAM.c.asset.in_(codes), PROGRAM.c.starts <= time)
+        .group_by(PROGRAM.c.asset)
     )
-    row = connection.execute(query).one_or_none()
-    found = program_of(row) if row is not None else None
-    return found if found is not None and (found.ends is None or time < found.ends) else None
+    query = sa.select(PROGRAM).where(
+        PROGRAM.c.ledger_id == store.ledger_id, sa.tuple_(PROGRAM.c.asset, PROGRAM.c.version).in_(started)
+    )
+    found = {row.asset: program_of(row) for row in connection.execute(query)}
+    in_force = {code: version for code, version in found.items() if version.ends is None or time < version.ends}
+    return [in_force.get(code) for code in codes]
 
 
 def balances(
     store: Store, connection: Connection, account_id: str, time: str, codes: Sequence[str] | None = None
 ) -> list[Balance]:
     """Balances of an account at a time, by asset; only of some assets when ``codes`` is given."""
+    return balances_of(store, connection, [account_id], time, codes)[0]
+
+
+def balances_of(
+    store: Store, connection: Connection, account_ids: Sequence[str], time: str, codes: Sequence[str] | None = None
+) -> list[list[Balance]]:
+    """Balances of several accounts, in their order."""
     query = (
-        sa.select(LOT.c.asset, LOT.c.last_day, LOT.c.points)
-        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account == account_id)
-        .order_by(LOT.c.asset, LOT.c.last_day)
+        sa.select(LOT.c.account, LOT.c.asset, LOT.c.last_day, LOT.c.points)
+        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account.in_(account_ids))
+        .order_by(LOT.c.account, LOT.c.asset, LOT.c.last_day)
     )
     if codes is not None:
         query = query.where(LOT.c.asset.in_(codes))
-    lots: dict[str, dict[str, int]] = {}
-    for code, day, points in connection.execute(query):
-        lots.setdefault(code, {})[day] = points
-    zones = _time_zones(store, connection, list(lots))
-    return [_balance(code, days, local_date(time, zones.get(code, "UTC"))) for code, days in lots.items()]
+    lots: dict[str, dict[str, dict[str, int]]] = {}
+    for account_id, code, day, points in connection.execute(query):
+        lots.setdefault(account_id, {}).setdefault(code, {})[day] = points
+    zones = _time_zones(store, connection, sorted({code for held in lots.values() for code in held}))
+    today = {code: local_date(time, zone) for code, zone in zones.items()}
+    return [
+        [_balance(code, days, today.get(code, time[:10])) for code, days in lots.get(account_id, {}).items()]
+        for account_id in account_ids
+    ]
 
 
 def _balance(code: str, days: dict[str, int], today: str) -> Balance:
@@ -408,7 +525,7 @@ def _balance(code: str, days: dict[str, int], today: str) -> Balance:
 
 
 def _time_zones(store: Store, connection: Connection, codes: Sequence[str]) -> dict[str, str]:
-    """Time zone of the newest program of each asset, in which its last days are understood."""
+    """Time zone of the program of each asset, which all its versions share: its last days are days there."""
     if not codes:
         return {}
     query = (
@@ -458,18 +575,24 @@ class StatementKey(Struct, frozen=True, kw_only=True):
 
 
 def statement(store: Store, connection: Connection, wanted: StatementKey, page: Page) -> Statement:
-    """An account's statement; keys of its lines are (seq, leg)."""
+    """An account's statement; keys of its lines are (seq, leg).
+
+    The balance now is read from the lots. Without a span nothing more is summed for the first page, nor for the last
+    when it is read from the end; a page between them sums the postings from its end of the list, and a span what was
+    recorded since it began.
+    """
+    size = store.head(connection).size
     first = 0 if wanted.start is None else first_seq_at(store, connection, wanted.start)
-    end = store.head(connection).size if wanted.end is None else first_seq_at(store, connection, wanted.end)
+    end = size if wanted.end is None else first_seq_at(store, connection, wanted.end)
     mine = sa.and_(
         POSTING.c.ledger_id == store.ledger_id, POSTING.c.account == wanted.account, POSTING.c.asset == wanted.asset
     )
 
-    def total(*conditions: Any) -> int:
+    def moved(*conditions: Any) -> int:
         return int(connection.execute(sa.select(sa.func.sum(POSTING.c.amount)).where(mine, *conditions)).scalar() or 0)
 
-    opening = total(POSTING.c.seq < first)
-    closing = opening + total(POSTING.c.seq >= first, POSTING.c.seq < end)
+    closing = _points_now(store, connection, wanted) - (moved(POSTING.c.seq >= end) if end < size else 0)
+    opening = closing - moved(POSTING.c.seq >= first, POSTING.c.seq < end) if first else 0
     query = (
         sa.select(
             POSTING.c.seq, POSTING.c.leg, POSTING.c.amount, POSTING.c.lot, ENTRY.c.time, ENTRY.c.kind, ENTRY.c.data
@@ -482,9 +605,20 @@ def statement(store: Store, connection: Connection, wanted: StatementKey, page: 
     rows = rows[::-1] if page.from_end else rows
     if not rows:
         return Statement(opening=opening, closing=closing, lines=[])
-    start = (rows[0].seq, rows[0].leg)
-    running = opening + total(POSTING.c.seq >= first, _beyond(key, start, descending=True))
+    if page.from_end:
+        last = (rows[-1].seq, rows[-1].leg)
+        after = moved(POSTING.c.seq < end, _beyond(key, last, descending=False))
+        running = closing - after - sum(row.amount for row in rows)
+    else:
+        start = (rows[0].seq, rows[0].leg)
+        running = opening + moved(POSTING.c.seq >= first, _beyond(key, start, descending=True))
     return Statement(opening=opening, closing=closing, lines=_lines(rows, running))
+
+
+def _points_now(store: Store, connection: Connection, wanted: StatementKey) -> int:
+    """All points the account of a statement has of its asset."""
+    mine = (LOT.c.ledger_id == store.ledger_id, LOT.c.account == wanted.account, LOT.c.asset == wanted.asset)
+    return int(connection.execute(sa.select(sa.func.sum(LOT.c.points)).where(*mine)).scalar() or 0)
 
 
 def _lines(rows: Sequence[Any], running: int) -> list[StatementLine]:
@@ -499,7 +633,7 @@ def _lines(rows: Sequence[Any], running: int) -> list[StatementLine]:
                 at=_effective_time.decode(bytes(row.data)).op.at,
                 kind=row.kind,
                 amount=row.amount,
-                lot=None if row.lot == NO_LAST_DAY else row.lot,
+                last_day=None if row.lot == NO_LAST_DAY else row.lot,
                 balance=running,
             )
         )
@@ -528,7 +662,7 @@ def points_by_month(
             month=row.month,
             points=int(row.points),
             purchases=row.purchases,
-            amount=int(row.amount or 0),
+            amount=_amount(row),
         )
         for row in rows
     ]
@@ -544,17 +678,30 @@ def _from_account(query: Any, page: Page) -> Any:
     return query
 
 
+_HALF = sa.literal_column(str(2**26), sa.BigInteger())
+
 _EARNED = (
     sa.func.sum(EARNING.c.points).label("points"),
     sa.func.count(EARNING.c.amount).label("purchases"),
-    sa.func.sum(EARNING.c.amount).label("amount"),
+    # One amount may be 2^53-1, so 1,024 of them overflow an integer of SQLite; their halves of 27 and 26 bits do not.
+    sa.func.sum(EARNING.c.amount // _HALF).label("amount_high"),
+    sa.func.sum(EARNING.c.amount % _HALF).label("amount_low"),
 )
 
 
-def points_totals(store: Store, connection: Connection, code: str) -> tuple[MonthTotal, list[MonthTotal]]:
-    """What all members earned of an asset: in total, and by month."""
+def _amount(row: Any) -> int:
+    """The sum of the amounts of a row of ``_EARNED``, exactly, however large."""
+    return int(row.amount_high or 0) * 2**26 + int(row.amount_low or 0)
+
+
+def points_totals(
+    store: Store, connection: Connection, code: str, account_id: str | None = None
+) -> tuple[MonthTotal, list[MonthTotal]]:
+    """What all members, or one, earned of an asset: in total, and by month."""
     members = sa.func.count(EARNING.c.account.distinct()).label("members")
     mine = sa.and_(EARNING.c.ledger_id == store.ledger_id, EARNING.c.asset == code)
+    if account_id is not None:
+        mine = sa.and_(mine, EARNING.c.account == account_id)
     month = _MONTH.label("month")
     by_month = sa.select(month, *_EARNED, members).where(mine).group_by(month).order_by(month)
     months = [_month_total(row.month, row) for row in connection.execute(by_month)]
@@ -568,5 +715,5 @@ def _month_total(month: str, row: Any) -> MonthTotal:
         points=int(row.points or 0),
         purchases=row.purchases,
         members=row.members,
-        amount=int(row.amount or 0),
+        amount=_amount(row),
     )

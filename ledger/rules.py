@@ -328,10 +328,9 @@ def _check_signers(state: State, op: AnyOperation, actor: Account | None, signed
     if actor is not None:
         authority = authority_of(state, actor)
         allowed.update(authority.keys)
-        count = len(signers & allowed)
-        if count < authority.threshold:
-            whose = actor.id if authority is actor else f"{authority.id}, custodian of {actor.id}"
-            message = f"{authority.threshold} signature(s) of {whose} needed, {count} given"
+        if len(signers & allowed) < authority.threshold:
+            # Whose keys act for an account, and how many must sign, is nothing for whoever sent this to learn.
+            message = f"too few of the keys that act for {actor.id} have signed"
             return Rejection(Code.SIGNATURE_MISSING, message, ("sigs",))
     if type(op) is OpenAccount:
         missing = [key for key in op.keys if key not in signers]

@@ -32,12 +32,14 @@ from ledger.entries import FIRST_PREV, MAX_ENTRY_BYTES, NO_LAST_DAY, Posting, de
 from ledger.keys import verify
 from ledger.merkle import TILE_WIDTH, CompactRange, completed_tiles, subtree_root
 from ledger.operations import (
+    AnyOperation,
     DefineAsset,
     Expire,
     Genesis,
     MalformedError,
     OpenAccount,
     PublishProgram,
+    Signature,
     SignedOperation,
     decode_operation,
     decode_signed_operation,
@@ -53,6 +55,7 @@ from ledger.rules import (
     Touches,
     admit,
     apply,
+    authority_of,
     opened_account,
     operator_account,
     parameters_of,
@@ -111,21 +114,45 @@ Outcome = Recorded | Rejection | Exception
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operation would do now: its id, the bytes to sign, and its postings or its rejection."""
+    """What an operation would do now: its id, the bytes to sign, and its postings or its rejection.
+
+    ``seq`` is the entry that records it already: submitted again, it moves nothing.
+    """
 
     op_bytes: bytes
     op_id: OpId
-    postings: tuple[Posting, ...]
-    rejection: Rejection | None
-    balance: int | None
+    postings: tuple[Posting, ...] = ()
+    rejection: Rejection | None = None
+    balance: int | None = None
+    seq: int | None = None
 
 
 def prepare(data: bytes) -> SignedOperation | Rejection:
-    """Read a submitted document; signatures are not verified yet."""
+    """Read a submitted document; signatures are not verified yet.
+
+    One that nobody signed is refused here, before any state is read: a refusal by the rules would tell who exists.
+    """
     try:
-        return decode_signed_operation(data, MAX_SUBMITTED_BYTES)
+        signed = decode_signed_operation(data, MAX_SUBMITTED_BYTES)
     except MalformedError as error:
         return rejection_of(error)
+    if not signed.sigs:
+        return Rejection(Code.SIGNATURE_MISSING, "nobody has signed: sign what operationPreview returns", ("sigs",))
+    return signed
+
+
+def read_unsigned(op_bytes: bytes) -> AnyOperation | Rejection:
+    """Read the document of an operation that is not signed yet."""
+    if len(op_bytes) > MAX_SUBMITTED_BYTES:
+        return _too_large(f"{len(op_bytes)} bytes; an operation with its signatures has at most {MAX_SUBMITTED_BYTES}")
+    try:
+        return decode_operation(op_bytes)
+    except MalformedError as error:
+        return rejection_of(error)
+
+
+def _too_large(text: str) -> Rejection:
+    return Rejection(Code.TOO_LARGE, f"{text}: split the operation", (), {"max_bytes": MAX_ENTRY_BYTES})
 
 
 def rejection_of(error: MalformedError) -> Rejection:
@@ -293,24 +320,27 @@ class Sequencer:
 
     def preview(self, op_bytes: bytes) -> Preview | Rejection:
         """What an unsigned operation would do now. Nothing is recorded or reserved."""
-        try:
-            op = decode_operation(op_bytes)
-        except MalformedError as error:
-            return rejection_of(error)
+        op = read_unsigned(op_bytes)
+        if isinstance(op, Rejection):
+            return op
         signed = SignedOperation(op_bytes=op_bytes, op_id=operation_id(op_bytes), op=op, sigs=())
         with self.store.read() as connection:
+            recorded = self.store.recorded(connection, [signed.op_id])
+            if recorded:
+                return Preview(op_bytes=op_bytes, op_id=signed.op_id, seq=recorded[signed.op_id])
             head = self.store.head(connection)
             state, due_lots = self._load_state(connection, [signed])
             time = max(format_time(self.clock()), head.last_time)
             decision = due_lots.admit(signed, time, check_signers=False)
+        if not isinstance(decision, Rejection) and (refusal := _size_refusal(state, signed, decision, head, time)):
+            decision = refusal
         if isinstance(decision, Rejection):
-            return Preview(op_bytes=op_bytes, op_id=signed.op_id, postings=(), rejection=decision, balance=None)
+            return Preview(op_bytes=op_bytes, op_id=signed.op_id, rejection=decision)
         apply(state, signed, decision, head.size)
         return Preview(
             op_bytes=op_bytes,
             op_id=signed.op_id,
             postings=decision.postings,
-            rejection=None,
             balance=_balance_after(state, signed),
         )
 
@@ -488,8 +518,7 @@ class _BatchWriter:
             logger.exception("operation %s could not be decided", signed.op_id.hex())
             return error
         if len(data) > MAX_ENTRY_BYTES:
-            text = f"the entry would have {len(data)} bytes, at most {MAX_ENTRY_BYTES}: split the operation"
-            return Rejection(Code.TOO_LARGE, text, (), {"max_bytes": MAX_ENTRY_BYTES})
+            return _too_large(f"the entry would have {len(data)} bytes, at most {MAX_ENTRY_BYTES}")
         # From here it must succeed: an exception now fails the whole batch, whose transaction is rolled back.
         apply(self._state, signed, decision, seq)
         return self._append(signed, decision, seq, data)
@@ -571,6 +600,21 @@ def _full_tiles(store: Store, connection: Connection, old_size: int, leaves: lis
         new_roots[(level, index)] = root = subtree_root(hashes)
         rows.append((level, index, b"".join(hashes), root))
     return rows
+
+
+def _size_refusal(
+    state: State, signed: SignedOperation, admission: Admission, head: HeadState, time: str
+) -> Rejection | None:
+    """Why the entry of an operation would be too large, once as many have signed it as must."""
+    op = signed.op
+    actor = state.accounts.get(getattr(op, "actor", None) or "")
+    count = authority_of(state, actor).threshold if actor is not None else 0
+    count += len(op.keys) if isinstance(op, OpenAccount) else 0
+    signed = msgspec.structs.replace(signed, sigs=(Signature(key="A" * 43, sig="A" * 86),) * count)
+    size = len(encode_entry(signed, admission.postings, seq=head.size, prev=head.last_leaf_hash, time=time))
+    if size <= MAX_ENTRY_BYTES:
+        return None
+    return _too_large(f"the entry would have {size} bytes, at most {MAX_ENTRY_BYTES}")
 
 
 def _balance_after(state: State, signed: SignedOperation) -> int | None:

@@ -27,7 +27,8 @@ from ledger.merkle import HASH_SIZE, TILE_WIDTH, Node, subtree_root
 TILE_HEIGHT = 8
 MAX_LEVEL = 63
 
-_INDEX = r"(?:x[0-9]{3}/)*[0-9]{3}"
+# Seven groups hold 63 bits; more would only be work for whoever reads the number.
+_INDEX = r"(?:x[0-9]{3}/){0,6}[0-9]{3}"
 _PATH = re.compile(rf"(?P<level>entries|0|[1-9][0-9]?)/(?P<index>{_INDEX})(?:\.p/(?P<width>[1-9][0-9]{{0,2}}))?")
 
 

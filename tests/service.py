@@ -109,19 +109,14 @@ class Service:
         )
         return self.query(document, {"input": given})["sessionOpen"]
 
-    def answer(self, wallet: Wallet, account: str | None = None) -> dict[str, str]:
-        """A challenge answered with a wallet's key."""
+    def answer(self, wallet: Wallet, account: str | None = None) -> dict[str, Any]:
+        """A challenge answered with all of a wallet's keys."""
         account = account or str(wallet.account)
         challenge = self.challenge(account)
         message = challenge["message"]
         data = decode_base64url(message, len(message) * 3 // 4)
-        key = wallet.keys[0]
-        return {
-            "account": account,
-            "challenge": challenge["challenge"],
-            "key": encode_public_key(key),
-            "sig": sign(key, data),
-        }
+        signatures = [{"key": encode_public_key(key), "sig": sign(key, data)} for key in wallet.keys]
+        return {"account": account, "challenge": challenge["challenge"], "signatures": signatures}
 
     def sign_in(self, wallet: Wallet, account: str | None = None) -> str:
         """A bearer token of a wallet's account."""

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from ledger.keys import encode_public_key
-from ledger.operations import OpenAccount
+from ledger.operations import Expire, ExpiresAfterDays, OpenAccount, Purchase, Recipient, RecordPurchases, Transfer
 from ledger.sequencer import account_opened_by
 from ledger.wallet import Wallet
 from tests.service import Service, running, typed_document
-from tests.worlds import World, pay
+from tests.worlds import World, make_program, pay
 
 
 class Coalition:
@@ -78,7 +78,21 @@ QUESTIONS: dict[str, tuple[str, frozenset[str], str]] = {
         ALL | {"alice", "star"},
         "FORBIDDEN",
     ),
-    "totals": ('{ pointsTotals(asset: "STAR") { total { points } } }', ALL | {"star"}, "FORBIDDEN"),
+    "totals of a member": (
+        '{ pointsTotals(asset: "STAR", account: $alice) { total { points } } }',
+        ALL | {"alice", "star"},
+        "FORBIDDEN",
+    ),
+    "points of a member in custody": (
+        '{ pointsByMonth(asset: "MILE", account: $dave) { nodes { points } } }',
+        ALL | {"dave", "star", "mile"},
+        "FORBIDDEN",
+    ),
+    "statement of a member in custody": (
+        '{ statement(account: $dave, asset: "MILE") { openingBalance } }',
+        ALL | {"dave", "star", "mile"},
+        "FORBIDDEN",
+    ),
 }
 
 
@@ -149,6 +163,124 @@ def test_list_of_entries_is_what_can_be_seen_one_by_one(role: str, coalition: Co
             service.sign_in(coalition.operator),
         )
         assert filtered == as_operator & visible
+
+
+# Who is told which legs of an entry; `None` for all of it: document, signatures and every leg. Others see none of it.
+SHARED: dict[str, dict[str, set[str] | None]] = {
+    "purchases": {"alice": {"alice"}, "bob": {"bob"}, "carol": set(), "dave": {"dave"}, "star": None},
+    "purchase": {"alice": None, "star": None},
+    "transfer to one": {"alice": None, "bob": None, "star": None},
+    "transfer to several": {"alice": None, "bob": {"bob"}, "dave": {"dave"}, "star": None},
+    "expiry": {"alice": {"alice"}, "bob": {"bob"}, "dave": {"dave"}, "star": None},
+    "custody": {"dave": None, "star": None, "mile": None},
+}
+
+
+def shared_entries(world: World, coalition: Coalition) -> dict[str, int]:
+    """Entries that hold the business of several; carol's purchase in the first earns nothing."""
+    star, mile, (alice, bob, carol, dave) = coalition.star, coalition.mile, map(coalition.wallet, _MEMBERS)
+    world.add_asset(star, "NOVA", make_program(expiry=ExpiresAfterDays(count=30)))
+
+    def buy(*buyers: tuple[Wallet, int]) -> int:
+        bought = tuple(
+            Purchase(amount=amount, at="2026-03-01T10:00:00.000Z", member=str(buyer.account), order=f"{i}-{amount}")
+            for i, (buyer, amount) in enumerate(buyers)
+        )
+        return world.record(star.sign(RecordPurchases, asset="NOVA", currency="USD", purchases=bought))[0].seq
+
+    def send(*to: Wallet) -> int:
+        recipients = tuple(Recipient(amount=1, to=str(wallet.account)) for wallet in to)
+        return world.record(alice.sign(Transfer, asset="NOVA", recipients=recipients))[0].seq
+
+    found = {"purchases": buy((alice, 900), (bob, 800), (carol, 50), (dave, 700)), "purchase": buy((alice, 200))}
+    found |= {"transfer to one": send(bob), "transfer to several": send(bob, dave)}
+    found["custody"] = world.grant(mile, "MILE", dave, 5).seq
+    world.clock.advance(days=40)
+    expiry = world.operator.sign(Expire, asset="NOVA", limit=400, through="2026-04-01")
+    return {**found, "expiry": world.record(expiry)[0].seq}
+
+
+_MEMBERS = ("alice", "bob", "carol", "dave")
+
+
+@pytest.mark.parametrize("role", [*_MEMBERS, "star", "mile", "auditor", "operator"])
+def test_entry_of_many_is_told_to_each_in_part(role: str, world: World, coalition: Coalition, service: Service) -> None:
+    """What others bought, were sent or lost is not in the legs, nor in the bytes, one by one and in the list."""
+    seqs = shared_entries(world, coalition)
+    token = service.sign_in(coalition.wallet(role))
+    fields = "seq actorId document signatures { key } postings { accountId }"
+    listed = service.query(f"{{ entries(last: 100) {{ nodes {{ {fields} }} }} }}", token=token)["entries"]["nodes"]
+    by_seq = {node["seq"]: node for node in listed}
+    names = {str(coalition.wallet(name).account): name for name in _MEMBERS}
+    for name, told in SHARED.items():
+        entry = service.query(f"{{ entry(by: {{seq: {seqs[name]}}}) {{ {fields} }} }}", token=token)["entry"]
+        if role not in {*told, *ALL}:
+            assert entry is None, name
+            continue
+        legs = told.get(role)
+        assert (entry["document"] is None) == (entry["signatures"] is None) == (legs is not None), name
+        if legs is not None:
+            assert {names[leg["accountId"]] for leg in entry["postings"]} == legs, name
+            others = {account for account, other in names.items() if other not in {role, "alice"}}
+            assert not any(account in str(entry) for account in others), name
+        else:
+            assert sum(leg["accountId"].startswith("sys_") for leg in entry["postings"]) == ("transfer" not in name)
+        if not (name == "custody" and role == "star"):
+            assert by_seq[seqs[name]] == entry, name
+    custody = f'{{ entries(filter: {{account: "{coalition.dave.account}"}}, last: 100) {{ nodes {{ seq }} }} }}'
+    if role in {"dave", "star", *ALL}:
+        found = [node["seq"] for node in service.query(custody, token=token)["entries"]["nodes"]]
+        assert seqs["custody"] in found
+
+
+def test_filter_does_not_tell_who_else_is_in_an_entry(world: World, coalition: Coalition, service: Service) -> None:
+    """Alice's purchases were recorded together with bob's: asking for bob's finds only what the two did together."""
+    seqs = shared_entries(world, coalition)
+    document = "query($id: ID!) { entries(filter: {account: $id}, last: 100) { nodes { seq } } }"
+    token = service.sign_in(coalition.alice)
+    found = service.query(document, {"id": coalition.bob.account}, token)["entries"]["nodes"]
+    assert [node["seq"] for node in found] == [
+        coalition.moved,
+        seqs["transfer to one"],
+        seqs["transfer to several"],
+    ]
+
+
+def test_purchase_that_earned_nothing_is_in_the_list(world: World, coalition: Coalition, service: Service) -> None:
+    """It has no posting, and is its member's all the same."""
+    seqs = shared_entries(world, coalition)
+    token = service.sign_in(coalition.carol)
+    listed = ids(service, "{ entries(last: 100) { nodes { id } } }", token)
+    assert f"ent_{seqs['purchases']}" in listed
+    entry = service.query(
+        f"{{ entry(by: {{seq: {seqs['purchases']}}}) {{ kind postings {{ amount }} }} }}", token=token
+    )
+    assert entry["entry"] == {"kind": "RECORD_PURCHASES", "postings": []}
+
+
+def test_totals_without_an_account_are_a_members_own(world: World, coalition: Coalition, service: Service) -> None:
+    """All members' for the issuer; FORBIDDEN for another merchant."""
+    document = '{ pointsTotals(asset: "STAR") { total { points members } } }'
+    assert service.query(document, token=service.sign_in(coalition.alice))["pointsTotals"]["total"]["points"] == 100
+    assert service.query(document, token=service.sign_in(coalition.bob))["pointsTotals"]["total"]["points"] == 0
+    star = service.query(document, token=service.sign_in(coalition.star))["pointsTotals"]["total"]
+    assert star == {"points": 100, "members": 1}
+    assert service.error_code(document, token=service.sign_in(coalition.mile)) == "FORBIDDEN"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_preview_of_an_opening_tells_a_stranger_nothing(role: str, coalition: Coalition, service: Service) -> None:
+    """Whether the voucher exists, and what it is, is told to itself, auditors and the operator."""
+    token = service.sign_in(coalition.wallet(role)) if role != "nobody" else None
+    document = (
+        "query($input: OperationPreviewInput!) { operationPreview(input: $input) { operationId userErrors { code } } }"
+    )
+    for actor in (coalition.alice.account, "mem_" + "a" * 26):
+        asked = {"account": {"actor": actor, "role": "MEMBER"}}
+        preview = service.query(document, {"input": asked}, token)["operationPreview"]
+        told = role in ALL or (role == "alice" and actor == coalition.alice.account)
+        assert bool(preview["userErrors"]) == told
+        assert preview["operationId"] is not None
 
 
 def test_member_sees_the_entry_that_opened_its_account(coalition: Coalition, service: Service) -> None:

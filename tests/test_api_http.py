@@ -1,16 +1,20 @@
 """GraphQL over HTTP: media types, status codes, malformed bodies, limits, masking."""
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy as sa
 from graphql import get_introspection_query
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.engine import Engine
 
+from api.limits import too_long
 from ledger.store import Store
 from tests.service import Service, running
 from tests.worlds import World
@@ -228,6 +232,115 @@ def test_tokens_are_bounded(world: World, tmp_path: Path) -> None:
     with running(world, tmp_path) as service:
         answer = service.ask("{" + " ledger { size }" * 600 + "}")
         assert answer["errors"][0]["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("page", "cost"),
+    [("", 161), ("(first: 100)", 801), ("(last: 3)", 25), ("(first: null)", 161), ("(first: -1)", 9)],
+)
+def test_cost_is_bounded(page: str, cost: int, world: World, tmp_path: Path) -> None:
+    """Fields count once for every item of the pages around them; the refusal names cost and limit."""
+    document = f"{{ entries{page} {{ nodes {{ seq kind postings {{ accountId asset amount lastDay }} }} }} }}"
+    with running(world, tmp_path, max_cost=cost) as service:
+        assert service.error_code(document) in {"UNAUTHENTICATED", "BAD_USER_INPUT"}
+    with running(world, tmp_path, max_cost=cost - 1) as service:
+        assert f"costs {cost}, at most {cost - 1}" in service.ask(document)["errors"][0]["message"]
+
+
+def test_cost_leaves_room_for_a_page_of_everything(world: World, tmp_path: Path) -> None:
+    """A hundred entries with all their fields are asked for at once; pages of pages of pages are not."""
+    everything = "seq hash prev time at kind actorId operationId signatures { key sig } document "
+    everything += "postings { accountId asset amount lastDay }"
+    supply = "supply { issued } programs { nodes { id } }"
+    costly = [
+        "{ " + " ".join(f"a{i}: assets(first: 100) {{ nodes {{ {supply} }} }}" for i in range(30)) + " }",
+        "query($n: Int) { assets(first: $n) { nodes { programs(first: $n) { nodes { id } } } } }",
+        "{ " + " ".join(f"a{i}: __schema {{ types {{ name }} }}" for i in range(6)) + " }",
+        "{ ...a } fragment a on Query { assets(first: 100) { nodes { programs(first: 100) { nodes { id } } } } }",
+    ]
+    with running(world, tmp_path) as service:
+        page = f"{{ entries(first: 100) {{ edges {{ cursor node {{ {everything} }} }} nodes {{ {everything} }} }} }}"
+        assert service.error_code(page) == "UNAUTHENTICATED"
+        for document in costly:
+            assert "at most 10000" in service.ask(document)["errors"][0]["message"], document
+
+
+def test_fields_of_one_name_are_bounded_before_they_are_compared(service: Service) -> None:
+    """GraphQL compares each with each, on every level: 490 of them took a second."""
+    documents = {
+        "side by side": "{" + "ledger{origin}" * 200 + "}",
+        "one below another": "{" + ("ledger{" + "checkpoint{size size size}" * 10 + "}") * 10 + "}",
+        "in fragments": "{" + "...f " * 30 + "} fragment f on Query { ledger { origin } }",
+        "in a fragment nobody spreads": "{ledger{size}} fragment f on Query {" + "ledger{origin}" * 200 + "}",
+    }
+    for name, document in documents.items():
+        started = time.perf_counter()
+        answer = service.ask(document)
+        assert "each is compared with each" in answer["errors"][0]["message"], name
+        assert time.perf_counter() - started < 0.5, name
+    assert "errors" not in service.ask("{" + "ledger{origin}" * 20 + "}")
+
+
+def test_lists_are_bounded(service: Service) -> None:
+    """In variables before they are looked at, and in a document before it is validated."""
+    document = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
+    with_lists = [{"ids": ["x"] * 1001}, {"ids": [["x"] * 600] * 600}, {"other": {"deep": [{"list": [0] * 1001}]}}]
+    for variables in with_lists:
+        assert too_long(variables) is not None
+    assert too_long({"ids": ["x"] * 1000}) is None
+    response = service.post({"query": document, "variables": {"ids": [1] * 1001}})
+    assert (response.status_code, code(response)) == (413, "VARIABLES_TOO_LARGE")
+    assert "1001 items, at most 1000" in response.json()["errors"][0]["message"]
+    literal = f"{{ nodes(ids: [{'1 ' * 1001}]) {{ id }} }}"
+    assert "a list of 1001 items, at most 1000" in service.ask(literal)["errors"][0]["message"]
+
+
+def test_fields_of_many_objects_are_read_together(world: World, tmp_path: Path) -> None:
+    """One question for the supplies, programs or balances of a page, whatever its length; none is kept."""
+    shop = world.add_merchant()
+    for i in range(30):
+        world.add_asset(shop, f"COIN{i}")
+    members = world.add_members(10)
+    for i, member in enumerate(members):
+        world.grant(shop, f"COIN{i}", member, 10 + i)
+    begun: list[object] = []
+
+    def note(connection: object) -> None:
+        begun.append(connection)
+
+    assets = "{ assets(first: 30) { nodes { code supply { issued } program { version } } } }"
+    balances = 'balances { asset total } b: balances(asset: "COIN3") { total }'
+    with running(world, tmp_path) as service:
+        token = service.sign_in(world.operator)
+        sa.event.listen(Engine, "begin", note)
+        try:
+            found = service.query(assets)["assets"]["nodes"]
+            assert len(begun) == 3
+            begun.clear()
+            held = service.query(f"{{ accounts(role: MEMBER) {{ nodes {{ {balances} }} }} }}", token=token)
+            assert len(begun) == 2
+        finally:
+            sa.event.remove(Engine, "begin", note)
+    supplies = {node["code"]: (node["supply"]["issued"], node["program"]["version"]) for node in found}
+    assert supplies == {f"COIN{i}": (10 + i if i < 10 else 0, 1) for i in range(30)}
+    assert [node["balances"] for node in held["accounts"]["nodes"]] == [
+        [{"asset": f"COIN{i}", "total": 10 + i}] for i in range(10)
+    ]
+    assert [node["b"] for node in held["accounts"]["nodes"]] == [[{"total": 13}] if i == 3 else [] for i in range(10)]
+
+
+def test_answer_that_is_no_json_is_masked(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Text that cannot be written in UTF-8 is a fault of ours: logged whole, told as an internal error."""
+    monkeypatch.setattr("api.queries.ledger_of", lambda *_: {"name": "\ud800 secret"})
+    with caplog.at_level(logging.ERROR, "guerdon.api"):
+        response = service.post({"query": "{ ledger { name } }"}, x_request_id="request-43")
+    assert response.status_code == 200
+    assert response.json()["data"] is None
+    assert code(response) == "INTERNAL_ERROR"
+    assert "secret" not in response.text
+    assert "request-43" in caplog.text
 
 
 def test_unexpected_is_masked_and_logged(

@@ -73,7 +73,7 @@ def values_of(kind: GraphQLInputType, depth: int = 0) -> st.SearchStrategy[Any]:
         return st.one_of(st.fixed_dictionaries(required, optional=optional), shaped)
     if isinstance(kind, GraphQLEnumType):
         return st.sampled_from(list(kind.values)) | anything()
-    if kind.name in {"Points", "MinorUnits", "Int"}:
+    if kind.name in {"Points", "MinorUnits", "UInt53", "Int"}:
         return st.sampled_from([1, 100, MAX_INTEGER]) | st.sampled_from(BAD_AMOUNTS)
     return st.sampled_from(TEXTS + TIMES) | anything()
 
@@ -183,7 +183,12 @@ def test_no_argument_is_an_internal_error(
     fields = schema._schema.query_type
     assert fields is not None
     needed = {"account": str(held.alice.account), "asset": "STAR", "id": "ent_0", "ids": ["ent_0"], "code": "STAR"}
-    needed_of: dict[str, Any] = {**needed, "by": {"version": 1} if query == "program" else {"seq": 0}}
+    needed_of: dict[str, Any] = {
+        **needed,
+        "seq": 0,
+        "fromSize": 1,
+        "by": {"version": 1} if query == "program" else {"seq": 0},
+    }
     variables = {
         name: needed_of[name]
         for name, found in fields.fields[query].args.items()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ledger.checkpoint import decode_verifier_key, verify_checkpoint
-from ledger.encoding import decode_base64url
+from ledger.encoding import MAX_INTEGER, decode_base64url, encode_base64url
 from ledger.keys import sign
 from ledger.operations import (
+    Band,
     ExpiresAfterDays,
     PublishProgram,
     Purchase,
@@ -18,6 +19,7 @@ from ledger.operations import (
     Redeem,
     signed_message,
 )
+from ledger.rules import Rejection
 from tests.service import Service, running, typed_document
 from tests.worlds import ORIGIN, World, make_program, pay
 
@@ -228,7 +230,8 @@ def test_entries_can_be_filtered(world: World, town: Town, service: Service, ope
     opening = service.query("query($id: ID!) { account(id: $id) { entryId } }", {"id": bob}, operator)["account"]
 
     def touches_bob(entry: Any) -> bool:
-        moved = any(leg["accountId"] == bob for leg in entry["postings"])
+        # His purchase o3 earned nothing and has no posting.
+        moved = any(leg["accountId"] == bob for leg in entry["postings"]) or '"o3"' in entry["document"]
         return moved or entry["actorId"] == bob or f"ent_{entry['seq']}" == opening["entryId"]
 
     assert seqs(account=bob) == [entry["seq"] for entry in entries if touches_bob(entry)]
@@ -252,6 +255,47 @@ def test_bad_cursor_is_a_typed_error(cursor: str, service: Service, operator: st
     (error,) = answer["errors"]
     assert error["extensions"]["code"] == "BAD_CURSOR"
     assert error["message"] == "this cursor was not given for this list with these filters"
+
+
+@pytest.mark.parametrize("name", ["STAR\x00", "\x00", "\ud800", "é"], ids=ascii)
+def test_cursor_with_a_key_no_database_takes_is_bad(name: str, service: Service, operator: str) -> None:
+    """A forged key with NUL or half a surrogate pair in it is a bad cursor, on every list whose keys are text."""
+    for document in (
+        "query($after: String) { page: assets(first: 1, after: $after) { pageInfo { endCursor } } }",
+        'query($after: String) { page: pointsByMonth(asset: "STAR", after: $after) { pageInfo { endCursor } } }',
+    ):
+        cursor = service.query(document, token=operator)["page"]["pageInfo"]["endCursor"]
+        version, listed, *key = json.loads(decode_base64url(cursor, len(cursor) * 3 // 4))
+        forged = encode_base64url(json.dumps([version, listed, name, *key[1:]]).encode())
+        assert service.error_code(document, {"after": forged}, operator) == "BAD_CURSOR"
+
+
+@pytest.mark.parametrize("text", ["STAR\x00", "\x00", "star", "", "A" * 17, "S\u0000TAR"], ids=ascii)
+def test_text_that_can_be_no_code_or_id_reaches_no_database(text: str, service: Service, operator: str) -> None:
+    """Null where one thing is asked for, BAD_USER_INPUT where a list or a sum is; no database cuts it at a NUL."""
+    nothing = {
+        "query($x: String!) { found: asset(code: $x) { id } }",
+        "query($x: String!) { found: program(asset: $x, by: {version: 1}) { id } }",
+        "query($x: ID!) { found: account(id: $x) { id } }",
+        "query($x: ID!) { found: node(id: $x) { id } }",
+    }
+    for document in nothing:
+        assert service.query(document, {"x": text}, operator) == {"found": None}, document
+    account = "mem_" + "a" * 26
+    refused = [
+        'query($x: ID!) { statement(account: $x, asset: "STAR") { openingBalance } }',
+        f'query($x: String!) {{ statement(account: "{account}", asset: $x) {{ openingBalance }} }}',
+        "query($x: String!) { pointsByMonth(asset: $x) { nodes { points } } }",
+        "query($x: String!) { pointsTotals(asset: $x) { total { points } } }",
+        'query($x: ID!) { pointsTotals(asset: "STAR", account: $x) { total { points } } }',
+        "query($x: String!) { viewer { balances(asset: $x) { total } } }",
+        "query($x: ID!) { sessionChallenge(account: $x) { challenge } }",
+    ]
+    if text:
+        refused.append("query($x: ID!) { entries(filter: {account: $x}) { nodes { seq } } }")
+        refused.append("query($x: String!) { entries(filter: {asset: $x}) { nodes { seq } } }")
+    for document in refused:
+        assert service.error_code(document, {"x": text}, operator) == "BAD_USER_INPUT", document
 
 
 def test_cursor_is_good_for_its_own_filters(service: Service, operator: str) -> None:
@@ -280,13 +324,13 @@ def test_entry_is_found_three_ways(town: Town, service: Service, operator: str) 
     assert service.query(document, {"by": {"operationId": found["operationId"]}}, operator)["entry"] == found
     before = service.query(document, {"by": {"seq": seq - 1}}, operator)["entry"]
     assert before["hash"] == found["prev"]
-    for by in ({"seq": 10**9}, {"seq": -1}, {"hash": "0" * 64}, {"operationId": "0" * 64}):
+    for by in ({"seq": 10**9}, {"hash": "0" * 64}, {"operationId": "0" * 64}):
         assert service.query(document, {"by": by}, operator) == {"entry": None}
 
 
-@pytest.mark.parametrize("by", [{}, {"seq": 1, "hash": "0" * 64}, {"seq": None}], ids=str)
+@pytest.mark.parametrize("by", [{}, {"seq": 1, "hash": "0" * 64}, {"seq": None}, {"seq": -1}], ids=str)
 def test_entry_is_named_in_exactly_one_way(by: dict[str, Any], service: Service, operator: str) -> None:
-    """@oneOf: none or two are refused before anything is read."""
+    """@oneOf: none or two are refused before anything is read, and so is a number that counts nothing."""
     answer = service.ask("query($by: EntryBy!) { entry(by: $by) { id } }", {"by": by}, operator)
     assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 
@@ -361,7 +405,8 @@ def test_points_are_told_by_member_and_month(town: Town, service: Service, opera
 def test_points_are_told_in_total(town: Town, service: Service, operator: str) -> None:
     """By month over all members, and over all months."""
     document = (
-        "query($asset: String!) { pointsTotals(asset: $asset) { total { points purchases members amount } "
+        "query($asset: String!, $account: ID) { pointsTotals(asset: $asset, account: $account) { "
+        "total { points purchases members amount } "
         "months { month points purchases members amount } } }"
     )
     found = service.query(document, {"asset": "STAR"}, operator)["pointsTotals"]
@@ -370,8 +415,30 @@ def test_points_are_told_in_total(town: Town, service: Service, operator: str) -
         {"month": "2026-01", "points": 100, "purchases": 1, "members": 1, "amount": 10_000},
         {"month": "2026-02", "points": 50, "purchases": 2, "members": 2, "amount": 5_149},
     ]
+    bob = service.query(document, {"asset": "STAR", "account": town.bob.account}, operator)["pointsTotals"]
+    assert bob["total"] == {"points": 0, "purchases": 1, "members": 1, "amount": 99}
+    assert [month["month"] for month in bob["months"]] == ["2026-02"]
     nothing = service.query(document, {"asset": "NONE"}, operator)["pointsTotals"]
     assert nothing == {"total": {"points": 0, "purchases": 0, "members": 0, "amount": 0}, "months": []}
+
+
+def test_amount_that_no_client_could_read_is_an_error_of_its_field(town: Town, service: Service, operator: str) -> None:
+    """Each purchase may be 2^53-1: the sum of two is told by nobody's number, and the rest of the answer stands."""
+    town.world.add_asset(town.merchant, "DEAR", make_program(bands=(Band(from_amount=0, points=0, per=1),)))
+    bought = tuple(
+        Purchase(amount=MAX_INTEGER, at="2026-02-05T10:00:00.000Z", member=str(town.carol.account), order=f"dear{i}")
+        for i in range(2)
+    )
+    town.world.record(town.merchant.sign(RecordPurchases, asset="DEAR", currency="USD", purchases=bought))
+    for document in (
+        '{ pointsTotals(asset: "DEAR") { total { purchases amount } } }',
+        '{ pointsByMonth(asset: "DEAR") { nodes { purchases amount } } }',
+    ):
+        answer = service.ask(document, token=operator)
+        (error,) = answer["errors"]
+        assert error["extensions"]["code"] == "VALUE_OUT_OF_RANGE"
+        assert error["path"][-1] == "amount"
+        assert '{"purchases": 2, "amount": null}' in json.dumps(answer["data"])
 
 
 def test_nodes_are_found_by_ids_that_say_their_type(town: Town, service: Service, operator: str) -> None:
@@ -399,7 +466,7 @@ def test_nodes_are_found_by_ids_that_say_their_type(town: Town, service: Service
 
 PREVIEW = (
     "query($input: OperationPreviewInput!) { operationPreview(input: $input) { document message operationId "
-    "postings { accountId amount lastDay } balance userErrors { code path message } } }"
+    "postings { accountId amount lastDay } balance replayed seq userErrors { code path message } } }"
 )
 
 
@@ -437,6 +504,42 @@ def test_preview_fills_in_time_and_nonce(town: Town, service: Service) -> None:
     text = f'{{"op":{preview["document"]},"sigs":[{{"key":"{key}","sig":"{sig}"}}]}}'
     (result,) = service.submit_all([text])["results"]
     assert (result["operationId"], result["userErrors"]) == (preview["operationId"], [])
+
+
+def test_preview_of_what_is_recorded_moves_nothing(town: Town, service: Service) -> None:
+    """It names the entry, to those who may see it; it does not show the points moving a second time."""
+    signed = pay(town.bob, "STAR", 5, town.alice)
+    given = {"input": {"document": signed.op_bytes.decode()}}
+    token = service.sign_in(town.bob)
+    before = service.query(PREVIEW, given, token)["operationPreview"]
+    assert (before["replayed"], before["seq"], before["balance"]) == (False, None, 95)
+    (recorded,) = town.world.record(signed)
+    after = service.query(PREVIEW, given, token)["operationPreview"]
+    assert (after["replayed"], after["seq"], after["balance"]) == (True, recorded.seq, None)
+    assert (after["postings"], after["userErrors"], after["message"]) == ([], [], before["message"])
+    stranger = service.query(PREVIEW, given)["operationPreview"]
+    assert (stranger["replayed"], stranger["seq"], stranger["postings"]) == (False, None, None)
+
+
+def test_preview_tells_that_an_operation_is_too_large(world: World, town: Town, service: Service) -> None:
+    """Before it is read, and when its entry would be larger than an entry can be, as submitting it would."""
+    huge = service.query(PREVIEW, {"input": {"document": "[" * 70_000}})["operationPreview"]
+    assert [error["code"] for error in huge["userErrors"]] == ["TOO_LARGE"]
+    token = service.sign_in(town.merchant)
+    for count in (290, 330):
+        bought = tuple(
+            Purchase(
+                amount=100 * i, at="2026-02-05T10:00:00.000Z", member=str(town.carol.account), order=f"{count}-{i}"
+            )
+            for i in range(1, count)
+        )
+        signed = town.merchant.sign(RecordPurchases, asset="STAR", currency="USD", purchases=bought)
+        given = {"input": {"document": signed.op_bytes.decode()}}
+        preview = service.query(PREVIEW, given, token)["operationPreview"]
+        (outcome,) = world.submit(signed)
+        codes = [error["code"] for error in preview["userErrors"]]
+        assert codes == ([str(outcome.code)] if isinstance(outcome, Rejection) else [])
+        assert (codes == ["TOO_LARGE"]) == (count == 330)
 
 
 def test_preview_tells_the_refusal(town: Town, service: Service) -> None:

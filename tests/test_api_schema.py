@@ -13,7 +13,8 @@ from graphql import (
     is_specified_scalar_type,
 )
 
-from api.inputs import AccountRole, AmountRounding, PointsRounding
+import api.inputs
+from api.inputs import KIND_OF, AccountRole, AmountRounding, PointsRounding
 from api.rejections import UserErrorCode
 from api.schema import build_schema as build
 from api.schema import print_sdl, schema
@@ -73,9 +74,20 @@ def test_mutations_are_noun_verb_with_one_input() -> None:
     for name, field in mutation.fields.items():
         assert name.endswith(("Submit", "Open"))
         assert list(field.args) == ["input"]
+        kind = KIND_OF.get(getattr(api.inputs, field.args["input"].type.of_type.name).__mro__[1])
+        assert kind is None or f"`{kind}` document" in str(field.description)
         payload = field.type.of_type
         assert payload.name == name[0].upper() + name[1:] + "Payload"
         assert "userErrors" in payload.fields
+
+
+def test_positions_and_counts_are_not_points() -> None:
+    """A sequence number is no amount of an asset's units, and cannot be negative."""
+    counted = {"seq", "size", "purchases", "members"}
+    for name, kind in schema._schema.type_map.items():
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            for field_name in counted & kind.fields.keys():
+                assert str(kind.fields[field_name].type).rstrip("!") == "UInt53", f"{name}.{field_name}"
 
 
 def test_a_second_schema_can_be_built() -> None:

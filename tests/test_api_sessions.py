@@ -14,6 +14,7 @@ from ledger.encoding import format_time
 from ledger.keys import encode_public_key, sign
 from ledger.operations import OpenAccount
 from ledger.sequencer import account_opened_by
+from ledger.store import Store
 from ledger.wallet import Wallet
 from tests.service import Service, running
 from tests.worlds import ORIGIN, World
@@ -70,7 +71,70 @@ def test_custodian_signs_in_for_its_member(world: World, service: Service) -> No
     assert service.query(WHO, token=token) == {"viewer": {"id": member}}
 
 
-def answers(world: World, alice: Wallet, service: Service) -> dict[str, tuple[dict[str, str], str]]:
+def test_challenge_opens_one_session(world: World, alice: Wallet, service: Service) -> None:
+    """Whoever reads the answer on its way cannot use it again; a refused answer does not use the challenge up."""
+    answer = service.answer(alice)
+    wrong = {**answer, "signatures": [{**answer["signatures"][0], "sig": "A" * 86}]}
+    assert service.open_session(**wrong)["userErrors"][0]["code"] == "SIGNATURE_INVALID"
+    assert service.open_session(**answer)["token"]
+    again = service.open_session(**answer)
+    assert (again["token"], again["userErrors"][0]["code"]) == (None, "EXPIRED")
+    assert service.open_session(**service.answer(alice))["token"]
+
+
+def test_used_challenges_are_remembered_as_long_as_they_last(
+    world: World, alice: Wallet, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not longer, and not more than there is room for: then sessions are refused, never let through."""
+    monkeypatch.setattr("api.sessions.MAX_ANSWERED", 2)
+    for _ in range(2):
+        assert service.open_session(**service.answer(alice))["token"]
+    (error,) = service.open_session(**service.answer(alice))["userErrors"]
+    assert (error["code"], error["retryable"]) == ("OVERLOADED", True)
+    world.clock.advance(ms=CHALLENGE_LIFETIME_MS + 1)
+    assert service.open_session(**service.answer(alice))["token"]
+
+
+def test_session_needs_as_many_keys_as_any_act(world: World, service: Service) -> None:
+    """An account whose threshold is 2 is read with two of its keys, each once, and no key of another."""
+    keys = [world.make_key() for _ in range(3)]
+    public = tuple(encode_public_key(key) for key in keys)
+    (opened,) = world.record(world.wallet(None, *keys).sign(OpenAccount, role="member", keys=public, threshold=2))
+    account = account_opened_by(opened)
+    for signers, code in [
+        ([], "SIGNATURE_MISSING"),
+        (keys[:1], "SIGNATURE_MISSING"),
+        ([keys[0], keys[0]], "MALFORMED"),
+        ([keys[0], world.make_key()], "NOT_PERMITTED"),
+        (keys[1:], None),
+        (keys, None),
+    ]:
+        payload = service.open_session(**service.answer(world.wallet(account, *signers)))
+        assert [error["code"] for error in payload["userErrors"]] == ([code] if code else [])
+        assert (payload["token"] is None) == (code is not None)
+
+
+def test_database_is_asked_only_about_challenges_of_ours(
+    alice: Wallet, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers nothing we gave, or signs nothing, makes no work and learns nothing."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the database was read")
+
+    good = service.answer(alice)
+    monkeypatch.setattr(Store, "accounts", fail)
+    for answer in (
+        {**good, "account": "\x00"},
+        {**good, "challenge": good["challenge"].replace("v1", "v2")},
+        {**good, "challenge": good["challenge"][:-3] + "AAA"},
+        {**good, "signatures": []},
+        {**good, "signatures": [{"key": good["signatures"][0]["key"], "sig": "A" * 86}]},
+    ):
+        assert service.open_session(**answer)["userErrors"]
+
+
+def answers(world: World, alice: Wallet, service: Service) -> dict[str, tuple[dict[str, Any], str]]:
     """Answers that open nothing, and the code of each refusal."""
     good = service.answer(alice)
     bob = world.add_member()
@@ -79,6 +143,8 @@ def answers(world: World, alice: Wallet, service: Service) -> dict[str, tuple[di
     forged = good["challenge"].replace("v1 ", "v1 ", 1)[:-2] + ("AA" if good["challenge"][-2:] != "AA" else "BB")
     later = good["challenge"].split(" ")
     later[2] = str(int(later[2]) + 1)
+    (signature,) = good["signatures"]
+    bare = {**signature, "sig": sign(alice.keys[0], good["challenge"].encode())}
     return {
         "a key of someone else": (service.answer(stranger), "NOT_PERMITTED"),
         "an unknown account": (service.answer(unknown), "NOT_PERMITTED"),
@@ -87,12 +153,10 @@ def answers(world: World, alice: Wallet, service: Service) -> dict[str, tuple[di
         "a prolonged challenge": ({**good, "challenge": " ".join(later)}, "MALFORMED"),
         "no challenge": ({**good, "challenge": ""}, "MALFORMED"),
         "a challenge that is not ASCII": ({**good, "challenge": good["challenge"] + "é"}, "MALFORMED"),
-        "a signature of the bare challenge": (
-            {**good, "sig": sign(alice.keys[0], good["challenge"].encode())},
-            "SIGNATURE_INVALID",
-        ),
-        "no signature": ({**good, "sig": ""}, "SIGNATURE_INVALID"),
-        "no key": ({**good, "key": "x"}, "SIGNATURE_INVALID"),
+        "a signature of the bare challenge": ({**good, "signatures": [bare]}, "SIGNATURE_INVALID"),
+        "an empty signature": ({**good, "signatures": [{**signature, "sig": ""}]}, "SIGNATURE_INVALID"),
+        "no key": ({**good, "signatures": [{**signature, "key": "x"}]}, "SIGNATURE_INVALID"),
+        "no signature": ({**good, "signatures": []}, "SIGNATURE_MISSING"),
     }
 
 
@@ -128,8 +192,8 @@ def forged_tokens(world: World, token: str) -> dict[str, str]:
         "changed claims": f"{header}.{changed}.{signature}",
         "no algorithm": f"{none}.{changed}.",
         "another secret": jwt.encode(operator, "x" * 32, algorithm="HS256"),
-        "another ledger": other_ledger.open(viewer, world.clock()).text,
-        "another log key": other_key.open(viewer, world.clock()).text,
+        "another ledger": other_ledger.token(viewer, world.clock()).text,
+        "another log key": other_key.token(viewer, world.clock()).text,
         "cut short": token[:-2],
         "rubbish": "rubbish",
         "nothing": "",

@@ -41,10 +41,12 @@ def test_values_are_read() -> None:
         "GUERDON_GRAPHIQL": "False",
         "GUERDON_MAX_BODY_BYTES": "2048",
         "GUERDON_READERS": "2",
+        "GUERDON_MAX_COST": "500",
     }
     settings = Settings.from_environment(environ)
     assert settings.key_passphrase_file == Path("/run/passphrase")
     assert (settings.graphiql, settings.max_body_bytes, settings.readers) == (False, 2048, 2)
+    assert settings.max_cost == 500
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,7 @@ def test_values_are_read() -> None:
         ("GUERDON_MAX_TOKENS", "0"),
         ("GUERDON_MAX_DEPTH", "1.5"),
         ("GUERDON_MAX_ALIASES", "²"),
+        ("GUERDON_MAX_COST", "0"),
         ("GUERDON_READERS", "1000"),
     ],
 )

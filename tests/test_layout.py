@@ -20,6 +20,7 @@ PURE: dict[str, set[str]] = {
     "entries": {"encoding", "merkle", "operations"},
     "checkpoint": {"encoding", "keys", "merkle"},
     "tiles": {"entries", "merkle"},
+    "receipt": {"checkpoint", "encoding", "entries", "merkle"},
     "programs": {"encoding", "entries", "operations"},
     "rules": {"checkpoint", "encoding", "entries", "operations", "programs"},
 }
@@ -35,8 +36,8 @@ MORE_OUTSIDE = {"operations": {"importlib"}}
 # The modules above them: clock, store and signer are passed in. The order is the direction of imports.
 LAYERS = [
     {"store"},
-    {"migrations", "queries", "sequencer", "wallet", "keyring", "verifier"},
-    {"audit", "purchases", "witness"},
+    {"migrations", "queries", "log", "sequencer", "wallet", "keyring", "verifier"},
+    {"archive", "audit", "purchases", "witness"},
 ]
 
 # Nothing of the service, the command line or their libraries is known to the ledger.

@@ -1,8 +1,11 @@
-"""The Merkle tree: the compact range and the tiles against the definition of RFC 6962, read naively."""
+"""The Merkle tree: compact range, tiles and proofs against the definitions of RFC 6962, read naively."""
 
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.merkle import EMPTY_ROOT, CompactRange, completed_tiles, hash_leaf, hash_node, subtree_root
-
-CONSISTENCY: dict[str, dict[str, Any]] = json.loads(
-    Path(__file__).with_name("vectors").joinpath("merkle_consistency.json").read_text("utf-8")
+from ledger.merkle import (
+    EMPTY_ROOT,
+    CompactRange,
+    Node,
+    ProofError,
+    completed_tiles,
+    hash_leaf,
+    hash_node,
+    prove_consistency,
+    prove_inclusion,
+    subtree_nodes,
+    subtree_root,
+    verify_consistency,
+    verify_inclusion,
 )
+
+VECTORS = Path(__file__).with_name("vectors")
+CONSISTENCY: dict[str, dict[str, Any]] = json.loads((VECTORS / "merkle_consistency.json").read_text("utf-8"))
+INCLUSION: dict[str, dict[str, Any]] = json.loads((VECTORS / "merkle_inclusion.json").read_text("utf-8"))
 
 # The leaves of the published trees (Certificate Transparency's reference tree).
 PUBLISHED_LEAVES = [
@@ -210,3 +227,233 @@ def test_tiles_hold_the_tree_hashes_of_their_leaves() -> None:
     for i in (0, 1, 77, 255):
         assert level_1[i] == tree_hash(leaves[256 * i : 256 * (i + 1)])
     assert subtree_root(level_1) == tree_hash(leaves) == build(leaves).root()
+
+
+# Proofs. The reference below is RFC 6962 sections 2.1.1 and 2.1.2 word for word, over the leaves themselves.
+
+
+@cache
+def range_hash(start: int, end: int) -> bytes:
+    """MTH of the leaves ``LEAVES[start:end]``."""
+    if end - start == 1:
+        return hashlib.sha256(b"\x00" + LEAVES[start]).digest()
+    k = split(end - start)
+    return hashlib.sha256(b"\x01" + range_hash(start, start + k) + range_hash(start + k, end)).digest()
+
+
+def split(n: int) -> int:
+    k = 1
+    while k * 2 < n:
+        k *= 2
+    return k
+
+
+def audit_path(m: int, start: int, end: int) -> list[bytes]:
+    """PATH(m, D[n]), with D[n] the leaves from ``start`` to ``end``."""
+    if end - start == 1:
+        return []
+    k = split(end - start)
+    if m < k:
+        return [*audit_path(m, start, start + k), range_hash(start + k, end)]
+    return [*audit_path(m - k, start + k, end), range_hash(start, start + k)]
+
+
+def subproof(m: int, start: int, end: int, known: bool) -> list[bytes]:
+    """SUBPROOF(m, D[n], b)."""
+    if m == end - start:
+        return [] if known else [range_hash(start, end)]
+    k = split(end - start)
+    if m <= k:
+        return [*subproof(m, start, start + k, known), range_hash(start + k, end)]
+    return [*subproof(m - k, start + k, end, False), range_hash(start, start + k)]
+
+
+def read_nodes(nodes: Sequence[Node]) -> list[bytes]:
+    """Perfect subtrees of the test's leaves, by the definition."""
+    return [range_hash(index << height, (index + 1) << height) for height, index in nodes]
+
+
+def included(index: int, size: int, proof: Sequence[bytes], **changes: Any) -> bool:
+    """Whether a proof is accepted for the test's leaves."""
+    given = {"leaf_hash": range_hash(index, index + 1), "root": range_hash(0, size)} | changes
+    try:
+        verify_inclusion(given["leaf_hash"], given.get("at", index), size, proof, given["root"])
+    except ProofError:
+        return False
+    return True
+
+
+def consistent(old: int, new: int, proof: Sequence[bytes], **changes: bytes) -> bool:
+    """Whether a proof is accepted for the test's leaves."""
+    roots = {"old_root": range_hash(0, old), "new_root": range_hash(0, new)} | changes
+    try:
+        verify_consistency(old, new, proof, **roots)
+    except ProofError:
+        return False
+    return True
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """The bytes with one bit the other way."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def spoiled(proof: list[bytes]) -> list[list[bytes]]:
+    """The proof with every bit flipped in turn, cut short, made longer, and with two hashes exchanged."""
+    found = [[*proof[:i], flipped(h, bit), *proof[i + 1 :]] for i, h in enumerate(proof) for bit in range(256)]
+    found += [proof[:i] for i in range(len(proof))]
+    found += [proof[i:] for i in range(1, len(proof) + 1)]
+    found += [[*proof[:i], bytes(32), *proof[i:]] for i in range(len(proof) + 1)]
+    found += [[*proof[:i], h, *proof[i:]] for i, h in enumerate(proof)]
+    found += [[*proof[:i], h[:-1], *proof[i + 1 :]] for i, h in enumerate(proof)]
+    found += [[*proof[:i], h + b"\0", *proof[i + 1 :]] for i, h in enumerate(proof)]
+    found += [[*proof[:i], proof[i + 1], proof[i], *proof[i + 2 :]] for i in range(len(proof) - 1)]
+    return [other for other in found if other != proof]
+
+
+def test_inclusion_proofs_are_those_of_the_rfc_at_every_size() -> None:
+    """Each leaf of each tree to 300: the proof is PATH of the RFC, and verifies."""
+    for size in range(1, 301):
+        for index in range(size):
+            proof = prove_inclusion(index, size, read_nodes)
+            assert proof == audit_path(index, 0, size)
+            assert included(index, size, proof)
+
+
+def test_consistency_proofs_are_those_of_the_rfc_at_every_size() -> None:
+    """Each pair of trees to 300: the proof is PROOF of the RFC, and verifies."""
+    for new in range(1, 301):
+        for old in range(1, new + 1):
+            proof = prove_consistency(old, new, read_nodes)
+            assert proof == (subproof(old, 0, new, True) if old < new else [])
+            assert consistent(old, new, proof)
+
+
+def test_every_change_of_an_inclusion_proof_is_refused() -> None:
+    """Every flipped bit, missing, surplus, doubled or exchanged hash, in every proof of every tree to 12."""
+    for size in range(1, 13):
+        for index in range(size):
+            proof = prove_inclusion(index, size, read_nodes)
+            for other in spoiled(proof):
+                assert not included(index, size, other)
+            for bit in range(256):
+                assert not included(index, size, proof, leaf_hash=flipped(range_hash(index, index + 1), bit))
+                assert not included(index, size, proof, root=flipped(range_hash(0, size), bit))
+            for elsewhere in (*range(index), *range(index + 1, size + 2), -1):
+                assert not included(index, size, proof, at=elsewhere)
+
+
+def test_every_change_of_a_consistency_proof_is_refused() -> None:
+    """Every flipped bit, missing, surplus, doubled or exchanged hash, in every proof between trees to 12."""
+    for new in range(1, 13):
+        for old in range(1, new + 1):
+            proof = prove_consistency(old, new, read_nodes)
+            for other in spoiled(proof):
+                assert not consistent(old, new, other)
+            for bit in range(256):
+                assert not consistent(old, new, proof, old_root=flipped(range_hash(0, old), bit))
+                assert not consistent(old, new, proof, new_root=flipped(range_hash(0, new), bit))
+
+
+@given(st.integers(13, 300), st.data())
+def test_any_change_of_a_larger_proof_is_refused(size: int, data: st.DataObject) -> None:
+    """One spoiled proof of each kind, drawn from all."""
+    index = data.draw(st.integers(0, size - 1))
+    assert not included(
+        index, size, data.draw(st.sampled_from(spoiled(prove_inclusion(index, size, read_nodes))), label="inclusion")
+    )
+    old = data.draw(st.integers(1, size - 1))
+    assert not consistent(
+        old, size, data.draw(st.sampled_from(spoiled(prove_consistency(old, size, read_nodes))), label="consistency")
+    )
+
+
+def decoded(proof: list[str] | None) -> list[bytes]:
+    return [base64.b64decode(text) for text in proof or []]
+
+
+@pytest.mark.parametrize("name", INCLUSION)
+def test_published_inclusion_proofs(name: str) -> None:
+    """Every case of others is accepted or refused as they say."""
+    case = INCLUSION[name]
+    arguments = (base64.b64decode(case["leafHash"]), case["leafIdx"], case["treeSize"], decoded(case["proof"]))
+    if case["wantErr"]:
+        with pytest.raises(ProofError):
+            verify_inclusion(*arguments, base64.b64decode(case["root"]))
+    else:
+        verify_inclusion(*arguments, base64.b64decode(case["root"]))
+
+
+@pytest.mark.parametrize("name", CONSISTENCY)
+def test_published_consistency_proofs(name: str) -> None:
+    """Every case of others is accepted or refused as they say."""
+    case = CONSISTENCY[name]
+    proof = decoded(case["proof"])
+    roots = {"old_root": base64.b64decode(case["root1"]), "new_root": base64.b64decode(case["root2"])}
+    if case["wantErr"]:
+        with pytest.raises(ProofError):
+            verify_consistency(case["size1"], case["size2"], proof, **roots)
+    else:
+        verify_consistency(case["size1"], case["size2"], proof, **roots)
+
+
+@pytest.mark.parametrize(("index", "size"), [(0, 0), (1, 1), (-1, 3), (3, 3), (2**64, 5)])
+def test_no_inclusion_proof_of_what_is_not_there(index: int, size: int) -> None:
+    """A leaf beyond the tree, or before it, is neither proved nor verified."""
+    with pytest.raises(ProofError, match="there is no leaf"):
+        prove_inclusion(index, size, read_nodes)
+    with pytest.raises(ProofError, match="there is no leaf"):
+        verify_inclusion(bytes(32), index, size, [], bytes(32))
+
+
+@pytest.mark.parametrize(("old", "new"), [(2, 1), (-1, 3), (5, 0)])
+def test_no_consistency_proof_backwards(old: int, new: int) -> None:
+    """A tree does not extend a larger one."""
+    with pytest.raises(ProofError, match="does not extend"):
+        prove_consistency(old, new, read_nodes)
+    with pytest.raises(ProofError, match="does not extend"):
+        verify_consistency(old, new, [], old_root=bytes(32), new_root=bytes(32))
+
+
+def test_every_tree_extends_the_empty_one_without_proof() -> None:
+    """From size 0 the proof is empty, the old root that of no leaves, and nothing may be added."""
+    assert prove_consistency(0, 5, read_nodes) == prove_consistency(0, 0, read_nodes) == []
+    verify_consistency(0, 5, [], old_root=EMPTY_ROOT, new_root=range_hash(0, 5))
+    verify_consistency(0, 0, [], old_root=EMPTY_ROOT, new_root=EMPTY_ROOT)
+    for old_root, new_root, proof in (
+        (range_hash(0, 1), range_hash(0, 5), []),
+        (EMPTY_ROOT, range_hash(0, 5), [bytes(32)]),
+        (EMPTY_ROOT, b"short", []),
+    ):
+        with pytest.raises(ProofError):
+            verify_consistency(0, 5, proof, old_root=old_root, new_root=new_root)
+    with pytest.raises(ProofError):
+        verify_consistency(0, 0, [], old_root=EMPTY_ROOT, new_root=range_hash(0, 1))
+
+
+@given(st.integers(0, 2**50), st.integers(0, 2**20))
+def test_perfect_subtrees_cover_their_leaves_in_order(start: int, count: int) -> None:
+    """The decomposition is contiguous, aligned and as short as can be: no two neighbours make one subtree."""
+    nodes = subtree_nodes(start, start + count)
+    at = start
+    for height, index in nodes:
+        assert index << height == at
+        at += 1 << height
+    assert at == start + count
+    for (height, index), following in pairwise(nodes):
+        assert following != (height, index + 1) or index % 2
+
+
+def test_a_proof_asks_for_its_hashes_once() -> None:
+    """Storage is asked one question for a whole proof, however long."""
+    questions: list[list[Node]] = []
+
+    def read(nodes: Sequence[Node]) -> list[bytes]:
+        questions.append(list(nodes))
+        return read_nodes(nodes)
+
+    prove_inclusion(200, 300, read)
+    prove_consistency(200, 300, read)
+    assert len(questions) == 2

@@ -1,21 +1,23 @@
 """The read side: pages against what a walk over all entries finds, on both databases."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger import queries
+from ledger.encoding import MAX_INTEGER
 from ledger.entries import Entry, decode_entry
-from ledger.operations import ExpiresAfterDays, Purchase, RecordPurchases, Redeem
+from ledger.operations import Band, Expire, ExpiresAfterDays, Purchase, Recipient, RecordPurchases, Redeem, Transfer
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StatementKey
 from tests.worlds import START, World, make_program, pay
 
 
 class History:
-    """Two merchants, four members, and fifty or so entries in which chance decides who does what."""
+    """Two merchants, four members, and seventy or so entries in which chance decides who does what."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -29,7 +31,7 @@ class History:
                 buyers = world.random.sample(self.members, 2)
                 bought = tuple(
                     Purchase(
-                        amount=world.random.randrange(20_000),
+                        amount=world.random.choice((50, world.random.randrange(20_000))),
                         at=f"2026-0{world.random.randrange(1, 3)}-11T10:00:00.000Z",
                         member=str(buyer.account),
                         order=f"o{next(orders)}",
@@ -39,9 +41,13 @@ class History:
                 world.record(merchant.sign(RecordPurchases, asset=asset, currency="USD", purchases=bought))
                 giver, taker = world.random.sample(self.members, 2)
                 world.submit(pay(giver, asset, world.random.randrange(1, 60), taker))
+                shared = tuple(Recipient(amount=1, to=str(m.account)) for m in self.members if m is not giver)
+                world.submit(giver.sign(Transfer, asset=asset, recipients=shared))
                 amount = world.random.randrange(1, 30)
                 world.submit(giver.sign(Redeem, asset=asset, amount=amount, merchant=merchant.account))
                 world.clock.advance(ms=1000)
+        world.clock.advance(days=40)
+        world.record(world.operator.sign(Expire, asset="ALFA", limit=400, through="2026-02-20"))
 
     def entries(self, connection: Connection) -> list[Entry]:
         """All entries, in order."""
@@ -61,14 +67,27 @@ def connection(world: World, history: History) -> Iterator[Connection]:
         yield connection
 
 
+def bought(entry: Entry, accounts: Collection[str]) -> bool:
+    return isinstance(entry.op, RecordPurchases) and any(p.member in accounts for p in entry.op.purchases)
+
+
 def touches(entry: Entry, account: str, opened: dict[str, int]) -> bool:
     acted = getattr(entry.op, "actor", None) == account or opened.get(account) == entry.seq
-    return acted or any(leg.account == account for leg in entry.postings)
+    return acted or bought(entry, {account}) or any(leg.account == account for leg in entry.postings)
 
 
-def about(entry: Entry, asset: str) -> bool:
-    defines = entry.op.KIND in {"define_asset", "publish_program"} and getattr(entry.op, "asset", None) == asset
-    return defines or any(leg.asset == asset for leg in entry.postings)
+def about(entry: Entry, asset: str, accounts: Collection[str] = ()) -> bool:
+    """An asset's entries; of some accounts also purchases that earned them nothing."""
+    mine = getattr(entry.op, "asset", None) == asset
+    defines = entry.op.KIND in {"define_asset", "publish_program"} or bought(entry, accounts)
+    return (mine and defines) or any(leg.asset == asset for leg in entry.postings)
+
+
+def told(entry: Entry, account: str, sight: Sight) -> bool:
+    """Whether a reader who may see an entry that touches an account is told that it does."""
+    if sight.everything or account in sight.accounts or getattr(entry.op, "asset", None) in sight.assets:
+        return True
+    return getattr(entry.op, "actor", None) in {account, *sight.accounts}
 
 
 def pages(world: World, connection: Connection, wanted: EntryFilter, sight: Sight, limit: int) -> list[int]:
@@ -96,27 +115,30 @@ def test_lists_of_entries_are_what_a_walk_finds(world: World, history: History, 
     """Every filter with every sight, forwards and from the end, in pages of three."""
     entries = history.entries(connection)
     member, other = (str(wallet.account) for wallet in history.members[:2])
-    merchant = str(history.merchants[0].account)
-    found = world.store.accounts(connection, [member, other, merchant])
+    merchant, operator = str(history.merchants[0].account), str(world.operator.account)
+    found = world.store.accounts(connection, [member, other, merchant, operator])
     opened = {str(account.id): account.seq for account in found}
     sights = [ALL, Sight(account=member), Sight(account=merchant, assets=("ALFA",))]
+    sights.append(Sight(account=merchant, assets=("ALFA",), in_custody=(other,)))
     filters = [
         EntryFilter(account=account, asset=asset, kind=kind)
-        for account in (None, member, other)
+        for account in (None, member, other, merchant, operator)
         for asset in (None, "ALFA", "BETA")
         for kind in (None, "transfer", "record_purchases")
     ]
     for sight, wanted in itertools.product(sights, filters):
 
         def matches(entry: Entry, sight: Sight = sight, wanted: EntryFilter = wanted) -> bool:
+            own = {*sight.accounts, wanted.account or ""}
             return (
                 (wanted.account is None or touches(entry, wanted.account, opened))
-                and (wanted.asset is None or about(entry, wanted.asset))
+                and (wanted.account is None or told(entry, wanted.account, sight))
+                and (wanted.asset is None or about(entry, wanted.asset, own))
                 and (wanted.kind is None or wanted.kind == entry.op.KIND)
                 and (
                     sight.everything
-                    or touches(entry, sight.account, opened)
-                    or any(about(entry, asset) for asset in sight.assets)
+                    or any(touches(entry, account, opened) for account in sight.accounts)
+                    or getattr(entry.op, "asset", None) in sight.assets
                 )
             )
 
@@ -200,6 +222,27 @@ def test_statement_pages_join(world: World, history: History, connection: Connec
             found += [(line.seq, line.leg, line.amount, line.balance) for line in page.lines]
             after = (page.lines[-1].seq, page.lines[-1].leg)
         assert found == expected
+        for limit, before in ((2, None), (3, expected[-1][:2])):
+            page = queries.statement(world.store, connection, wanted, Page(limit=limit, before=before, from_end=True))
+            tail = [line for line in expected if before is None or line[:2] < before][-limit:]
+            assert [(line.seq, line.leg, line.amount, line.balance) for line in page.lines] == tail
+
+
+def test_statement_without_a_span_sums_no_history_for_its_ends(
+    world: World, history: History, connection: Connection
+) -> None:
+    """The balance is the lots'; the first page needs no posting before it, the last none after it."""
+    wanted = StatementKey(account=str(history.members[0].account), asset="ALFA")
+    statements: list[str] = []
+    sa.event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    for page in (Page(limit=2), Page(limit=2, from_end=True)):
+        statements.clear()
+        queries.statement(world.store, connection, wanted, page)
+        sums = [text for text in statements if "sum(posting" in text]
+        # One sum is left, over the empty range between the end of the list and the page.
+        assert len(sums) == 1
+        assert " < " in sums[0]
+        assert "(posting.seq, posting.leg)" in sums[0]
 
 
 def test_earnings_by_month_join_and_add_up(world: World, history: History, connection: Connection) -> None:
@@ -238,22 +281,85 @@ def test_earnings_by_month_join_and_add_up(world: World, history: History, conne
     assert total.members == len({row[0] for row in expected})
     assert sum(month.points for month in months) == total.points
     assert [month.month for month in months] == sorted({row[1] for row in expected})
+    member = expected[0][0]
+    own = [row for row in expected if row[0] == member]
+    total, months = queries.points_totals(world.store, connection, "ALFA", member)
+    assert (total.points, total.purchases, total.members) == (sum(r[2] for r in own), sum(r[3] for r in own), 1)
+    assert [(month.month, month.amount) for month in months] == [(row[1], row[4]) for row in own]
+
+
+def test_amounts_are_summed_beyond_any_integer(world: World) -> None:
+    """Purchases of the largest amount there is, which earn nothing: 1,100 of them pass 2^63."""
+    merchant, member = world.add_merchant(), world.add_member()
+    dear = make_program(bands=(Band(from_amount=0, points=0, per=1),))
+    world.add_asset(merchant, "DEAR", dear)
+    for batch in range(4):
+        bought = tuple(
+            Purchase(
+                amount=MAX_INTEGER, at="2026-01-05T10:00:00.000Z", member=str(member.account), order=f"{batch}-{i}"
+            )
+            for i in range(275)
+        )
+        world.record(merchant.sign(RecordPurchases, asset="DEAR", currency="USD", purchases=bought))
+    with world.store.read() as connection:
+        total, months = queries.points_totals(world.store, connection, "DEAR")
+        (row,) = queries.points_by_month(world.store, connection, "DEAR", None, Page(limit=2))
+    assert total.amount == months[0].amount == row.amount == 1_100 * MAX_INTEGER > 2**63
 
 
 def test_page_of_entries_costs_the_same_at_any_depth(world: World, history: History, connection: Connection) -> None:
     """No list of entries of a ledger is scanned: every source of a page is an index range (SQLite's plan says so)."""
     if world.store.is_postgres:
         pytest.skip("PostgreSQL scans tables as small as these, and rightly")
-    member = str(history.members[0].account)
+    member, other = (str(wallet.account) for wallet in history.members[:2])
+    merchant = Sight(account=str(history.merchants[0].account), assets=("ALFA",))
     for wanted, sight in [
         (EntryFilter(), ALL),
         (EntryFilter(account=member), ALL),
         (EntryFilter(asset="ALFA"), ALL),
         (EntryFilter(), Sight(account=member)),
-        (EntryFilter(account=member), Sight(account=str(history.merchants[0].account), assets=("ALFA",))),
+        (EntryFilter(account=member), merchant),
+        (EntryFilter(kind="expire"), ALL),
+        (EntryFilter(asset="ALFA"), Sight(account=member)),
+        (EntryFilter(account=other), Sight(account=member)),
+        (EntryFilter(account=other, asset="BETA"), merchant),
     ]:
-        query = queries.entries_query(world.store, wanted, sight, Page(limit=21, after=5))
-        text = query.compile(connection, compile_kwargs={"literal_binds": True}).string
-        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
-        assert not [step for step in plan if step.startswith("SCAN") and "entry" in step], plan
-        assert not [step for step in plan if step.startswith("SCAN") and "posting" in step], plan
+        plan = plan_of(world, connection, wanted, sight)
+        for table in ("entry", "posting", "earning"):
+            assert not [step for step in plan if step.startswith("SCAN") and table in step], plan
+
+
+def plan_of(world: World, connection: Connection, wanted: EntryFilter, sight: Sight) -> list[str]:
+    """How SQLite reads a page of entries."""
+    query = queries.entries_query(world.store, wanted, sight, Page(limit=21, after=5))
+    text = query.compile(connection, compile_kwargs={"literal_binds": True}).string
+    return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+
+
+def test_lists_of_entries_use_the_indexes_made_for_them(world: World, history: History, connection: Connection) -> None:
+    """Acts by the partial index, kinds by theirs, purchases that earned nothing by that of earnings."""
+    if world.store.is_postgres:
+        pytest.skip("PostgreSQL scans tables as small as these, and rightly")
+    member = str(history.members[0].account)
+    own = "\n".join(plan_of(world, connection, EntryFilter(), Sight(account=member)))
+    assert "INDEX entry_actor (ledger_id=? AND actor=? AND seq>?)" in own
+    assert "INDEX earning_nothing (ledger_id=? AND account=? AND seq>?)" in own
+    assert "INDEX posting_account (ledger_id=? AND account=?)" in own
+    kinds = "\n".join(plan_of(world, connection, EntryFilter(kind="expire"), ALL))
+    assert "INDEX entry_kind (ledger_id=? AND kind=? AND seq>?)" in kinds
+
+
+def test_reader_is_not_led_along_the_postings_of_others(world: World, history: History, connection: Connection) -> None:
+    """A member's lists begin at its own postings, whomever and whatever the filter names."""
+    if world.store.is_postgres:
+        pytest.skip("the plan of SQLite is what is read here")
+    member, other = (str(wallet.account) for wallet in history.members[:2])
+    for wanted in (EntryFilter(asset="ALFA"), EntryFilter(account=other), EntryFilter(account=other, asset="ALFA")):
+        sources = queries._Matching(world.store.ledger_id, wanted, Sight(account=member)).sources()
+        assert sources is not None
+        for query, _ in sources:
+            text = query.compile(connection, compile_kwargs={"literal_binds": True}).string
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+            begins = ("INDEX posting_account", "INDEX earning_nothing", "INDEX entry_actor", "SEARCH account_1 USING")
+            assert any(begin in plan[0] for begin in begins), plan
+            assert "account=?" in plan[0] or "actor=?" in plan[0], plan

@@ -72,6 +72,15 @@ def upgrade() -> None:
         "earning_account", "earning", ["ledger_id", "asset", "account", "earned_on", "points"], unique=False
     )
     op.create_index("earning_seq", "earning", ["ledger_id", "seq"], unique=False)
+    no_points = sa.text("points = 0")
+    op.create_index(
+        "earning_nothing",
+        "earning",
+        ["ledger_id", "account", "seq"],
+        unique=False,
+        sqlite_where=no_points,
+        postgresql_where=no_points,
+    )
     op.create_table(
         "entry",
         sa.Column("ledger_id", sa.Integer(), nullable=False),
@@ -86,7 +95,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
         sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
     )
-    op.create_index("entry_actor", "entry", ["ledger_id", "actor", "seq"], unique=False)
+    op.create_index("entry_kind", "entry", ["ledger_id", "kind", "seq"], unique=False)
+    no_own_posting = sa.text("kind NOT IN ('transfer', 'redeem')")
+    op.create_index(
+        "entry_actor",
+        "entry",
+        ["ledger_id", "actor", "seq"],
+        unique=False,
+        sqlite_where=no_own_posting,
+        postgresql_where=no_own_posting,
+    )
     op.create_table(
         "head",
         sa.Column("ledger_id", sa.Integer(), nullable=False),

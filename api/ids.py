@@ -1,0 +1,24 @@
+"""Ids and codes as clients write them: which text can be one is settled here, before a database sees it."""
+
+import re
+
+from api.errors import BadInputError
+from ledger.operations import ACCOUNT_PATTERN, ASSET_PATTERN
+
+ACCOUNT_ID = re.compile(ACCOUNT_PATTERN)
+ASSET_CODE = re.compile(ASSET_PATTERN)
+ASSET_ID = re.compile(r"ast_([A-Z][A-Z0-9]{1,15})")
+ENTRY_ID = re.compile(r"ent_(0|[1-9][0-9]{0,15})")
+PROGRAM_ID = re.compile(r"prg_([A-Z][A-Z0-9]{1,15})_([1-9][0-9]{0,6})")
+
+
+def require_account_id(text: str) -> None:
+    """Refuse what can be no account's id; raise :class:`BadInputError`."""
+    if not ACCOUNT_ID.fullmatch(text):
+        raise BadInputError("an account id is a role's prefix, an underscore and 26 characters: mem_…")
+
+
+def require_asset_code(text: str) -> None:
+    """Refuse what can be no asset's code; raise :class:`BadInputError`."""
+    if not ASSET_CODE.fullmatch(text):
+        raise BadInputError("an asset's code is 2 to 16 capital letters and digits, beginning with a letter: STAR")
