@@ -293,7 +293,7 @@ def test_close_finishes_what_waits(world: World) -> None:
         assert code_of(running.submit(open_members(world, 1)).result(timeout=0)[0]) is Code.OVERLOADED
     closing.join(ANSWER_LIMIT_S)
     assert not closing.is_alive()
-    assert [seq for future in futures for seq in seqs(future.result(timeout=0))] == list(range(1, 32))
+    assert sorted(seq for future in futures for seq in seqs(future.result(timeout=0))) == list(range(1, 32))
     check_record(world.store)
 
 
@@ -303,7 +303,8 @@ def test_caller_who_gives_up_changes_nothing(world: World) -> None:
     with busy(world, running) as futures:
         futures += [running.submit(open_members(world, 2)) for _ in range(3)]
         assert not futures[2].cancel()
-    assert [seqs(future.result(ANSWER_LIMIT_S)) for future in futures] == [[1], [2, 3], [4, 5], [6, 7]]
+    # Together submitted, together and in order; which submission goes first is not promised.
+    assert sorted(seqs(future.result(ANSWER_LIMIT_S)) for future in futures) == [[1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_submitting_nothing_is_answered_at_once(world: World) -> None:
