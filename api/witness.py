@@ -1,4 +1,4 @@
-"""A witness as an ASGI application with one route, ``POST /add-checkpoint`` (C2SP tlog-witness).
+"""A witness as an ASGI application: ``POST /add-checkpoint`` (C2SP tlog-witness), and ``/healthz`` (the process lives).
 
 What a request means is decided in :mod:`ledger.witness`; ``guerdon witness serve`` runs it (:mod:`api.witness_cli`).
 """
@@ -41,7 +41,12 @@ def create_witness_app(witness: Witness, prefix: str = "") -> Starlette:
             logger.error("SPLIT VIEW\n%s\ncontradicts\n%s", body.decode(), answer.contradicted)
         return Response(answer.body, answer.status, {"Content-Type": answer.content_type})
 
-    return Starlette(routes=[Route(f"{prefix}/add-checkpoint", add_checkpoint, methods=["POST"])])
+    return Starlette(
+        routes=[
+            Route(f"{prefix}/add-checkpoint", add_checkpoint, methods=["POST"]),
+            Route("/healthz", lambda _: PlainTextResponse("ok\n")),
+        ]
+    )
 
 
 async def _read_body(request: Request) -> bytes | None:

@@ -1,5 +1,6 @@
-"""The commands ``guerdon witness serve`` and ``guerdon witness key``."""
+"""The commands ``guerdon witness serve`` and ``guerdon witness key``, and the log's side, ``guerdon witness offer``."""
 
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -7,8 +8,17 @@ from typing import Annotated
 
 import typer
 
-from api.opening import system_clock
-from ledger.checkpoint import CheckpointError, LogKey, check_key_name, decode_verifier_key, encode_witness_key
+from api.opening import opened_store, system_clock
+from api.settings import Settings
+from ledger import log as stored_log
+from ledger.checkpoint import (
+    CheckpointError,
+    LogKey,
+    check_key_name,
+    decode_verifier_key,
+    decode_witness_key,
+    encode_witness_key,
+)
 from ledger.keyring import load_private_key, read_passphrase
 from ledger.witness import Witness, WitnessState
 
@@ -72,6 +82,35 @@ def serve_command(  # noqa: PLR0917 - typer makes an option of each parameter
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         remembered.close()
+
+
+@witness_app.command("offer")
+def offer_command(
+    url: Annotated[str, typer.Option(help="The witness's submission prefix.")],
+    witness: Annotated[str, typer.Option(help="The witness's verifier key, as its owner gave it.")],
+) -> None:
+    """Have this ledger's newest checkpoint cosigned, and print it with the cosignature.
+
+    Example: guerdon witness offer --url https://witness.example --witness 'witness.example/w1+…' > checkpoint
+    """
+    from api.witness_client import ask_witness  # noqa: PLC0415 - the other commands need no HTTP
+
+    try:
+        key = decode_witness_key(witness)
+    except CheckpointError as error:
+        raise typer.BadParameter(str(error), param_hint="--witness") from error
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is no address: http://… or https://…", param_hint="--url")
+    with opened_store(Settings.from_environment(os.environ)) as store:
+        with store.read() as connection:
+            head = store.head(connection)
+
+        def prove(old_size: int) -> list[bytes]:
+            with store.read() as connection:
+                return stored_log.prove_consistency(store, connection, old_size, head.size)
+
+        line = ask_witness(url, key, head.checkpoint, prove)
+    typer.echo(head.checkpoint + line, nl=False)
 
 
 def _check_name(name: str) -> None:

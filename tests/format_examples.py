@@ -17,10 +17,18 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import checkpoint, entries, keys, operations
-from ledger.checkpoint import Checkpoint, encode_checkpoint, encode_verifier_key, key_id, sign_checkpoint
+from ledger.checkpoint import (
+    Checkpoint,
+    cosign_checkpoint,
+    encode_checkpoint,
+    encode_verifier_key,
+    encode_witness_key,
+    key_id,
+    sign_checkpoint,
+)
 from ledger.encoding import MAX_INTEGER, encode_base64url, encode_canonical
 from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
-from ledger.merkle import CompactRange, hash_node
+from ledger.merkle import TILE_WIDTH, CompactRange, hash_node, prove_inclusion, subtree_root
 from ledger.operations import (
     Band,
     Currency,
@@ -50,7 +58,9 @@ from ledger.operations import (
     signed_message,
 )
 from ledger.programs import last_day, local_date, points_for, round_ratio
+from ledger.receipt import Receipt, encode_receipt
 from ledger.rules import Admission, State, admit, apply, opened_account, operator_account
+from ledger.tiles import encode_bundle, tiles_of
 from ledger.wallet import sign_operation
 
 FORMAT = Path(__file__).parent.parent / "ledger" / "FORMAT.md"
@@ -245,6 +255,8 @@ def examples() -> dict[str, str]:
     found = dict(_identity_examples())
     found.update(_entry_examples())
     found.update(_tree_examples())
+    found.update(_log_examples())
+    found.update(_witness_examples())
     found.update(_program_examples())
     found.update(_limit_examples())
     return found
@@ -311,6 +323,42 @@ def _tree_examples() -> Iterator[tuple[str, str]]:
     yield "leaves", lines(f"{seq:2} {leaf.hex()}" for seq, leaf in enumerate(ledger.leaves))
     yield "root", lines([ledger.range.root().hex()])
     yield "checkpoint", ledger.checkpoints[-1]
+
+
+def _log_examples() -> Iterator[tuple[str, str]]:
+    ledger = example_ledger()
+    found = []
+    for level in range(3):
+        tiles = [tile for tile in tiles_of(70_000) if tile.level == level]
+        full = [f"tile/{tile.path()}" for tile in tiles if tile.width == TILE_WIDTH]
+        if full:
+            found.append(full[0] if len(full) == 1 else f"{full[0]} to {full[-1]}")
+        found += [f"tile/{tile.path()}" for tile in tiles if tile.width < TILE_WIDTH]
+    yield "tiles-70000", lines(found)
+    bundle = encode_bundle(ledger.data[:3])
+    described, at = [f"bytes {len(bundle)}, SHA-256 {hashlib.sha256(bundle).hexdigest()}"], 0
+    for seq, data in enumerate(ledger.data[:3]):
+        length = bundle[at : at + 2]
+        assert int.from_bytes(length, "big") == len(data)
+        described.append(f"at {at:4}: {length.hex()} and the {len(data)} bytes of entry {seq}")
+        at += 2 + len(data)
+    yield "bundle-3", lines(described)
+    seq, size = 11, len(ledger.data)
+    proof = prove_inclusion(
+        seq, size, lambda nodes: [subtree_root(ledger.leaves[i << h : (i + 1) << h]) for h, i in nodes]
+    )
+    receipt = Receipt(data=ledger.data[seq], seq=seq, proof=tuple(proof), note=ledger.checkpoints[-1])
+    yield "receipt-11", encode_receipt(receipt)
+
+
+def _witness_examples() -> Iterator[tuple[str, str]]:
+    name, key = "witness.example/w1", Ed25519PrivateKey.from_private_bytes(bytes([6]) * 32)
+    note = example_ledger().checkpoints[2]
+    line = cosign_checkpoint(note, key, name, 1_795_000_000)
+    yield "cosigned-3", note + line
+    text = note.split("\n\n", maxsplit=1)[0]
+    yield "cosigned-3-message", f"cosignature/v1\ntime 1795000000\n{text}\n"
+    yield "witness-key", lines([encode_witness_key(name, key)])
 
 
 ROUNDED = [(0, 1), (37, 2), (183, 2), (185, 2), (1851, 100), (1_849, 100), (1, 1_000)]

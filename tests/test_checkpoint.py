@@ -10,18 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.checkpoint import (
+    MAX_TIMESTAMP_S,
     Checkpoint,
     CheckpointError,
+    Cosignature,
     LogKey,
+    QuorumError,
+    SignatureError,
+    WitnessKey,
+    WitnessPolicy,
     check_key_name,
+    cosign_checkpoint,
     decode_checkpoint,
     decode_verifier_key,
+    decode_witness_key,
     encode_checkpoint,
     encode_verifier_key,
+    encode_witness_key,
     key_id,
     sign_checkpoint,
     verify_checkpoint,
+    verify_cosignatures,
     verify_note,
+    verify_witnessed,
 )
 from ledger.encoding import MAX_INTEGER
 from ledger.merkle import EMPTY_ROOT
@@ -317,9 +328,235 @@ def test_weak_verifier_key_is_refused(public: bytes) -> None:
         decode_verifier_key(make_verifier_key(ORIGIN, b"\x01" + public))
 
 
+# Cosignatures and policies
+
+WITNESS_SECRETS = [Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in range(1, 5)]
+WITNESSES = [
+    decode_witness_key(encode_witness_key(f"witness.example/w{i}", key)) for i, key in enumerate(WITNESS_SECRETS)
+]
+TIME_S = 1_795_000_000
+
+# A checkpoint that a public log (Certificate Transparency's arche2025h1) signed and public witnesses cosigned.
+PUBLIC_NOTE = (
+    "arche2025h1.staging.ct.transparency.dev\n1432088532\nU7WM79jrzyhGZ5/GUBTpM7NzwdyfFx61t3RovgcC4Ro=\n\n"
+    "— arche2025h1.staging.ct.transparency.dev "
+    "zTM8sQAAAZ5W0WdjBAMARjBEAiBjW5IQf9pvsYLfQFX6hoGREPMHbdQ3urbllzalApkptQIgIpwtEroeW2BXaHAI4kJXFbon5Ch9"
+    "MNL5zRNZ55lvGt0=\n"
+    "— arche2025h1.staging.ct.transparency.dev "
+    "ui8GwCF1+kWqZrxGdhj4aX3gcw7XUlXQQabg/27lefwhUkzbC3NygNI75MdhL1bfTW9g8Ei59RA23oHP7Ry1k3ZFWwQ=\n"
+    "— transparency.dev/DEV:witness-little-garden "
+    "2AQqhwAAAABqEiEgzgFIqqhbUoDwjMWE6UP8nd8/KYTzwZ2rhIgcqoXHAwVkjZr4AscylP3v7sEodkRAErumC2q44vdgJY096st5"
+    "BQ==\n"
+    "— witness1.smartit.nu/witness1 "
+    "pIyCDwAAAABqEiEghIp82KWebrw7/oHQwlTAm3g2RKS4+eebl8eO0WH+/iEcxZ75W3u5hNI7TOQtmJbqmNWVuE0tgh0XwzdZsDsU"
+    "AQ==\n"
+    "— remora.n621.de "
+    "2net5wAAAABqEiEgPlfF3V06o0Y+fHM+J5J9s27wgxxcOVSpZ/2g/KSiXCg9DEZI+aVCIobWX9sXTynk5XeU/zZ0WBxtqB0DrAWf"
+    "Bw==\n"
+    "— witness.stagemole.eu "
+    "Z/euoAAAAABqEiEgw0i+7g2ENfDAWHmtRzCfKTHSDwYDJA2NmKeGi9Y8FtEyOUvVr+AJmIY/2TUFucgKi7lI7cUiOvKFYe/TmN9D"
+    "Ag==\n"
+)
+PUBLIC_LOG = "arche2025h1.staging.ct.transparency.dev+ba2f06c0+AU0vHmlGCS/PdN8b2OaGmKprLI8HKM+dJ472xgFYh15f"
+PUBLIC_WITNESSES = [
+    "transparency.dev/DEV:witness-little-garden+d8042a87+BCtusOxINQNUTN5Oj8HObRkh2yHf/MwYaGX4CPdiVEPM",
+    "witness1.smartit.nu/witness1+a48c820f+BPSFWg9G6KPiO7QPryYO5Xq4oYJJ+kAvLKLSimDhoxMO",
+    "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2",
+]
+
+
+def cosign(text: str, number: int, timestamp_s: int = TIME_S, *, signed_text: str = "") -> str:
+    """A cosignature line, put together by hand; of another text where one is given."""
+    name, key = f"witness.example/w{number}", WITNESS_SECRETS[number]
+    public = key.public_key().public_bytes_raw()
+    blob = hashlib.sha256(name.encode() + b"\n\x04" + public).digest()[:4]
+    blob += timestamp_s.to_bytes(8, "big")
+    blob += key.sign(b"cosignature/v1\ntime %d\n" % timestamp_s + (signed_text or text).encode())
+    return f"— {name} {base64.b64encode(blob).decode()}\n"
+
+
+def cosigned_by(*numbers: int) -> str:
+    """The note of the test's checkpoint with cosignatures of these witnesses."""
+    return NOTE + "".join(cosign(encode_checkpoint(CHECKPOINT), number, TIME_S + number) for number in numbers)
+
+
+def policy(threshold: int, *numbers: int) -> WitnessPolicy:
+    return WitnessPolicy(log_key=LOG_KEY, witnesses=tuple(WITNESSES[i] for i in numbers), threshold=threshold)
+
+
+def test_public_cosignatures_verify() -> None:
+    """What others' witnesses cosigned is valid here, at the time they state, and under keys we would write alike."""
+    log = decode_verifier_key(PUBLIC_LOG)
+    witnesses = tuple(decode_witness_key(text) for text in PUBLIC_WITNESSES)
+    wanted = WitnessPolicy(log_key=log, witnesses=witnesses, threshold=3)
+    found = verify_witnessed(PUBLIC_NOTE, wanted, log.name)
+    assert found.checkpoint.size == 1_432_088_532
+    assert found.cosignatures == tuple(Cosignature(witness=key.name, timestamp_s=1_779_573_024) for key in witnesses)
+    assert [encode_witness_key(key.name, key.public_key) for key in witnesses] == PUBLIC_WITNESSES
+    with pytest.raises(SignatureError, match="not valid"):
+        verify_witnessed(PUBLIC_NOTE.replace("1432088532", "1432088533"), wanted, log.name)
+
+
+@pytest.mark.parametrize("timestamp_s", [0, 1, TIME_S, MAX_TIMESTAMP_S])
+def test_cosignature_is_written_as_specified(timestamp_s: int) -> None:
+    """Key id of algorithm 0x04, time in 8 bytes, and a signature over time and checkpoint."""
+    line = cosign_checkpoint(NOTE, WITNESS_SECRETS[1], "witness.example/w1", timestamp_s)
+    assert line == cosign(encode_checkpoint(CHECKPOINT), 1, timestamp_s)
+    found = (Cosignature(witness="witness.example/w1", timestamp_s=timestamp_s),)
+    assert verify_cosignatures(NOTE + line, WITNESSES) == found
+    assert verify_checkpoint(NOTE + line, LOG_KEY, ORIGIN) == CHECKPOINT
+
+
+@pytest.mark.parametrize("timestamp_s", [-1, MAX_TIMESTAMP_S + 1, 2**64])
+def test_time_that_cannot_be_stated_is_refused(timestamp_s: int) -> None:
+    with pytest.raises(CheckpointError, match="time in seconds"):
+        cosign_checkpoint(NOTE, WITNESS_SECRETS[1], "witness.example/w1", timestamp_s)
+
+
+def test_cosigner_needs_a_name_and_a_note() -> None:
+    for note, name in ((NOTE, "a b"), (NOTE, ""), (NOTE[:-1], "w"), ("", "w")):
+        with pytest.raises(CheckpointError):
+            cosign_checkpoint(note, WITNESS_SECRETS[1], name, TIME_S)
+
+
+def test_any_changed_character_of_a_cosignature_is_refused() -> None:
+    """One character replaced, and there are not two cosignatures any more, or the note is refused."""
+    note = cosigned_by(0, 1)
+    wanted = policy(2, 0, 1)
+    assert len(verify_witnessed(note, wanted, ORIGIN).cosignatures) == 2
+    for i in range(len(NOTE), len(note)):
+        for other in "A \n+—":
+            if other != note[i]:
+                with pytest.raises(CheckpointError):
+                    verify_witnessed(note[:i] + other + note[i + 1 :], wanted, ORIGIN)
+
+
+def test_time_is_part_of_what_is_cosigned() -> None:
+    """The same signature under another time is not valid."""
+    blob = bytearray(base64.b64decode(cosign(encode_checkpoint(CHECKPOINT), 0).split()[2]))
+    blob[11] ^= 1
+    with pytest.raises(SignatureError, match="not valid"):
+        verify_cosignatures(f"{NOTE}— witness.example/w0 {base64.b64encode(blob).decode()}\n", WITNESSES)
+
+
+@pytest.mark.parametrize("size", [1, 8, 64, 71, 73, 136])
+def test_cosignature_of_another_size_is_refused(size: int) -> None:
+    """A known witness's line that is not a time and 64 bytes refuses the note."""
+    blob = base64.b64decode(cosign(encode_checkpoint(CHECKPOINT), 0).split()[2])
+    line = f"— witness.example/w0 {base64.b64encode(blob[:4] + (blob[4:] * 2)[:size]).decode()}\n"
+    with pytest.raises(SignatureError, match="not a time"):
+        verify_cosignatures(NOTE + line, WITNESSES)
+
+
+def test_time_beyond_63_bits_is_refused() -> None:
+    """Though it be signed."""
+    line = cosign(encode_checkpoint(CHECKPOINT), 0, MAX_TIMESTAMP_S + 1)
+    with pytest.raises(SignatureError, match="not a time"):
+        verify_cosignatures(NOTE + line, WITNESSES)
+
+
+def test_log_signature_is_no_cosignature_and_the_reverse() -> None:
+    """One key in both roles has two key ids, and what it signed as one does not count as the other."""
+    as_witness = decode_witness_key(encode_witness_key(ORIGIN, KEY))
+    assert as_witness.key_id != LOG_KEY.key_id
+    assert verify_cosignatures(NOTE, [as_witness]) == ()
+    cosigned = NOTE.split("\n\n")[0] + "\n\n" + cosign_checkpoint(NOTE, KEY, ORIGIN, TIME_S)
+    with pytest.raises(SignatureError, match="no signature of a known key"):
+        verify_checkpoint(cosigned, LOG_KEY, ORIGIN)
+    assert len(verify_cosignatures(cosigned, [as_witness])) == 1
+
+
+def test_log_and_witness_keys_do_not_pass_for_each_other() -> None:
+    with pytest.raises(CheckpointError, match="0x01"):
+        decode_verifier_key(encode_witness_key(ORIGIN, KEY))
+    with pytest.raises(CheckpointError, match="0x04"):
+        decode_witness_key(encode_verifier_key(ORIGIN, KEY))
+
+
+@pytest.mark.parametrize("public", [b"\x01" + bytes(31), bytes(32), b"\xec" + b"\xff" * 30 + b"\x7f", b"\xff" * 32])
+def test_weak_witness_key_is_refused(public: bytes) -> None:
+    """A key under which one cosignature fits many checkpoints witnesses nothing."""
+    with pytest.raises(CheckpointError, match=r"small order|not reduced"):
+        decode_witness_key(make_verifier_key("witness.example", b"\x04" + public))
+
+
+def test_any_changed_character_of_a_witness_key_is_refused() -> None:
+    for text in PUBLIC_WITNESSES:
+        for i, c in enumerate(text):
+            for other in "0aA+ \n/=":
+                if other != c:
+                    with pytest.raises(CheckpointError):
+                        decode_witness_key(text[:i] + other + text[i + 1 :])
+
+
+@pytest.mark.parametrize("threshold", range(4))
+@pytest.mark.parametrize("present", [(), (0,), (2,), (0, 1), (1, 2), (2, 0, 1), (3,), (0, 3), (3, 0, 1, 2)])
+def test_policy_counts_its_witnesses(threshold: int, present: tuple[int, ...]) -> None:
+    """Of witnesses 0 to 2, ``threshold`` have to be there; 3 is a stranger. Who, and when, is told either way."""
+    known = tuple(
+        Cosignature(witness=f"witness.example/w{i}", timestamp_s=TIME_S + i) for i in present if i in {0, 1, 2}
+    )
+    if len(known) >= threshold:
+        found = verify_witnessed(cosigned_by(*present), policy(threshold, 0, 1, 2), ORIGIN)
+        assert (found.checkpoint, found.cosignatures) == (CHECKPOINT, known)
+    else:
+        with pytest.raises(QuorumError) as refused:
+            verify_witnessed(cosigned_by(*present), policy(threshold, 0, 1, 2), ORIGIN)
+        assert (refused.value.cosignatures, refused.value.threshold) == (known, threshold)
+
+
+def test_witness_that_cosigned_twice_counts_once() -> None:
+    """The same line again, or another at another time: the first counts."""
+    text = encode_checkpoint(CHECKPOINT)
+    for again in (cosign(text, 0), cosign(text, 0, TIME_S + 60)):
+        note = NOTE + cosign(text, 0) + again
+        assert verify_cosignatures(note, WITNESSES) == (Cosignature(witness="witness.example/w0", timestamp_s=TIME_S),)
+        with pytest.raises(QuorumError, match="1 of the 2"):
+            verify_witnessed(note, policy(2, 0, 1), ORIGIN)
+
+
+def test_failed_cosignature_of_a_known_witness_spoils_the_note() -> None:
+    """Even where the others are enough; of a witness that the policy does not know it means nothing."""
+    note = cosigned_by(0, 1) + cosign("", 2, signed_text=encode_checkpoint(CHECKPOINT).replace("70000", "70001"))
+    assert len(verify_witnessed(note, policy(2, 0, 1), ORIGIN).cosignatures) == 2
+    for threshold in range(4):
+        with pytest.raises(SignatureError, match=r"w2 is not valid"):
+            verify_witnessed(note, policy(threshold, 0, 1, 2), ORIGIN)
+
+
+def test_policy_asks_for_the_log_first() -> None:
+    """Witnesses alone make no checkpoint; nor does the right log's of another origin."""
+    text = encode_checkpoint(CHECKPOINT)
+    with pytest.raises(SignatureError, match="no signature of a known key"):
+        verify_witnessed(text + "\n" + cosign(text, 0) + cosign(text, 1), policy(2, 0, 1), ORIGIN)
+    with pytest.raises(CheckpointError, match="not of"):
+        verify_witnessed(cosigned_by(0, 1), policy(2, 0, 1), "ledger.example/other")
+
+
+def test_policy_nobody_can_satisfy_is_refused() -> None:
+    for threshold in (-1, 3):
+        with pytest.raises(CheckpointError, match="cannot cosign"):
+            policy(threshold, 0, 1)
+
+
+def test_one_key_is_one_witness() -> None:
+    """A cosignature does not cover the name, so a key under two names would count twice; the log's own counts never."""
+    alias = WitnessKey(name="alias.example", key_id=b"abcd", public_key=WITNESSES[0].public_key)
+    log = decode_witness_key(encode_witness_key("other.example", KEY))
+    for witnesses in ((WITNESSES[0], alias), (WITNESSES[0], WITNESSES[0]), (log,)):
+        with pytest.raises(CheckpointError, match="a key of its own"):
+            WitnessPolicy(log_key=LOG_KEY, witnesses=witnesses, threshold=1)
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever arrives, reading raises nothing but CheckpointError."""
-    for read in (decode_checkpoint, decode_verifier_key, lambda note: verify_note(note, [LOG_KEY])):
+    for read in (
+        decode_checkpoint,
+        decode_verifier_key,
+        decode_witness_key,
+        lambda note: verify_note(note, [LOG_KEY]),
+        lambda note: verify_cosignatures(note, WITNESSES),
+    ):
         with pytest.raises(CheckpointError):
             read(text)

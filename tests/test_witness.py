@@ -4,7 +4,6 @@ The naive client and log are in :mod:`tests.witnesses`.
 """
 
 import base64
-import http.client
 import logging
 import os
 import re
@@ -17,20 +16,36 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from typer.testing import CliRunner
 
 from api.cli import app as guerdon
 from api.witness import MAX_BODY_BYTES
-from ledger.checkpoint import CheckpointError, decode_verifier_key, encode_verifier_key, verify_checkpoint
+from api.witness_client import WitnessRefusedError, ask_witness
+from ledger.checkpoint import (
+    CheckpointError,
+    Cosignature,
+    WitnessPolicy,
+    decode_verifier_key,
+    decode_witness_key,
+    encode_verifier_key,
+    encode_witness_key,
+    verify_checkpoint,
+    verify_witnessed,
+)
 from ledger.keyring import save_private_key
 from ledger.merkle import Node, hash_leaf, prove_consistency, subtree_root
 from ledger.store import CorruptionError, StoreError, UnavailableError
@@ -56,6 +71,7 @@ from tests.witnesses import (
     make_witness,
     note_of,
     request,
+    running_app,
     served,
     sign_note,
     tree_hash,
@@ -92,9 +108,9 @@ def test_growth_is_cosigned(client: Client, state: WitnessState) -> None:
 
 
 def test_growth_between_any_two_sizes_is_cosigned(tmp_path: Path) -> None:
-    """Every pair of sizes to 24, each from a state of its own, the empty tree included."""
-    for old in range(25):
-        for size in range(old, 25):
+    """Every pair of sizes to 12, each from a state of its own, the empty tree included."""
+    for old in range(13):
+        for size in range(old, 13):
             state = WitnessState(tmp_path / f"{old}-{size}.sqlite")
             witness = make_witness(state)
             for body in (growth(0, old), growth(old, size)):
@@ -120,7 +136,7 @@ def test_checkpoints_of_a_real_ledger_are_cosigned(tmp_path: Path) -> None:
                 with world.store.read() as connection:
                     head = world.store.head(connection)
                     data = world.store.entry_data(connection, range(head.size))
-                leaves = [bytes(entry) for entry in data]
+                leaves = [data[seq] for seq in range(head.size)]
                 hashes = [hash_leaf(leaf) for leaf in leaves]
                 proof = prove_consistency(size, head.size, partial(subtrees, hashes))
                 assert proof == consistency_proof(size, leaves)
@@ -381,12 +397,14 @@ def test_other_methods_are_refused(client: Client, method: str) -> None:
 
 
 def test_other_paths_are_not_found(client: Client) -> None:
+    """What lives says so; nothing else is there."""
+    assert client.send(b"", "GET", "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
     for path in ("/", "/add-checkpoint/", "/add-checkpoint/x", "/x/add-checkpoint"):
         assert client.send(growth(0, 1), path=path).status in {404, 307}
 
 
 def test_large_body_is_refused(client: Client) -> None:
-    """Announced or in chunks without a length; the largest that is allowed is read."""
+    """Announced, or in chunks without a length; the largest that is allowed is read."""
     assert client.send(b"x" * MAX_BODY_BYTES).status == 400
     assert client.send(b"x" * (MAX_BODY_BYTES + 1)).status == 413
     assert client.send(b"x" * 8192 for _ in range(MAX_BODY_BYTES // 8192)).status == 400
@@ -436,6 +454,25 @@ def test_cosignature_leaves_after_the_state_is_stored(state: WitnessState, monke
     with served(witness) as client:
         reply = client.send(growth(0, 3))
         assert (reply.status, reply.body) == (503, "try again later\n")
+
+
+def test_time_is_read_before_the_state_is_stored(state: WitnessState, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cosignature says that nothing larger was cosigned then: a time read later could claim too much."""
+    order = []
+    swap = state.swap
+
+    def record_swap(origin: str, last: Cosigned, new: Cosigned) -> bool:
+        order.append("stored")
+        return swap(origin, last, new)
+
+    def record_clock() -> int:
+        order.append("clock")
+        return NOW_S * 1000
+
+    monkeypatch.setattr(state, "swap", record_swap)
+    witness = Witness(NAME, WITNESS_KEY, [decode_verifier_key(LOG_VKEY)], state, record_clock)
+    assert witness.add_checkpoint(growth(0, 3)).status == 200
+    assert order == ["clock", "stored"]
 
 
 def test_locked_state_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,7 +636,7 @@ def test_kill_between_store_and_answer_cosigns_no_second_tree(tmp_path: Path) ->
             time.sleep(0.002)
         assert not waiting.done()
         os.kill(process.pid, signal.SIGKILL)
-        assert isinstance(waiting.exception(LIMIT_S), OSError)
+        assert isinstance(waiting.exception(LIMIT_S), httpx.TransportError)
     state = WitnessState(path)
     with served(make_witness(state)) as client:
         assert client.send(growth(0, 4, "theirs")) == (409, "text/x.tlog.size", "4\n")
@@ -615,7 +652,7 @@ def test_kills_at_any_moment_leave_one_history(tmp_path: Path) -> None:
 
     def offer(client: Client, history: str) -> None:
         size = 0
-        with suppress(OSError, http.client.HTTPException):  # until it is killed
+        with suppress(httpx.TransportError):  # until it is killed
             while True:
                 reply = client.send(growth(size, size + 1, history))
                 if reply.status == 200:
@@ -676,6 +713,17 @@ def test_other_kind_of_key_is_a_wrong_call(key_file: Path, tmp_path: Path) -> No
     assert (status, "--log" in output) == (2, True)
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process with Ctrl-C, which it takes as success and in silence."""
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, errors) == (0, "")
+
+
 def start_witness(key_file: Path, state: Path) -> tuple[subprocess.Popen[str], list[str], Client]:
     """`guerdon witness serve` as a process, what it says first, and a client of it."""
     program = [sys.executable, "-c", "from api.cli import main; main()", "witness", "serve", "--port", "0"]
@@ -693,15 +741,11 @@ def test_command_serves_and_goes_on_after_a_restart(key_file: Path, tmp_path: Pa
     state = tmp_path / "witness.sqlite"
     for size, before in ((5, 0), (8, 5)):
         process, said, client = start_witness(key_file, state)
-        try:
+        with closing(client), ended(process):
             assert said[0] == f"witness {verifier_key(NAME, 0x04, WITNESS_KEY.public_key())}\n"
             assert said[1] == f"{ORIGIN} has {before} entries cosigned\n"
             assert abs(client.cosigned(growth(before, size)) - time.time()) < LIMIT_S
             assert client.send(growth(before, size, "theirs")).status == 409
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=LIMIT_S)
-        assert (process.returncode, errors) == (0, "")
 
 
 def test_taken_port_is_said_in_one_line(key_file: Path, tmp_path: Path, state: WitnessState) -> None:
@@ -711,6 +755,102 @@ def test_taken_port_is_said_in_one_line(key_file: Path, tmp_path: Path, state: W
         done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"guerdon: cannot listen on 127\.0\.0\.1 port \d+ .*\n", done.stderr)
+
+
+# The log's side
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A ledger that the settings name, whose log the witness below knows."""
+    monkeypatch.setenv("GUERDON_DATABASE_URL", f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    with World(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as world:
+        yield world
+
+
+def offer(client: Client) -> tuple[int, str]:
+    vkey = verifier_key(NAME, 0x04, WITNESS_KEY.public_key())
+    return run("offer", "--url", f"http://127.0.0.1:{client.port}/", "--witness", vkey)
+
+
+def test_ledger_has_its_checkpoints_cosigned(ledger: World, state: WitnessState) -> None:
+    """As it grows, and again without growth: what is printed satisfies a client that trusts this witness."""
+    log = encode_verifier_key(ledger.origin, ledger.log_key)
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    policy = WitnessPolicy(log_key=decode_verifier_key(log), witnesses=(witness_key,), threshold=1)
+    with served(make_witness(state, logs=[log])) as client:
+        for count in (1, 3, 0, 20):
+            if count:
+                ledger.add_members(count)
+            status, output = offer(client)
+            assert status == 0
+            found = verify_witnessed(output, policy, ledger.origin)
+            assert found.checkpoint.size == state.last(ledger.origin).size
+            assert found.cosignatures == (Cosignature(witness=NAME, timestamp_s=NOW_S),)
+    assert state.last(ledger.origin).size == 25
+
+
+def prove_nothing(_: int) -> list[bytes]:
+    return []
+
+
+def test_rolled_back_ledger_is_told(state: WitnessState) -> None:
+    """Of a witness that has cosigned more, or another tree, the log hears so, and no cosignature."""
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    with served(make_witness(state)) as client:
+        url = f"http://127.0.0.1:{client.port}"
+        client.cosigned(growth(0, 6, "ours"))
+        with pytest.raises(WitnessRefusedError, match="has cosigned 6 entries, this checkpoint has 5"):
+            ask_witness(url, witness_key, note_of(entries(5, "ours")), prove_nothing)
+        with pytest.raises(WitnessRefusedError, match=r"does not cosign \(422\)"):
+            ask_witness(url, witness_key, note_of(entries(6, "theirs")), prove_nothing)
+        other = decode_witness_key(encode_witness_key(NAME, OTHER_KEY))
+        with pytest.raises(WitnessRefusedError, match="without a cosignature"):
+            ask_witness(url, other, note_of(entries(6, "ours")), prove_nothing)
+        with pytest.raises(WitnessRefusedError, match=r"does not cosign \(404\)"):
+            ask_witness(f"{url}/elsewhere", witness_key, note_of(entries(6, "ours")), prove_nothing)
+    with pytest.raises(OSError, match="does not answer"):
+        ask_witness(url, witness_key, note_of(entries(6, "ours")), prove_nothing)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (200, "", "without a cosignature"),
+        (200, "nonsense", "no cosignature"),
+        (200, "— other.example AAAAAAAA\n", "without a cosignature"),
+        (200, "FORGED", "not valid"),
+        (409, "many\n", "named no size"),
+        (409, "03\n", "named no size"),
+        (409, "3\n", "another size 5 times"),
+        (500, "no", "does not cosign"),
+        (302, "no", "does not cosign"),
+    ],
+)
+def test_nonsense_of_a_witness_is_no_cosignature(status: int, body: str, message: str) -> None:
+    """Whatever answers in a witness's place, the log takes no line it cannot verify, and does not ask for ever."""
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    forged = base64.b64encode(witness_key.key_id + bytes(72)).decode()
+    answer = body.replace("FORGED", f"— {NAME} {forged}\n")
+
+    async def impostor(_: Request) -> Response:
+        return Response(answer, status)
+
+    app = Starlette(routes=[Route("/add-checkpoint", impostor, methods=["POST"])])
+    with running_app(app) as port, pytest.raises(WitnessRefusedError, match=message):
+        ask_witness(f"http://127.0.0.1:{port}", witness_key, note_of(entries(4)), prove_nothing)
+
+
+def test_offer_needs_a_witness_key_and_an_address(ledger: World) -> None:
+    vkey = verifier_key(NAME, 0x04, WITNESS_KEY.public_key())
+    for url, key, option in (
+        ("http://127.0.0.1", LOG_VKEY, "--witness"),
+        ("http://127.0.0.1", "x", "--witness"),
+        ("witness.example", vkey, "--url"),
+        ("file:///etc", vkey, "--url"),
+    ):
+        status, output = run("offer", "--url", url, "--witness", key)
+        assert (status, option in output) == (2, True)
 
 
 def test_held_state_is_a_state(tmp_path: Path) -> None:

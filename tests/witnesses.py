@@ -6,7 +6,6 @@ RFC 6962 and of the C2SP specifications.
 
 import base64
 import hashlib
-import http.client
 import os
 import socket
 import subprocess
@@ -14,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from starlette.applications import Starlette
 
 from api.witness import create_witness_app
 from ledger.checkpoint import decode_verifier_key
@@ -119,20 +120,19 @@ class Reply(NamedTuple):
 
 
 class Client:
-    """HTTP to one witness, a connection for each request."""
+    """HTTP to one witness."""
 
     def __init__(self, port: int, prefix: str = "") -> None:
         self.port = port
-        self.path = f"{prefix}/add-checkpoint"
+        self._path = f"{prefix}/add-checkpoint"
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT_S, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
 
     def send(self, body: bytes | Iterator[bytes], method: str = "POST", path: str | None = None) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
-        try:
-            connection.request(method, path or self.path, body)
-            answer = connection.getresponse()
-            return Reply(answer.status, answer.headers["content-type"] or "", answer.read().decode())
-        finally:
-            connection.close()
+        answer = self._http.request(method, path or self._path, content=body)
+        return Reply(answer.status_code, answer.headers.get("content-type", ""), answer.text)
 
     def cosigned(self, body: bytes) -> int:
         """Send what must be cosigned; the time the cosignature states."""
@@ -160,19 +160,25 @@ def make_witness(state: WitnessState, *, logs: Sequence[str] = (LOG_VKEY,), now_
 
 
 @contextmanager
-def served(witness: Witness, prefix: str = "") -> Iterator[Client]:
-    """The real application behind uvicorn on a port of its own."""
+def running_app(app: Starlette) -> Iterator[int]:
+    """An application behind uvicorn, on a port of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_witness_app(witness, prefix), log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
-        yield Client(listener.getsockname()[1], prefix)
+        yield listener.getsockname()[1]
     finally:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@contextmanager
+def served(witness: Witness, prefix: str = "") -> Iterator[Client]:
+    """A witness's real application over HTTP."""
+    with running_app(create_witness_app(witness, prefix)) as port, closing(Client(port, prefix)) as client:
+        yield client
 
 
 class HeldState(WitnessState):
@@ -220,7 +226,8 @@ def held_process(state: Path, *, readers: int = 0, stored: Path | None = None) -
     process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield Client(int(process.stdout.readline())), process
+        with closing(Client(int(process.stdout.readline()))) as client:
+            yield client, process
     finally:
         process.kill()
         process.communicate()
