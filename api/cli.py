@@ -373,6 +373,7 @@ def ask(url: str, document: str, variables: dict[str, Any]) -> Any:
         with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310
             answer = json.load(response)
     except urllib.error.HTTPError as error:
+        error.close()
         raise ServiceError(f"{url} answers with status {error.code} ({error.reason})") from error
     except urllib.error.URLError as error:
         raise ServiceError(f"{url} does not answer: {error.reason}") from error

@@ -3,6 +3,6 @@
 Imports point one way::
 
     encoding keys merkle  <-  operations entries checkpoint  <-  programs rules   pure: no clock, I/O, SQL, randomness
-                          <-  store migrations                                    tables and bulk statements, no rules
-                          <-  sequencer audit purchases wallet keyring verifier   clock, store and signer passed in
+                          <-  store log migrations queries                        tables and bulk statements, no rules
+                          <-  sequencer audit archive purchases wallet witness    clock, store and signer passed in
 """

@@ -16,7 +16,7 @@ from ledger.store import ENTRY, TILE, CorruptionError, Store
 from ledger.tiles import Tile, decode_tile, node_hashes, tiles_for
 
 _MAX_TILES = 1_000
-"""Tiles named in one statement: two parameters each, and SQLite takes 32,766."""
+"""Tiles named in one statement: a parameter each, and SQLite takes 32,766."""
 
 
 def read_tiles(store: Store, connection: Connection, tiles: Sequence[Tile]) -> dict[Tile, list[bytes]]:
@@ -35,11 +35,7 @@ def read_tiles(store: Store, connection: Connection, tiles: Sequence[Tile]) -> d
 def _full_tiles(store: Store, connection: Connection, tiles: Sequence[Tile]) -> dict[Tile, list[bytes]]:
     found = {}
     for i in range(0, len(tiles), _MAX_TILES):
-        names = [(tile.level, tile.index) for tile in tiles[i : i + _MAX_TILES]]
-        query = sa.select(TILE.c.level, TILE.c.index, TILE.c.hashes).where(
-            TILE.c.ledger_id == store.ledger_id, sa.tuple_(TILE.c.level, TILE.c.index).in_(names)
-        )
-        for level, index, hashes in connection.execute(query):
+        for level, index, hashes in connection.execute(tiles_query(store, tiles[i : i + _MAX_TILES])):
             if len(hashes) != TILE_WIDTH * HASH_SIZE:
                 raise CorruptionError(f"tile {level}/{index} has {len(hashes)} bytes")
             tile = Tile(level, index)
@@ -48,6 +44,24 @@ def _full_tiles(store: Store, connection: Connection, tiles: Sequence[Tile]) -> 
         if tile not in found:
             raise CorruptionError(f"tile {tile.path()} is missing")
     return found
+
+
+def tiles_query(store: Store, tiles: Sequence[Tile]) -> sa.CompoundSelect[int, int, bytes]:
+    """The statement that reads full tiles by their primary key.
+
+    Asked for pairs of level and index at once, SQLite goes through all tiles of the ledger; within a level it does not.
+    """
+    indexes: dict[int, list[int]] = {}
+    for tile in tiles:
+        indexes.setdefault(tile.level, []).append(tile.index)
+    return sa.union_all(
+        *(
+            sa.select(TILE.c.level, TILE.c.index, TILE.c.hashes).where(
+                TILE.c.ledger_id == store.ledger_id, TILE.c.level == level, TILE.c.index.in_(there)
+            )
+            for level, there in indexes.items()
+        )
+    )
 
 
 def read_bundle(store: Store, connection: Connection, tile: Tile) -> list[bytes]:

@@ -154,7 +154,7 @@ def _verify_note(note: str, log_keys: Sequence[LogKey]) -> tuple[Checkpoint, tup
     try:
         text, signers = verify_note(note, list(log_keys))
         checkpoint = decode_checkpoint(text)
-    except CheckpointError as error:
+    except (CheckpointError, UnicodeEncodeError) as error:
         raise ReceiptError(f"the checkpoint cannot be trusted: {error}") from error
     if checkpoint.origin not in {key.name for key in signers}:
         raise ReceiptError(f"the checkpoint is of {checkpoint.origin}, but no key of that name signed it")

@@ -782,8 +782,8 @@ def _base64(value: str) -> bytes:
     return data
 
 
-def check_checkpoint(note: str, origin: str, log_key: str, entries: Sequence[bytes]) -> None:
-    """Section 12, steps 10 to 12: the note is signed by the log key and commits to exactly these entries."""
+def signed_lines(note: str, log_key: str) -> list[str]:
+    """Section 11: the note is signed by the log key; origin, size and root as text."""
     name, key_id, public = parse_verifier_key(log_key)
     require(not any(ord(c) < 0x20 and c != "\n" for c in note), "CHECKPOINT", "a control character")
     head, separator, tail = note.rpartition("\n\n")
@@ -802,11 +802,18 @@ def check_checkpoint(note: str, origin: str, log_key: str, entries: Sequence[byt
             require(is_signature(public, blob[4:], body.encode()), "CHECKPOINT", "a forged signature")
             signed = True
     require(signed, "CHECKPOINT", "not signed by the log key")
-    root = base64.b64encode(tree_hash(entries)).decode()
     parts = body.split("\n")
-    require(len(parts) == 4 and parts[3] == "" and parts[0] == origin, "CHECKPOINT", "not three lines of this ledger")
-    require(parts[1] == str(len(entries)), "SIZE", parts[1])
-    require(parts[2] == root, "ROOT", parts[2])
+    require(len(parts) == 4 and parts[3] == "", "CHECKPOINT", "not three lines")
+    return parts[:3]
+
+
+def check_checkpoint(note: str, origin: str, log_key: str, entries: Sequence[bytes]) -> None:
+    """Section 12, steps 10 to 12: the note is signed by the log key and commits to exactly these entries."""
+    stated_origin, size, stated_root = signed_lines(note, log_key)
+    root = base64.b64encode(tree_hash(entries)).decode()
+    require(stated_origin == origin, "CHECKPOINT", "not of this ledger")
+    require(size == str(len(entries)), "SIZE", size)
+    require(stated_root == root, "ROOT", stated_root)
 
 
 def verify_ledger(entries: Sequence[bytes], checkpoint: str, *, log_key: str | None = None) -> Replica:
@@ -819,6 +826,44 @@ def verify_ledger(entries: Sequence[bytes], checkpoint: str, *, log_key: str | N
     require(log_key in (None, replica.genesis["log_key"]), "LOG_KEY")
     check_checkpoint(checkpoint, replica.origin, replica.genesis["log_key"], entries)
     return replica
+
+
+# Section 16: receipts
+
+
+def verify_receipt(file: str, log_key: str) -> Any:
+    """Check a receipt; give its entry, or raise :class:`RefusedError`."""
+    head, _, note = file.partition("\n\n")
+    match = re.fullmatch(
+        r"c2sp\.org/tlog-proof@v1\nextra (\S+)\nindex (0|[1-9][0-9]*)((?:\n\S+){0,63})", head, re.ASCII
+    )
+    require(match, "RECEIPT", "not the lines of section 16")
+    assert match is not None
+    origin, size, root = signed_lines(note, log_key)
+    require(origin == log_key.split("+", maxsplit=1)[0], "CHECKPOINT", "not of the ledger of this key")
+    data, index = _base64(match[1]), int(match[2])
+    require(index < int(size), "RECEIPT", "beyond the checkpoint")
+    proof = [_base64(line) for line in match[3].split()]
+    require(all(len(value) == 32 for value in proof), "RECEIPT", "not a hash")
+    require(_root_of(tree_hash([data]), index, int(size), proof) == _base64(root), "ROOT", "another root")
+    entry = decode(data)
+    require(entry["seq"] == index and entry["op"]["ledger"] == origin, "RECEIPT", "another entry")
+    return entry
+
+
+def _root_of(leaf: bytes, index: int, size: int, proof: list[bytes]) -> bytes:
+    """The root that PATH(index, D[size]) of RFC 6962 leads to, read from its end."""
+    if size == 1:
+        require(not proof, "RECEIPT", "hashes to spare")
+        return leaf
+    require(proof, "RECEIPT", "hashes are missing")
+    split = 1
+    while split * 2 < size:
+        split *= 2
+    *rest, sibling = proof
+    if index < split:
+        return hashlib.sha256(b"\x01" + _root_of(leaf, index, split, rest) + sibling).digest()
+    return hashlib.sha256(b"\x01" + sibling + _root_of(leaf, index - split, size - split, rest)).digest()
 
 
 if __name__ == "__main__":

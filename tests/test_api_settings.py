@@ -27,6 +27,7 @@ def test_defaults_lie_in_the_data_folder() -> None:
     assert settings.database_url == "sqlite:///.guerdon/ledger.sqlite"
     assert settings.log_key_file == Path(".guerdon/keys/log.pem")
     assert settings.graphiql
+    assert not settings.public_entries
     assert settings.max_body_bytes == 8 * 1024 * 1024
     moved = Settings.from_environment({"GUERDON_DATA": "/var/lib/guerdon", "GUERDON_ORIGIN": "a.example/b"})
     assert moved.database_url == "sqlite:////var/lib/guerdon/ledger.sqlite"
@@ -41,11 +42,13 @@ def test_values_are_read() -> None:
         "GUERDON_GRAPHIQL": "False",
         "GUERDON_MAX_BODY_BYTES": "2048",
         "GUERDON_READERS": "2",
+        "GUERDON_PUBLIC_ENTRIES": "true",
         "GUERDON_MAX_COST": "500",
     }
     settings = Settings.from_environment(environ)
     assert settings.key_passphrase_file == Path("/run/passphrase")
     assert (settings.graphiql, settings.max_body_bytes, settings.readers) == (False, 2048, 2)
+    assert settings.public_entries
     assert settings.max_cost == 500
 
 
@@ -53,6 +56,7 @@ def test_values_are_read() -> None:
     ("name", "value"),
     [
         ("GUERDON_GRAPHIQL", "maybe"),
+        ("GUERDON_PUBLIC_ENTRIES", "all"),
         ("GUERDON_MAX_BODY_BYTES", "2M"),
         ("GUERDON_MAX_BODY_BYTES", "-1"),
         ("GUERDON_MAX_TOKENS", "0"),

@@ -22,22 +22,28 @@ import pytest
 import sqlalchemy as sa
 import typer
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api import cli
 from api.opening import load_log_key, open_store, opened_store, system_clock
 from ledger.audit import CHECKS
+from ledger.checkpoint import encode_verifier_key
 from ledger.keyring import load_private_key, save_private_key
 from ledger.keys import encode_public_key
 from ledger.operations import DefineAsset, OpenAccount, PublishProgram
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
 from ledger.store import Store
 from ledger.wallet import Wallet
+from tests.format_examples import examples
 from tests.service import Service, running
+from tests.tile_client import TileClient
 from tests.worlds import World, make_program
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = "ledger.example/cli"
 PASSPHRASE = "correct horse battery staple"
+RECEIPT = examples()["receipt-11"]
+LOG_KEY = examples()["verifier-key"].strip()
 SALES = """who,when,paid,ref
 c1,2026-01-05,12.50,o-1
 c2,2026-01-31,7.99,o-2
@@ -171,7 +177,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     for name, command in root.commands.items():
         if hasattr(command, "commands"):
             yield from ((name, inner) for inner in command.commands)
-        else:
+        if not hasattr(command, "commands") or command.invoke_without_command:
             yield (name,)
 
 
@@ -199,6 +205,11 @@ def test_help_of_every_command_has_an_example(data: Path, command: tuple[str, ..
         ("report", "--asset", "STAR", "--format", "xml"),
         ("report", "--asset", "STAR", "--first", "-1"),
         ("audit", "--processes", "many"),
+        ("audit", "receipt"),
+        ("audit", "receipt", "no-such-file", "--log-key", LOG_KEY),
+        ("audit", "receipt", "-"),
+        ("audit", "receipt", "-", "--log-key", "nonsense"),
+        ("export",),
         ("serve", "--port", "65536"),
         ("serve", "--workers", "0"),
         ("backup",),
@@ -864,6 +875,64 @@ def test_one_of_several_ledgers_has_to_be_named(ledger: Path, monkeypatch: pytes
     assert "audit of ledger.example/second" in succeed("audit")
     monkeypatch.setenv("GUERDON_ORIGIN", "ledger.example/third")
     assert "no ledger ledger.example/third" in fail("audit")
+
+
+# Receipts and archives
+
+
+@pytest.fixture
+def receipt(tmp_path: Path) -> Path:
+    """The receipt of the transfer in the example ledger of FORMAT.md."""
+    file = tmp_path / "payment.receipt"
+    file.write_bytes(RECEIPT.encode())
+    return file
+
+
+def test_receipt_needs_neither_server_nor_database(data: Path, receipt: Path) -> None:
+    """The file and the log's key are enough to say what is proven, from a file or standard input."""
+    told = succeed("audit", "receipt", receipt, "--log-key", LOG_KEY)
+    assert told.startswith("entry 11 of ledger.example/beans is proven\n")
+    assert "posting     -115 BEAN mem_dft7tavzuje5fypyjdlyhlnatu, last day 2026-02-28\n" in told
+    assert succeed("audit", "receipt", "-", "--log-key", LOG_KEY, stdin=RECEIPT) == told
+    document = json.loads(succeed("audit", "receipt", receipt, "--log-key", LOG_KEY, "--json"))
+    assert (document["ok"], document["seq"], document["entry"]["seq"]) == (True, 11, 11)
+    assert document["checkpoint"]["origin"] == "ledger.example/beans"
+    assert not data.exists()
+
+
+def test_receipt_is_verified_with_whichever_key_is_the_logs(data: Path, receipt: Path) -> None:
+    """One may trust several logs; of other logs' keys alone, nothing is proven."""
+    key = encode_verifier_key("ledger.example/beans", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    assert "is proven" in succeed("audit", "receipt", receipt, "--log-key", key, "--log-key", LOG_KEY)
+    assert "no signature of a known key" in fail("audit", "receipt", receipt, "--log-key", key)
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [(b"index 11", b"index 10"), (b"\n", b"\r\n"), (b"@v1", b"@v2"), (b"extra", b"\xffxtra"), (b"=\n\n", b"=\n")],
+)
+def test_changed_receipt_is_refused_in_one_line(data: Path, receipt: Path, written: bytes, instead: bytes) -> None:
+    """The exit status is 1, and the line says why."""
+    changed = receipt.read_bytes().replace(written, instead)
+    assert changed != receipt.read_bytes()
+    receipt.write_bytes(changed)
+    assert fail("audit", "receipt", receipt, "--log-key", LOG_KEY)
+    assert not data.exists()
+
+
+def test_export_writes_what_is_new(shop: Shop, tmp_path: Path) -> None:
+    """An archive is a log that a naive client rebuilds, and is continued by the same call."""
+    site = tmp_path / "site"
+    assert succeed("export", site) == f"{site}: 4 entries, 4 of them new, 3 files written\n"
+    succeed(*shop.arguments())
+    told = succeed("export", site)
+    log_key = succeed("keys", "show", shop.data / "keys" / "log.pem", "--origin", ORIGIN).strip()
+    entries = TileClient(lambda name: (site / name).read_bytes(), log_key).check()
+    assert told == f"{site}: {len(entries)} entries, {len(entries) - 4} of them new, 3 files written\n"
+    assert succeed("export", site) == f"{site}: {len(entries)} entries, 0 of them new, 1 files written\n"
+    (site / "checkpoint").write_text("another\n")
+    assert "is no checkpoint" in fail("export", site)
 
 
 # Secrets

@@ -148,6 +148,21 @@ def test_a_naive_client_rebuilds_the_log(world: World, tmp_path: Path) -> None:
         assert public.checkpoint()[0] == size + 200
 
 
+def test_log_is_whole_while_it_grows(world: World, tmp_path: Path) -> None:
+    """Whenever a client begins, all tiles of the checkpoint it got are there, however much is recorded meanwhile."""
+    growing = threading.Thread(target=lambda: [world.add_members(40) for _ in range(15)])
+    with serving(world, tmp_path, public_entries=True) as server:
+        client = server.client(world)
+        assert len(world.add_members(1)) == 1
+        growing.start()
+        sizes = []
+        while growing.is_alive():
+            sizes.append(len(client.check()))
+        growing.join()
+        assert len(client.check()) == 602
+    assert sizes == sorted(sizes)
+
+
 def test_tiles_are_served_as_the_specification_says(world: World, tmp_path: Path) -> None:
     """Types, caching, and which tiles there are: full ones, and partial ones up to what is present."""
     world.add_members(MEMBERS)

@@ -6,6 +6,7 @@ the right reason, and decide random operations, most of them with a mistake, exa
 
 import base64
 import copy
+import hashlib
 import json
 import random
 import re
@@ -85,6 +86,26 @@ def test_the_example_ledger_verifies_from_the_document_alone() -> None:
     assert [line.split()[1] for line in BLOCKS["accounts"].splitlines()] == list(replica.accounts)
     assert reference.tree_hash(entries).hex() == BLOCKS["root"].strip()
     assert {json.loads(entry)["op"]["kind"] for entry in entries} == set(operations.KINDS)
+
+
+def test_the_example_receipt_verifies_from_the_document_alone() -> None:
+    """With its file and the log key; and no flipped character goes by."""
+    file, (log_key,) = BLOCKS["receipt-11"], BLOCKS["verifier-key"].splitlines()
+    entry = reference.verify_receipt(file, log_key)
+    assert entry == json.loads(BLOCKS["chain"].splitlines()[11])
+    for at, character in enumerate(file):
+        changed = file[:at] + ("A" if character != "A" else "B") + file[at + 1 :]
+        with pytest.raises(reference.RefusedError):
+            reference.verify_receipt(changed, log_key)
+
+
+def test_the_example_bundle_is_that_of_the_chain() -> None:
+    """Lengths and entries, one after the other."""
+    entries = [line.encode() for line in BLOCKS["chain"].splitlines()[:3]]
+    bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+    first, *others = BLOCKS["bundle-3"].splitlines()
+    assert first == f"bytes {len(bundle)}, SHA-256 {hashlib.sha256(bundle).hexdigest()}"
+    assert [int(line.split()[2], 16) for line in others] == [len(entry) for entry in entries]
 
 
 def test_the_sequencer_records_the_example_ledger_byte_for_byte(tmp_path: Any) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -103,6 +104,17 @@ def test_tiles_bundles_and_proofs_of_70_000_entries(store: Store) -> None:
         asked = statements(connection, lambda: log.prove_inclusion(store, connection, 12_345, SIZE))
         assert asked <= 6  # the head, the full tiles, and one for each level's edge
         assert statements(connection, lambda: log.read_tiles(store, connection, [Tile(0, n) for n in range(273)])) == 1
+
+
+def test_full_tiles_are_found_by_their_key(tmp_path: Path) -> None:
+    """No tile but those asked for is looked at, on any level: SQLite's plan says level and index."""
+    with World(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as world, world.engine.connect() as connection:
+        for tiles in ([Tile(0, 5)], [Tile(0, 5), Tile(0, 999), Tile(1, 3), Tile(1, 7), Tile(2, 0)]):
+            query = log.tiles_query(world.store, tiles).compile(connection, compile_kwargs={"literal_binds": True})
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+            searches = [step for step in plan if "tile" in step]
+            assert searches
+            assert all("(ledger_id=? AND level=? AND index=?)" in step for step in searches), plan
 
 
 def test_proofs_lead_to_the_signed_checkpoint(world: World) -> None:

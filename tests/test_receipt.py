@@ -201,6 +201,12 @@ def test_a_trusted_log_does_not_speak_for_another() -> None:
         verify_receipt(encode_receipt(make_receipt(11, note=forged)), [trusted, LOG_KEY])
 
 
+@pytest.mark.parametrize("place", ["beans\n14", "\n— ledger"])
+def test_text_that_no_file_can_hold_is_refused(place: str) -> None:
+    """A lone surrogate has no bytes: it is refused like any other change, not by an error of Python's."""
+    assert refuses(TEXT.replace(place, f"\ud800{place}"))
+
+
 def test_lines_of_unknown_keys_are_ignored() -> None:
     """Witnesses add their cosignatures behind the log's: C2SP signed-note says to ignore those one does not know."""
     line = f"— witness.example {base64.b64encode(bytes(76)).decode()}\n"
