@@ -16,6 +16,7 @@ from rich.console import Console
 
 from api import cli
 from api.opening import load_log_key, opened_store, system_clock
+from api.points_report import points_report, print_report, write_report_csv
 from ledger import queries
 from ledger.audit import audit_database
 from ledger.encoding import encode_base64url
@@ -230,17 +231,17 @@ def move_points(sequencer: Sequencer, demonstration: Demonstration, merchant: st
 
 def best_customers(store: Store, limit: int) -> list[str]:
     """Accounts that earned most, which no later run changes."""
-    earned = cli.points_report(store, ASSET, {}).customers
+    earned = points_report(store, ASSET, {}).customers
     return [customer.account for customer in sorted(earned, key=lambda row: (-row.points, row.account))[:limit]]
 
 
 def show_report(store: Store, data: Path, customers: Path) -> None:
     """Print the first customers and all months; write every customer and month to a file."""
-    report = cli.points_report(store, ASSET, cli.read_customers(customers))
-    cli.print_report(report, Console(), first=3)
+    report = points_report(store, ASSET, cli.read_customers(customers))
+    print_report(report, Console(), first=3)
     path = data / "points.csv"
     with cli.private_file(path) as file:
-        cli.write_report_csv(report, file)
+        write_report_csv(report, file)
     with store.read() as connection:
         supply = queries.supply(store, connection, ASSET)
     print(
