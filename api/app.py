@@ -34,9 +34,8 @@ from api.schema import schema
 from api.sessions import Sessions
 from api.settings import Settings
 from api.submitter import Submitter
-from ledger.encoding import account_id
-from ledger.entries import decode_entry, signed_operation_of
-from ledger.operations import ROLE_PREFIXES, Genesis
+from ledger.entries import decode_entry
+from ledger.operations import Genesis
 from ledger.sequencer import Clock, Sequencer
 from ledger.store import Store
 
@@ -120,18 +119,17 @@ def open_service(settings: Settings, clock: Clock) -> Service:
     store = open_store(settings)
     try:
         with store.read() as connection:
-            genesis_entry = decode_entry(store.entry_data(connection, [0])[0])
-        genesis = genesis_entry.op
+            genesis = decode_entry(store.entry_data(connection, [0])[0]).op
         assert isinstance(genesis, Genesis)
-        operator = account_id(ROLE_PREFIXES["operator"], signed_operation_of(genesis_entry).op_id)
         sequencer = Sequencer(store, log_key, clock).start()
+        assert sequencer.parameters is not None
         return Service(
             store=store,
             sequencer=sequencer,
             submitter=Submitter(sequencer),
             sessions=Sessions(store.origin, log_key),
             genesis=genesis,
-            operator=operator,
+            operator=sequencer.parameters.operator,
             clock=clock,
             readers=ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read"),
         )

@@ -139,8 +139,7 @@ def audit_database(
         if not isinstance(head.size, int) or head.size < _INLINE_SIGNATURES:
             workers = 0
         with _SignatureChecks(workers) as signatures:
-            audit = _Audit(store, connection, head, log_key, signatures)
-            audit.kept = kept
+            audit = _Audit(store, connection, head, signatures, log_key=log_key, kept=kept)
             return audit.run(progress or (lambda _done, _total: None))
 
 
@@ -174,6 +173,11 @@ def _driver_rows(result: Any) -> Sequence[Any]:
     return rows
 
 
+def _columns(table: sa.Table) -> list[sa.Column[Any]]:
+    """What a row says beside whose ledger it is, in the order of the rows that replay gives."""
+    return [column for column in table.columns if column.name != "ledger_id"]
+
+
 def _as_stored(*columns: sa.ColumnElement[Any]) -> Any:
     """Select columns without the conversions of their types."""
     return sa.select(*(sa.type_coerce(column, sa.types.NULLTYPE) for column in columns))
@@ -193,7 +197,14 @@ class _Head:
 
 class _Audit:
     def __init__(
-        self, store: Store, connection: Connection, head: _Head, log_key: str | None, signatures: "_SignatureChecks"
+        self,
+        store: Store,
+        connection: Connection,
+        head: _Head,
+        signatures: "_SignatureChecks",
+        *,
+        log_key: str | None,
+        kept: str | None,
     ) -> None:
         self.store = store
         self.connection = connection
@@ -207,7 +218,7 @@ class _Audit:
         self.prev = FIRST_PREV
         self.time = ""
         self.tiles = _TileDigests()
-        self.kept: str | None = None
+        self.kept = kept
         self._kept_root: bytes | None = None
         self._kept_size = -1
 
@@ -282,9 +293,11 @@ class _Audit:
         return True
 
     def _entry_chunks(self) -> Iterator[Sequence[Any]]:
-        columns = [column for column in ENTRY.columns if column.name != "ledger_id"]
         query = (
-            _as_stored(*columns).where(ENTRY.c.ledger_id == self.store.ledger_id).order_by(ENTRY.c.seq).limit(_CHUNK)
+            _as_stored(*_columns(ENTRY))
+            .where(ENTRY.c.ledger_id == self.store.ledger_id)
+            .order_by(ENTRY.c.seq)
+            .limit(_CHUNK)
         )
         rows = self._fetch(query)
         while rows:
@@ -374,7 +387,7 @@ class _Audit:
         self, check: str, table: sa.Table, order: tuple[Any, ...], seqs: range, expected: list[tuple[Any, ...]]
     ) -> None:
         """Compare one chunk's rows of a table, in the table's own order of columns, with what replay gives."""
-        columns = [column for column in table.columns if column.name != "ledger_id"]
+        columns = _columns(table)
         query = (
             _as_stored(*columns)
             .where(table.c.ledger_id == self.store.ledger_id, table.c.seq >= seqs.start, table.c.seq < seqs.stop)
@@ -392,9 +405,10 @@ class _Audit:
     def _compare_outside(self) -> None:
         """Rows that belong to no entry at all, before the first or after the last."""
         for check, table in (("postings", POSTING), ("earnings", EARNING)):
-            columns = [column for column in table.columns if column.name != "ledger_id"]
             inside = sa.and_(table.c.seq >= 0, table.c.seq < self.range.size)
-            query = _as_stored(*columns).where(table.c.ledger_id == self.store.ledger_id, sa.not_(inside)).limit(1)
+            query = (
+                _as_stored(*_columns(table)).where(table.c.ledger_id == self.store.ledger_id, sa.not_(inside)).limit(1)
+            )
             for row in self.connection.execute(query):
                 self._fail(check, None, _difference(table, tuple(row), None))
 
@@ -413,8 +427,7 @@ class _Audit:
 
     def _compare_table(self, table: sa.Table, rows: list[tuple[Any, ...]], key_size: int) -> None:
         expected = {row[:key_size]: row for row in rows}
-        columns = [column for column in table.columns if column.name != "ledger_id"]
-        query = _as_stored(*columns).where(table.c.ledger_id == self.store.ledger_id)
+        query = _as_stored(*_columns(table)).where(table.c.ledger_id == self.store.ledger_id)
         differences: list[tuple[Any, Any]] = []
         for row in self.connection.execute(query.execution_options(yield_per=_CHUNK)):
             stored = tuple(row)

@@ -34,6 +34,7 @@ from ledger.encoding import (
     parse_time,
 )
 from ledger.operations import (
+    ROLE_PREFIXES,
     MalformedError,
     OpenAccount,
     Purchase,
@@ -317,7 +318,7 @@ class CustomerNumbers:
 
     def account(self, customer: str) -> AccountId:
         """The account of a customer, whether or not it has been opened."""
-        return account_id("mem", operation_id(encode_operation(self.opening(customer))))
+        return account_id(ROLE_PREFIXES["member"], operation_id(encode_operation(self.opening(customer))))
 
     def order(self, customer: str, date: str, count: int, source: str = "") -> str:
         """A reference for a purchase whose file has none: 26 characters that say nothing without the key."""

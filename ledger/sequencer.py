@@ -43,6 +43,7 @@ from ledger.operations import (
     SignedOperation,
     decode_operation,
     decode_signed_operation,
+    encode_operation,
     operation_id,
     signed_message,
 )
@@ -396,10 +397,7 @@ class Sequencer:
         own = encode_verifier_key(self.store.origin, self._signer)
         if genesis.log_key != own:
             raise StoreError(f"this log key is {own}, the ledger's is {genesis.log_key}: use the key init made")
-        self._use_genesis(genesis, operation_id(msgspec.json.encode(genesis, order="sorted")))
-
-    def _use_genesis(self, genesis: Genesis, op_id: OpId) -> None:
-        self._parameters = parameters_of(genesis, op_id)
+        self._parameters = parameters_of(genesis, operation_id(encode_operation(genesis)))
 
     def _load_state(self, connection: Connection, batch: Sequence[SignedOperation]) -> tuple[State, "_DueLots"]:
         needs = Touches.none()
@@ -657,9 +655,6 @@ def create_ledger(store: Store, genesis: SignedOperation, signer: Ed25519Private
 def account_opened_by(recorded: Recorded) -> AccountId | None:
     """The account a recorded operation opened, if it is of that kind."""
     op = decode_entry(recorded.data).op
-    state = State(op.ledger)
-    signed = SignedOperation(op_bytes=b"", op_id=recorded.op_id, op=op, sigs=())
-    if not isinstance(op, (OpenAccount, Genesis)):
-        return None
-    apply(state, signed, Admission(), recorded.seq)
-    return next(iter(state.accounts.values())).id
+    if isinstance(op, OpenAccount):
+        return opened_account(op, recorded.op_id, recorded.seq).id
+    return operator_account(op, recorded.op_id).id if isinstance(op, Genesis) else None
