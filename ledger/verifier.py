@@ -8,9 +8,11 @@ in 64 bits. It ends with its input.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
@@ -21,6 +23,12 @@ from ledger.keys import verify
 
 SignatureJob = Sequence[tuple[int, str, str, bytes]]
 """Signatures to verify: of which entry, public key, signature, and the message it covers."""
+
+_JOB = 250
+"""Signatures in a job."""
+
+_JOBS_WAITING = 16
+"""Jobs of each process that may wait."""
 
 _NONE = -1
 _encoder = msgspec.msgpack.Encoder()
@@ -82,6 +90,52 @@ class VerifierPool:
         return process
 
 
+class SignatureChecks:
+    """Has signatures verified in other processes, a job of many at a time; with no processes, at once and here."""
+
+    def __init__(self, processes: int) -> None:
+        self.count = 0
+        self._job: list[tuple[int, str, str, bytes]] = []
+        self._running: deque[Future[int | None]] = deque()
+        self._failures: list[int] = []
+        self._limit = _JOBS_WAITING * max(processes, 1)
+        self._pool = VerifierPool(processes) if processes else None
+
+    def __enter__(self) -> "SignatureChecks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.__exit__()
+
+    def add(self, seq: int, key: str, sig: str, message: bytes) -> None:
+        """Take one signature of an entry."""
+        self._job.append((seq, key, sig, message))
+        self.count += 1
+        if len(self._job) == _JOB:
+            self._start_job()
+
+    def _start_job(self) -> None:
+        job, self._job = self._job, []
+        if self._pool is None:
+            self._note(first_invalid(job))
+            return
+        if len(self._running) >= self._limit:  # keep memory bounded when replay is faster than verification
+            self._note(self._running.popleft().result())
+        self._running.append(self._pool.submit(job))
+
+    def _note(self, seq: int | None) -> None:
+        if seq is not None:
+            self._failures.append(seq)
+
+    def first_failure(self) -> int | None:
+        """Wait for all jobs; the first entry with a signature that is not valid."""
+        self._start_job()
+        while self._running:
+            self._note(self._running.popleft().result())
+        return min(self._failures, default=None)
+
+
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer jobs until there are no more."""
     while head := requests.read(4):
@@ -92,4 +146,5 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells the whole group; the auditor ends this one
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -37,7 +37,8 @@ from strawberry.asgi import GraphQL
 
 from api.opening import system_clock
 from ledger import migrations
-from ledger.audit import AuditReport, audit_database
+from ledger.audit import AuditReport
+from ledger.audit_database import audit_database
 from ledger.checkpoint import encode_verifier_key
 from ledger.keyring import save_private_key
 from ledger.keys import decode_public_key, encode_public_key, verify_raw

@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
 from api import cli
+from api.audit_cli import print_audit
 from api.opening import load_log_key, opened_store, system_clock
 from api.points_report import points_report, print_report, write_report_csv
+from api.progress import ProgressTasks, progress_bar
 from ledger import queries
-from ledger.audit import audit_database
+from ledger.audit_database import audit_database
 from ledger.encoding import encode_base64url
 from ledger.entries import decode_entry
 from ledger.keyring import generate_private_key, load_private_key
@@ -130,7 +132,7 @@ def run(data: Path) -> None:
         print(f"\nmerchant     {merchant}, asset {ASSET}")
         print(f"importing    {SAMPLE.name}: real purchases of 1997 and 1998")
         customers = data / "customers.csv"
-        with cli.progress_bar() as progress:
+        with progress_bar() as progress:
             result = cli.import_purchases(
                 store,
                 log_key,
@@ -145,7 +147,7 @@ def run(data: Path) -> None:
                 header=False,
                 date_format="%Y%m%d",
                 customers=customers,
-                tasks=cli.ProgressTasks(progress),
+                tasks=ProgressTasks(progress),
             )
         print(
             f"purchases    {result.lines:,} of {result.customers:,} customers: {result.purchases_recorded:,} "
@@ -154,10 +156,10 @@ def run(data: Path) -> None:
         with Sequencer(store, log_key, system_clock) as sequencer:
             move_points(sequencer, demonstration, merchant)
         show_report(store, data, customers)
-        with cli.progress_bar() as progress:
-            tasks = cli.ProgressTasks(progress)
+        with progress_bar() as progress:
+            tasks = ProgressTasks(progress)
             audit = audit_database(store, progress=lambda done, total: tasks.update("Auditing", done, total))
-        cli.print_audit(audit)
+        print_audit(audit, log_key_given=False)
     if not audit.ok:
         sys.exit(1)
 
@@ -210,7 +212,8 @@ def move_points(sequencer: Sequencer, demonstration: Demonstration, merchant: st
         )
     )
     print(f"transfers    {count(submit(sequencer, sent))}")
-    ids = {"MERCHANT": merchant, "ADA": ada, "BEN": ben}
+    assert sequencer.parameters is not None
+    ids = {"OPERATOR": sequencer.parameters.operator, "MERCHANT": merchant, "ADA": ada, "BEN": ben}
     accounts = demonstration.keys.with_name("accounts.sh")
     accounts.write_text("".join(f"{name}={account}\n" for name, account in ids.items()), encoding="utf-8")
     spenders = [(ada, "ada"), (ben, "ben"), *((customer, "merchant") for customer in best[:5])]
