@@ -7,6 +7,9 @@
 The checkpoint and the hashes are public. Entries are for auditors and the operator, with the bearer token of their
 session, unless the operator makes them public. A tile never changes, so it may be kept for ever by whoever may see it;
 what is not there now may be later, so no refusal is kept. Refusals are told as those of ``/graphql`` are.
+
+Of a ledger with witnesses the checkpoint is the newest that enough of them have cosigned, with their lines; the tiles
+of larger sizes are there already.
 """
 
 import hashlib
@@ -24,6 +27,8 @@ from api.context import Context, Service
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.graphql_view import HttpError, viewer_of
 from ledger import log
+from ledger.checkpoint import WitnessPolicy
+from ledger.cosignatures import read_cosignatures
 from ledger.store import Store, UnavailableError
 from ledger.tiles import Tile, TileError, encode_bundle, parse_path, width_at
 
@@ -58,7 +63,7 @@ class Feed:
         ]
 
     async def checkpoint(self, request: Request) -> Response:
-        """The newest checkpoint."""
+        """The newest checkpoint; with witnesses, the newest that enough of them have cosigned, once there is one."""
         return await self._answer(request, self._read_checkpoint)
 
     async def tile(self, request: Request) -> Response:
@@ -80,7 +85,7 @@ class Feed:
         return _response(request, resource)
 
     async def _read_checkpoint(self, _: Request) -> Resource:
-        note = await self._context().read(_newest_note)
+        note = await self._context().read(_published_note, self._service().policy)
         return Resource(
             body=note.encode(),
             media_type="text/plain; charset=utf-8",
@@ -91,16 +96,17 @@ class Feed:
         tile, entries = _named(request)
         cache_control, vary = f"public, {_FOR_EVER}", None
         if entries and not self._public_entries:
-            self._require_auditor(request)
+            await self._require_auditor(request)
             cache_control, vary = f"private, {_FOR_EVER}", "Authorization"
         body = await self._context().read(_tile_bytes, tile, entries=entries)
         if body is None:
             raise HttpError(404, "NOT_FOUND", f"there is no tile {tile.path(entries=entries)} yet")
         return Resource(body=body, media_type="application/octet-stream", cache_control=cache_control, vary=vary)
 
-    def _require_auditor(self, request: Request) -> None:
-        authorization = request.headers.get("authorization")
-        viewer = viewer_of(self._service(), authorization.encode("latin-1")) if authorization is not None else None
+    async def _require_auditor(self, request: Request) -> None:
+        authorization, viewer = request.headers.get("authorization"), None
+        if authorization is not None:
+            viewer = await viewer_of(self._service(), authorization.encode("latin-1"))
         require_auditor(viewer)
 
     def _context(self) -> Context:
@@ -118,8 +124,10 @@ def _named(request: Request) -> tuple[Tile, bool]:
         raise HttpError(404, "NOT_FOUND", str(error)) from error
 
 
-def _newest_note(store: Store, connection: Connection) -> str:
-    return store.head(connection).checkpoint
+def _published_note(store: Store, connection: Connection, policy: WitnessPolicy) -> str:
+    """Clients that ask for witnesses can use no other; for all others it is a few seconds old."""
+    witnessed = read_cosignatures(store, connection, policy).witnessed()
+    return witnessed.note if witnessed is not None else store.head(connection).checkpoint
 
 
 def _tile_bytes(store: Store, connection: Connection, tile: Tile, *, entries: bool) -> bytes | None:

@@ -11,14 +11,17 @@ from api.errors import BadInputError
 from api.scalars import Hash, UInt53
 from api.types import Entry, field
 from ledger import log
-from ledger.checkpoint import encode_hash
+from ledger.checkpoint import WitnessPolicy, encode_hash
+from ledger.cosignatures import read_cosignatures
 from ledger.merkle import ProofError
 from ledger.receipt import Receipt, encode_receipt
 from ledger.store import Store
 
 RECEIPT = (
     "The entry's receipt: entry, inclusion proof and checkpoint in one file (C2SP tlog-proof), which verifies offline "
-    "with the ledger's `logKey`."
+    "with the one of the ledger's `logKeys` that is of its checkpoint's size. Once enough of the ledger's witnesses "
+    "have cosigned a checkpoint that has the entry, it is the newest such, with their lines; until then, so that the "
+    "receipt is there at once, it is the ledger's newest. Ask again for one with cosignatures."
 )
 
 _HASHES = "Hashes in base64, in the order of RFC 6962 section 2.1: "
@@ -69,13 +72,18 @@ def consistency_proof(store: Store, connection: Snapshot, from_size: int, to_siz
 
 
 async def receipt_of(context: Context, entry: Entry | None) -> str | None:
-    """The receipt of an entry in the newest checkpoint; ``None`` without an entry whose document the reader is told."""
+    """The receipt of an entry; ``None`` without an entry whose document the reader is told."""
     if entry is None or entry.document is None:
         return None
-    return await context.read(_receipt, entry.seq, entry.document.encode())
+    return await context.read(_receipt, context.service.policy, entry.seq, entry.document.encode())
 
 
-def _receipt(store: Store, connection: Snapshot, seq: int, data: bytes) -> str:
-    head = store.head(connection)
-    proof = log.prove_inclusion(store, connection, seq, head.size)
-    return encode_receipt(Receipt(data=data, seq=seq, proof=tuple(proof), note=head.checkpoint))
+def _receipt(store: Store, connection: Snapshot, policy: WitnessPolicy, seq: int, data: bytes) -> str:
+    witnessed = read_cosignatures(store, connection, policy).witnessed()
+    if witnessed is not None and seq < witnessed.size:
+        size, note = witnessed.size, witnessed.note
+    else:
+        head = store.head(connection)
+        size, note = head.size, head.checkpoint
+    proof = log.prove_inclusion(store, connection, seq, size)
+    return encode_receipt(Receipt(data=data, seq=seq, proof=tuple(proof), note=note))

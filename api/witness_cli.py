@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli_options import PassphraseFile, read_witness
 from api.opening import opened_store, system_clock
 from api.settings import Settings
 from ledger import log as stored_log
@@ -16,7 +17,6 @@ from ledger.checkpoint import (
     LogKey,
     check_key_name,
     decode_verifier_key,
-    decode_witness_key,
     encode_witness_key,
 )
 from ledger.keyring import load_private_key, read_passphrase
@@ -28,9 +28,6 @@ witness_app = typer.Typer(
 
 KeyFile = Annotated[Path, typer.Option("--key", help="The witness's private key file (guerdon keys generate).")]
 KeyName = Annotated[str, typer.Option("--name", help="The witness's public name: a URL without scheme.")]
-PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="File with the key's passphrase; keys without one need none.")
-]
 
 
 @witness_app.command("key")
@@ -49,7 +46,10 @@ def serve_command(  # noqa: PLR0917 - typer makes an option of each parameter
     key: KeyFile,
     name: KeyName,
     state: Annotated[Path, typer.Option(help="What was cosigned; made if missing. Never restore an old copy of it.")],
-    log: Annotated[list[str], typer.Option(help="The verifier key of a ledger's log; may be given several times.")],
+    log: Annotated[
+        list[str],
+        typer.Option(help="The verifier key of a ledger's log; several times for several ledgers, or keys of one."),
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any.", min=0, max=65_535)] = 8200,
     passphrase_file: PassphraseFile = None,
@@ -95,10 +95,7 @@ def offer_command(
     """
     from api.witness_client import ask_witness  # noqa: PLC0415 - the other commands need no HTTP
 
-    try:
-        key = decode_witness_key(witness)
-    except CheckpointError as error:
-        raise typer.BadParameter(str(error), param_hint="--witness") from error
+    key = read_witness(witness)
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{url!r} is no address: http://… or https://…", param_hint="--url")
     with opened_store(Settings.from_environment(os.environ)) as store:

@@ -6,7 +6,8 @@
 
 Every file appears whole or not at all, and the checkpoint last: whoever reads the folder meanwhile sees the log as it
 was before. A folder that has a checkpoint is continued from there, and only what is new is read and written; one that
-was interrupted, from where it ended. A folder of another history is left as it is.
+was interrupted, from where it ended. A folder of another history is left as it is. What witnesses have said of the
+checkpoint by then stands in it, behind the log's signature.
 """
 
 import os
@@ -18,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from ledger import log
 from ledger.checkpoint import CheckpointError, decode_checkpoint, decode_note
+from ledger.cosignatures import is_on, stored_cosignatures
 from ledger.merkle import completed_tiles
 from ledger.store import Store
 from ledger.tiles import Tile, encode_bundle, tile_at, width_at
@@ -45,6 +47,7 @@ def write_archive(store: Store, folder: Path, progress: Progress = lambda _done,
     with store.read() as connection:
         head = store.head(connection)
         old_size = _archived_size(store, connection, folder, head.size)
+        lines = [row.line for row in stored_cosignatures(store, connection) if is_on(row, head.checkpoint)]
     tiles = list(_new_tiles(old_size, head.size))
     files = _Files(folder)
     for done, tile in enumerate(tiles):
@@ -53,7 +56,7 @@ def write_archive(store: Store, folder: Path, progress: Progress = lambda _done,
             _write_tile(store, connection, files, tile)
     progress(len(tiles), len(tiles))
     files.sync()
-    files.write(CHECKPOINT, head.checkpoint.encode())
+    files.write(CHECKPOINT, "".join([head.checkpoint, *lines]).encode())
     files.sync()
     return Written(size=head.size, old_size=old_size, files=files.written)
 

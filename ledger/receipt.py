@@ -21,24 +21,26 @@ a ledger of 3::
 5. an empty line, then the checkpoint with its signatures.
 
 What a receipt proves: the log's key signed a history in which this entry is the one with this number. That every entry
-of the history was due, an audit tells; that everybody is shown the same one, witnesses do.
+of the history was due, an audit tells; that everybody is shown the same one, witnesses do: their lines stand behind the
+log's when the ledger was asked for the receipt of a checkpoint that they had cosigned.
 """
 
 import base64
 import re
-from collections.abc import Sequence
 
 from msgspec import Struct
 
 from ledger.checkpoint import (
     Checkpoint,
     CheckpointError,
+    Cosignature,
     LogKey,
+    WitnessedCheckpoint,
+    WitnessPolicy,
     decode_base64,
-    decode_checkpoint,
     decode_hash,
     encode_hash,
-    verify_note,
+    verify_witnessed,
 )
 from ledger.encoding import MAX_INTEGER, EncodingError, LeafHash
 from ledger.entries import MAX_ENTRY_BYTES, Entry, decode_entry, leaf_hash
@@ -70,7 +72,8 @@ class Receipt(Struct, frozen=True, kw_only=True):
 class Proven(Struct, frozen=True, kw_only=True):
     """What a receipt proves: this entry is number ``seq`` of the history that ``checkpoint`` commits to.
 
-    ``signers`` are the keys, of those given, that signed the checkpoint.
+    ``signers`` are the log keys, of those given, that signed the checkpoint, ``cosignatures`` what the witnesses, of
+    those given, said of it.
     """
 
     entry: Entry
@@ -79,6 +82,7 @@ class Proven(Struct, frozen=True, kw_only=True):
     leaf_hash: LeafHash
     checkpoint: Checkpoint
     signers: tuple[LogKey, ...]
+    cosignatures: tuple[Cosignature, ...]
 
 
 def encode_receipt(receipt: Receipt) -> str:
@@ -119,14 +123,15 @@ def decode_receipt(text: str) -> Receipt:
     return Receipt(data=data, seq=int(match[1]), proof=decoded, note=note)
 
 
-def verify_receipt(text: str, log_keys: Sequence[LogKey]) -> Proven:
-    """Check a receipt with the keys of the logs one trusts, and nothing else; raise :class:`ReceiptError` if it fails.
+def verify_receipt(text: str, policy: WitnessPolicy) -> Proven:
+    """Check a receipt by what one asks of a checkpoint, and nothing else; raise :class:`ReceiptError` if it fails.
 
-    The checkpoint must be signed by one of the keys, which must be named as the checkpoint's origin. Lines of other
-    keys, such as those of witnesses, are ignored, as C2SP signed-note asks.
+    The checkpoint must be signed by one of the policy's log keys, which must be named as the checkpoint's origin, and
+    cosigned by as many of its witnesses as it says. Lines of other keys are ignored, as C2SP signed-note asks.
     """
     receipt = decode_receipt(text)
-    checkpoint, signers = _verify_note(receipt.note, log_keys)
+    found = _verify_note(receipt.note, policy)
+    checkpoint = found.checkpoint
     leaf = leaf_hash(receipt.data)
     try:
         verify_inclusion(leaf, receipt.seq, checkpoint.size, receipt.proof, checkpoint.root)
@@ -146,16 +151,13 @@ def verify_receipt(text: str, log_keys: Sequence[LogKey]) -> Proven:
         seq=receipt.seq,
         leaf_hash=leaf,
         checkpoint=checkpoint,
-        signers=signers,
+        signers=found.signers,
+        cosignatures=found.cosignatures,
     )
 
 
-def _verify_note(note: str, log_keys: Sequence[LogKey]) -> tuple[Checkpoint, tuple[LogKey, ...]]:
+def _verify_note(note: str, policy: WitnessPolicy) -> WitnessedCheckpoint:
     try:
-        text, signers = verify_note(note, list(log_keys))
-        checkpoint = decode_checkpoint(text)
+        return verify_witnessed(note, policy)
     except (CheckpointError, UnicodeEncodeError) as error:
         raise ReceiptError(f"the checkpoint cannot be trusted: {error}") from error
-    if checkpoint.origin not in {key.name for key in signers}:
-        raise ReceiptError(f"the checkpoint is of {checkpoint.origin}, but no key of that name signed it")
-    return checkpoint, tuple(signers)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.checkpoint import decode_verifier_key, verify_checkpoint
+from ledger.checkpoint import WitnessPolicy, decode_verifier_key, verify_checkpoint
 from ledger.merkle import verify_consistency, verify_inclusion
 from ledger.operations import Recipient, Redeem, Transfer
 from ledger.receipt import Proven, ReceiptError, verify_receipt
@@ -46,7 +46,7 @@ def shop(world: World) -> Shop:
 
 def verify(world: World, text: str) -> Proven:
     """Offline: the file and the log's key alone."""
-    return verify_receipt(text, [decode_verifier_key(log_key(world))])
+    return verify_receipt(text, WitnessPolicy(log_keys=(decode_verifier_key(log_key(world)),)))
 
 
 def test_receipt_of_a_transfers_own_response_verifies_at_once(service: Service, shop: Shop) -> None:

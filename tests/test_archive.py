@@ -10,12 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import archive, log
 from ledger.archive import ArchiveError, write_archive
+from ledger.checkpoint import (
+    WitnessPolicy,
+    cosign_checkpoint,
+    decode_verifier_key,
+    decode_witness_key,
+    encode_witness_key,
+    verify_witnessed,
+)
+from ledger.cosignatures import StoredCosignature, keep_cosignature
 from ledger.store import Store
+from tests.naive import tile_name
 from tests.test_feed import log_key
-from tests.tile_client import TileClient, tile_name
+from tests.tile_client import TileClient
 from tests.worlds import World
 
 
@@ -91,6 +102,32 @@ def hosting(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join(30)
+
+
+def test_what_witnesses_said_stands_in_the_archive(world: World, tmp_path: Path) -> None:
+    """Lines on the checkpoint that is exported; on another one, they would be on another text."""
+    folder = tmp_path / "log"
+    keys = [Ed25519PrivateKey.from_private_bytes(bytes([50 + i]) * 32) for i in range(2)]
+    names = ["witness.example/b", "witness.example/a"]
+    world.add_members(3)
+    with world.store.write() as transaction:
+        note = world.store.head(transaction.connection).checkpoint
+        for key, name in zip(keys, names, strict=True):
+            line = cosign_checkpoint(note, key, name, 1_795_000_000)
+            said = StoredCosignature(size=4, witness=name, timestamp_s=1_795_000_000, line=line, checkpoint=note)
+            keep_cosignature(transaction, said)
+    write_archive(world.store, folder)
+    exported = (folder / "checkpoint").read_text()
+    witnesses = tuple(decode_witness_key(encode_witness_key(n, k)) for n, k in zip(names, keys, strict=True))
+    policy = WitnessPolicy(log_keys=(decode_verifier_key(log_key(world)),), witnesses=witnesses, threshold=2)
+    found = verify_witnessed(exported, policy, world.origin)
+    assert [cosignature.witness for cosignature in found.cosignatures] == sorted(names)
+    assert len(client_of(world, folder).check()) == 4
+    world.add_members(1)
+    assert write_archive(world.store, folder).old_size == 4
+    exported = (folder / "checkpoint").read_text()
+    assert verify_witnessed(exported, WitnessPolicy(log_keys=policy.log_keys), world.origin).checkpoint.size == 5
+    assert exported.count("\n— ") == 1
 
 
 def test_continuing_does_not_read_what_is_there(small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ from ledger.operations import OpenAccount
 from ledger.sequencer import account_opened_by
 from ledger.store import Store, UnavailableError
 from ledger.wallet import Wallet
+from tests.naive import tile_name
 from tests.service import Service, running
-from tests.tile_client import TileClient, tile_name
+from tests.tile_client import TileClient
 from tests.worlds import World
 
 FOR_EVER = "max-age=31536000, immutable"

@@ -8,7 +8,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.checkpoint import Checkpoint, decode_verifier_key, encode_verifier_key, sign_checkpoint
+from ledger.checkpoint import (
+    Checkpoint,
+    Cosignature,
+    LogKey,
+    WitnessPolicy,
+    cosign_checkpoint,
+    decode_verifier_key,
+    decode_witness_key,
+    encode_verifier_key,
+    encode_witness_key,
+    sign_checkpoint,
+)
 from ledger.merkle import hash_leaf, prove_inclusion
 from ledger.receipt import (
     MAX_RECEIPT_CHARACTERS,
@@ -19,12 +30,18 @@ from ledger.receipt import (
     verify_receipt,
 )
 from tests.format_examples import KEYS, ORIGIN, example_ledger
-from tests.reference import naive_root
+from tests.naive import naive_root
 
 LEDGER = example_ledger()
-SIZE = len(LEDGER.data)
+SIZE = 14
+"""The ledger before the log changed its key: one line signs, so that every change of a note is a change that counts."""
 LOG_KEY = decode_verifier_key(encode_verifier_key(ORIGIN, KEYS["log"]))
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes([9]) * 32)
+WITNESS_SECRETS = [Ed25519PrivateKey.from_private_bytes(bytes([100 + i]) * 32) for i in range(4)]
+WITNESSES = [
+    decode_witness_key(encode_witness_key(f"witness.example/w{i}", key)) for i, key in enumerate(WITNESS_SECRETS)
+]
+TIME_S = 1_795_000_000
 
 
 def make_receipt(seq: int, size: int = SIZE, leaves: list[bytes] | None = None, **changes: object) -> Receipt:
@@ -35,9 +52,14 @@ def make_receipt(seq: int, size: int = SIZE, leaves: list[bytes] | None = None, 
     return Receipt(**fields | changes)  # type: ignore[arg-type]
 
 
-def refuses(text: str, *, keys: tuple[object, ...] = (LOG_KEY,)) -> bool:
+def trusting(*keys: LogKey) -> WitnessPolicy:
+    """What someone asks who trusts these logs, and knows no witness."""
+    return WitnessPolicy(log_keys=keys)
+
+
+def refuses(text: str, *, keys: tuple[LogKey, ...] = (LOG_KEY,)) -> bool:
     try:
-        verify_receipt(text, keys)  # type: ignore[arg-type]
+        verify_receipt(text, trusting(*keys))
     except ReceiptError:
         return True
     return False
@@ -56,7 +78,7 @@ def test_receipt_is_the_lines_of_the_specification() -> None:
     assert lines[2] == "index 11"
     assert lines[3] == base64.b64encode(leaves[10]).decode()
     assert lines[4] == base64.b64encode(naive_root(leaves[8:10])).decode()
-    assert TEXT.split("\n\n", 1)[1] == LEDGER.checkpoints[-1]
+    assert TEXT.split("\n\n", 1)[1] == LEDGER.checkpoints[SIZE - 1]
 
 
 @pytest.mark.parametrize("size", range(1, SIZE + 1))
@@ -66,7 +88,7 @@ def test_every_receipt_of_every_size_verifies(size: int) -> None:
         receipt = make_receipt(seq, size)
         text = encode_receipt(receipt)
         assert decode_receipt(text) == receipt
-        proven = verify_receipt(text, [LOG_KEY])
+        proven = verify_receipt(text, trusting(LOG_KEY))
         assert (proven.seq, proven.data, proven.leaf_hash) == (seq, LEDGER.data[seq], LEDGER.leaves[seq])
         assert (proven.entry.seq, proven.checkpoint.size, proven.checkpoint.origin) == (seq, size, ORIGIN)
         assert proven.signers == (LOG_KEY,)
@@ -76,7 +98,7 @@ def test_receipt_of_the_only_entry_has_no_hashes() -> None:
     """In a tree of one leaf, the leaf is the root."""
     text = encode_receipt(make_receipt(0, 1))
     assert text.split("\n")[3] == ""
-    assert verify_receipt(text, [LOG_KEY]).checkpoint.size == 1
+    assert verify_receipt(text, trusting(LOG_KEY)).checkpoint.size == 1
 
 
 def test_every_truncation_is_refused() -> None:
@@ -194,11 +216,11 @@ def test_other_keys_prove_nothing() -> None:
 def test_a_trusted_log_does_not_speak_for_another() -> None:
     """A checkpoint that names this ledger, signed by another log one trusts, proves nothing of this ledger."""
     trusted = decode_verifier_key(encode_verifier_key("ledger.example/else", OTHER))
-    note = LEDGER.checkpoints[-1].partition("\n\n")[0] + "\n"
+    note = LEDGER.checkpoints[SIZE - 1].partition("\n\n")[0] + "\n"
     blob = trusted.key_id + OTHER.sign(note.encode())
     forged = f"{note}\n— ledger.example/else {base64.b64encode(blob).decode()}\n"
     with pytest.raises(ReceiptError, match="no key of that name signed it"):
-        verify_receipt(encode_receipt(make_receipt(11, note=forged)), [trusted, LOG_KEY])
+        verify_receipt(encode_receipt(make_receipt(11, note=forged)), trusting(trusted, LOG_KEY))
 
 
 @pytest.mark.parametrize("place", ["beans\n14", "\n— ledger"])
@@ -215,6 +237,58 @@ def test_lines_of_unknown_keys_are_ignored() -> None:
     assert refuses(TEXT + line[:-1])
 
 
+def cosigned(*numbers: int, note: str = LEDGER.checkpoints[SIZE - 1]) -> str:
+    """The receipt, with lines of these witnesses."""
+    lines = (cosign_checkpoint(note, WITNESS_SECRETS[i], f"witness.example/w{i}", TIME_S + i) for i in numbers)
+    return encode_receipt(make_receipt(11, note=note)) + "".join(lines)
+
+
+def asking(threshold: int, *numbers: int) -> WitnessPolicy:
+    """What someone asks who trusts the log, and these witnesses."""
+    return WitnessPolicy(log_keys=(LOG_KEY,), witnesses=tuple(WITNESSES[i] for i in numbers), threshold=threshold)
+
+
+@pytest.mark.parametrize("threshold", range(4))
+@pytest.mark.parametrize("present", [(), (0,), (1, 2), (2, 0, 1), (3,), (3, 1)])
+def test_receipt_is_proven_by_as_many_witnesses_as_one_asks_for(threshold: int, present: tuple[int, ...]) -> None:
+    """Of witnesses 0 to 2; 3 is a stranger. Who cosigned, and when, is told."""
+    text, policy = cosigned(*present), asking(threshold, 0, 1, 2)
+    known = tuple(Cosignature(witness=f"witness.example/w{i}", timestamp_s=TIME_S + i) for i in present if i != 3)
+    if len(known) >= threshold:
+        assert verify_receipt(text, policy).cosignatures == known
+    else:
+        with pytest.raises(ReceiptError, match=f"cosigned by {len(known)} of the {threshold}"):
+            verify_receipt(text, policy)
+
+
+def test_cosignature_of_another_checkpoint_is_refused() -> None:
+    """A witness's line on another size or root does not cover this one, and spoils the receipt."""
+    other = cosigned(0, note=LEDGER.checkpoints[SIZE - 2]).rpartition("\n—")[2]
+    with pytest.raises(ReceiptError, match="w0 is not valid"):
+        verify_receipt(f"{TEXT}—{other}", asking(0, 0))
+
+
+def test_every_changed_character_of_a_cosignature_is_refused() -> None:
+    """When it is needed."""
+    text = cosigned(0, 1)
+    verify_receipt(text, asking(2, 0, 1))
+    for at in range(len(TEXT), len(text)):
+        for other in "A \n+—":
+            if other != text[at]:
+                with pytest.raises(ReceiptError):
+                    verify_receipt(text[:at] + other + text[at + 1 :], asking(2, 0, 1))
+
+
+def test_any_known_key_of_the_log_will_do() -> None:
+    """A log that changes its key signs with the old and the new one: a client that knows one of them accepts it."""
+    note = LEDGER.checkpoints[-1]
+    keys = [decode_verifier_key(encode_verifier_key(ORIGIN, KEYS[name])) for name in ("log2", "log")]
+    text = encode_receipt(make_receipt(11, len(LEDGER.data), note=note))
+    for known in ([keys[0]], [keys[1]], keys):
+        assert verify_receipt(text, trusting(*known)).signers == tuple(known)
+    assert refuses(text, keys=(decode_verifier_key(encode_verifier_key(ORIGIN, OTHER)),))
+
+
 def test_a_log_that_swallowed_something_else_proves_no_entry() -> None:
     """What the tree holds must be an entry of this ledger with this number, whatever the log signed."""
     for data, reason in (
@@ -226,7 +300,7 @@ def test_a_log_that_swallowed_something_else_proves_no_entry() -> None:
         leaves = [*LEDGER.leaves[:2], hash_leaf(data)]
         note = sign_checkpoint(Checkpoint(origin=ORIGIN, size=3, root=naive_root(leaves)), KEYS["log"])
         with pytest.raises(ReceiptError, match=reason):
-            verify_receipt(encode_receipt(make_receipt(2, 3, leaves, data=data, note=note)), [LOG_KEY])
+            verify_receipt(encode_receipt(make_receipt(2, 3, leaves, data=data, note=note)), trusting(LOG_KEY))
 
 
 def test_endless_receipts_are_refused_before_they_are_read() -> None:
@@ -242,7 +316,7 @@ def test_endless_receipts_are_refused_before_they_are_read() -> None:
 @given(st.binary(max_size=300), st.integers(0, 2**53 - 1), st.lists(st.binary(min_size=32, max_size=32), max_size=63))
 def test_any_receipt_is_read_as_it_was_written(data: bytes, seq: int, proof: list[bytes]) -> None:
     """Whatever it holds, and proves or does not."""
-    receipt = Receipt(data=data, seq=seq, proof=tuple(proof), note=LEDGER.checkpoints[-1])
+    receipt = Receipt(data=data, seq=seq, proof=tuple(proof), note=LEDGER.checkpoints[SIZE - 1])
     assert decode_receipt(encode_receipt(receipt)) == receipt
 
 

@@ -3,7 +3,9 @@
 The naive client and log are in :mod:`tests.witnesses`.
 """
 
+import asyncio
 import base64
+import itertools
 import logging
 import os
 import re
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -28,17 +30,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from typer.testing import CliRunner
 
+from api import witness_client
 from api.cli import app as guerdon
 from api.witness import MAX_BODY_BYTES
-from api.witness_client import WitnessRefusedError, ask_witness
+from api.witness_client import WitnessConflictError, WitnessRefusedError, ask_witness
 from ledger.checkpoint import (
     CheckpointError,
     Cosignature,
     WitnessPolicy,
+    cosign_checkpoint,
     decode_verifier_key,
     decode_witness_key,
     encode_verifier_key,
@@ -724,10 +728,11 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
     assert (process.returncode, errors) == (0, "")
 
 
-def start_witness(key_file: Path, state: Path) -> tuple[subprocess.Popen[str], list[str], Client]:
+def start_witness(key_file: Path, state: Path, *logs: str) -> tuple[subprocess.Popen[str], list[str], Client]:
     """`guerdon witness serve` as a process, what it says first, and a client of it."""
     program = [sys.executable, "-c", "from api.cli import main; main()", "witness", "serve", "--port", "0"]
-    call = [*program, "--key", str(key_file), "--name", NAME, "--state", str(state), "--log", LOG_VKEY]
+    call = [*program, "--key", str(key_file), "--name", NAME, "--state", str(state)]
+    call += [part for log in logs or (LOG_VKEY,) for part in ("--log", log)]
     process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(3)]
@@ -746,6 +751,21 @@ def test_command_serves_and_goes_on_after_a_restart(key_file: Path, tmp_path: Pa
             assert said[1] == f"{ORIGIN} has {before} entries cosigned\n"
             assert abs(client.cosigned(growth(before, size)) - time.time()) < LIMIT_S
             assert client.send(growth(before, size, "theirs")).status == 409
+
+
+def test_command_takes_several_keys_of_one_log(key_file: Path, tmp_path: Path) -> None:
+    """A log that changes its key is one log: it goes on from what was cosigned under the other key."""
+    state = tmp_path / "witness.sqlite"
+    process, said, client = start_witness(key_file, state, LOG_VKEY, OTHER_VKEY)
+    with closing(client), ended(process):
+        assert said[1] == f"{ORIGIN} has 0 entries cosigned\n"
+        client.cosigned(growth(0, 5))
+        leaves = entries(8)
+        renewed = sign_note(checkpoint_text(8, tree_hash(leaves)), key=OTHER_KEY)
+        client.cosigned(request(5, consistency_proof(5, leaves), renewed))
+        both = sign_note(checkpoint_text(8, tree_hash(leaves)), key=OTHER_KEY) + note_of(leaves).split("\n\n")[1]
+        client.cosigned(request(8, [], both))
+        assert client.send(growth(5, 9)).status == 409
 
 
 def test_taken_port_is_said_in_one_line(key_file: Path, tmp_path: Path, state: WitnessState) -> None:
@@ -777,7 +797,7 @@ def test_ledger_has_its_checkpoints_cosigned(ledger: World, state: WitnessState)
     """As it grows, and again without growth: what is printed satisfies a client that trusts this witness."""
     log = encode_verifier_key(ledger.origin, ledger.log_key)
     witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
-    policy = WitnessPolicy(log_key=decode_verifier_key(log), witnesses=(witness_key,), threshold=1)
+    policy = WitnessPolicy(log_keys=(decode_verifier_key(log),), witnesses=(witness_key,), threshold=1)
     with served(make_witness(state, logs=[log])) as client:
         for count in (1, 3, 0, 20):
             if count:
@@ -813,6 +833,70 @@ def test_rolled_back_ledger_is_told(state: WitnessState) -> None:
         ask_witness(url, witness_key, note_of(entries(6, "ours")), prove_nothing)
 
 
+def test_log_that_names_the_size_the_witness_knows_is_not_asked_again(client: Client, state: WitnessState) -> None:
+    """One request is enough, with a proof from there; where the log is wrong about it, the witness says so."""
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    proven: list[int] = []
+
+    def prove(old_size: int) -> list[bytes]:
+        proven.append(old_size)
+        return consistency_proof(old_size, entries(9))
+
+    url = f"http://127.0.0.1:{client.port}"
+    client.cosigned(growth(0, 4))
+    ask_witness(url, witness_key, note_of(entries(9)), prove, known_size=4)
+    assert (proven, state.last(ORIGIN).size) == ([4], 9)
+    ask_witness(url, witness_key, note_of(entries(9)), prove, known_size=4)
+    assert proven == [4, 4, 9]
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_conflict_tells_the_size_the_witness_has(client: Client, size: int) -> None:
+    """Another history, or more than there is here: the two are told from all other refusals."""
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    client.cosigned(growth(0, size, "theirs"))
+    url = f"http://127.0.0.1:{client.port}"
+    with pytest.raises(WitnessConflictError) as refused:
+        ask_witness(url, witness_key, note_of(entries(6)), lambda old: consistency_proof(old, entries(6)))
+    assert refused.value.witness_size == size
+
+
+def test_answer_that_never_ends_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps no connection open for ever."""
+    monkeypatch.setattr(witness_client, "ANSWER_LIMIT_S", 1)
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    stop = threading.Event()
+
+    async def drops() -> AsyncIterator[bytes]:
+        while not stop.is_set():
+            yield b"x"
+            await asyncio.sleep(0.1)
+
+    async def trickle(_: Request) -> Response:
+        return StreamingResponse(drops())
+
+    app = Starlette(routes=[Route("/add-checkpoint", trickle, methods=["POST"])])
+    with running_app(app) as port:
+        try:
+            with pytest.raises(OSError, match="the answer does not end"):
+                ask_witness(f"http://127.0.0.1:{port}", witness_key, note_of(entries(4)), prove_nothing)
+        finally:
+            stop.set()
+
+
+def test_time_no_clock_shows_is_refused() -> None:
+    """A witness that states the year 10000 has no clock, though it signed it."""
+    witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
+    note = note_of(entries(4))
+
+    async def ahead(_: Request) -> Response:
+        return Response(cosign_checkpoint(note, WITNESS_KEY, NAME, witness_client.MAX_TIMESTAMP_S + 1))
+
+    app = Starlette(routes=[Route("/add-checkpoint", ahead, methods=["POST"])])
+    with running_app(app) as port, pytest.raises(WitnessRefusedError, match="it has no clock"):
+        ask_witness(f"http://127.0.0.1:{port}", witness_key, note, prove_nothing)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
@@ -822,7 +906,8 @@ def test_rolled_back_ledger_is_told(state: WitnessState) -> None:
         (200, "FORGED", "not valid"),
         (409, "many\n", "named no size"),
         (409, "03\n", "named no size"),
-        (409, "3\n", "another size 5 times"),
+        (409, "3\n", r"does not cosign \(409\): 3"),
+        (409, "OTHER", "another size 5 times"),
         (500, "no", "does not cosign"),
         (302, "no", "does not cosign"),
     ],
@@ -831,10 +916,10 @@ def test_nonsense_of_a_witness_is_no_cosignature(status: int, body: str, message
     """Whatever answers in a witness's place, the log takes no line it cannot verify, and does not ask for ever."""
     witness_key = decode_witness_key(encode_witness_key(NAME, WITNESS_KEY))
     forged = base64.b64encode(witness_key.key_id + bytes(72)).decode()
-    answer = body.replace("FORGED", f"— {NAME} {forged}\n")
+    sizes = itertools.cycle(["3\n", "2\n"])
 
     async def impostor(_: Request) -> Response:
-        return Response(answer, status)
+        return Response(body.replace("FORGED", f"— {NAME} {forged}\n").replace("OTHER", next(sizes)), status)
 
     app = Starlette(routes=[Route("/add-checkpoint", impostor, methods=["POST"])])
     with running_app(app) as port, pytest.raises(WitnessRefusedError, match=message):

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,10 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from starlette.applications import Starlette
 
+from api.settings import WitnessAddress
 from api.witness import create_witness_app
-from ledger.checkpoint import decode_verifier_key
-from ledger.witness import Cosigned, Witness, WitnessState
+from ledger.checkpoint import WitnessKey, decode_verifier_key, decode_witness_key
+from ledger.witness import Answer, Cosigned, Witness, WitnessState, decode_request
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = "ledger.example/watched"
@@ -160,9 +161,9 @@ def make_witness(state: WitnessState, *, logs: Sequence[str] = (LOG_VKEY,), now_
 
 
 @contextmanager
-def running_app(app: Starlette) -> Iterator[int]:
+def running_app(app: Starlette, port: int = 0) -> Iterator[int]:
     """An application behind uvicorn, on a port of its own."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
@@ -179,6 +180,82 @@ def served(witness: Witness, prefix: str = "") -> Iterator[Client]:
     """A witness's real application over HTTP."""
     with running_app(create_witness_app(witness, prefix)) as port, closing(Client(port, prefix)) as client:
         yield client
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what must become true."""
+    give_up_at = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
+class WatchedWitness(Witness):
+    """A witness that remembers the sizes it was asked about, answers as a test wants, and waits until it may."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.asked: list[int] = []
+        self.answer: Answer | None = None
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def add_checkpoint(self, body: bytes) -> Answer:
+        self.asked.append(decode_request(body).checkpoint.size)
+        self.may_answer.wait(LIMIT_S)
+        return self.answer or super().add_checkpoint(body)
+
+
+class Watcher:
+    """A witness of its own name and key that can be stopped, and started again on the same port.
+
+    ::
+
+        with Watcher(tmp_path, 1, log_key) as watcher:
+            settings = {"witnesses": (watcher.address,), "witness_quorum": 1}
+    """
+
+    def __init__(self, folder: Path, number: int, *logs: str) -> None:
+        self.name = f"witness.example/w{number}"
+        self.private = Ed25519PrivateKey.from_private_bytes(bytes([100 + number]) * 32)
+        self.vkey = verifier_key(self.name, 0x04, self.private.public_key())
+        self.state = WitnessState(folder / f"watcher-{number}.sqlite")
+        keys = [decode_verifier_key(log) for log in logs]
+        self.witness = WatchedWitness(self.name, self.private, keys, self.state, lambda: NOW_S * 1000)
+        self._port = 0
+        self._running = ExitStack()
+
+    def __enter__(self) -> "Watcher":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.witness.may_answer.set()
+        self.stop()
+        self.state.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def key(self) -> WitnessKey:
+        return decode_witness_key(self.vkey)
+
+    @property
+    def address(self) -> WitnessAddress:
+        return WitnessAddress(key=self.key, url=self.url)
+
+    @property
+    def asked(self) -> list[int]:
+        """The sizes it was asked about."""
+        return self.witness.asked
+
+    def start(self) -> None:
+        self._port = self._running.enter_context(running_app(create_witness_app(self.witness), self._port))
+
+    def stop(self) -> None:
+        self._running.close()
 
 
 class HeldState(WitnessState):

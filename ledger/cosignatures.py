@@ -1,0 +1,218 @@
+"""Cosignatures as they are stored: what witnesses said of this ledger's checkpoints, and which of these is witnessed.
+
+A witness's line is kept beside the checkpoint that it cosigned, by size. A checkpoint counts as *witnessed* once as
+many of the witnesses one trusts have cosigned it as a policy asks for. Witnesses fall behind and catch up, each by
+itself, so what is kept is little: the newest witnessed checkpoint, the one they are being asked about, and the last
+line of each witness.
+
+Nothing here verifies: a line is verified before it is stored, and by whoever reads it. Asking witnesses is left to
+:mod:`api.witnessing`; that only one process does so at a time is arranged here, since the database is what they share.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.engine import Connection
+
+from ledger.checkpoint import WitnessKey, WitnessPolicy, decode_checkpoint, decode_note
+from ledger.store import COSIGNATURE, Store, UnavailableError, WriteTransaction, file_beside, open_lock_file
+
+
+class StoredCosignature(Struct, frozen=True, kw_only=True):
+    """A witness's line on a checkpoint of ``size`` entries.
+
+    ``timestamp_s`` is when it was made, in seconds since 1970, by the witness's clock. ``line`` ends with its newline;
+    ``checkpoint`` is the log's note without such lines.
+    """
+
+    size: int
+    witness: str
+    timestamp_s: int
+    line: str
+    checkpoint: str
+
+
+WitnessName = tuple[str, bytes]
+"""Name and key id, by which a line says whose it is."""
+
+
+class CosignedCheckpoint(Struct, frozen=True, kw_only=True):
+    """A checkpoint and the cosignatures on it that are known, whose lines stand in ``note`` behind the log's."""
+
+    size: int
+    root: bytes
+    note: str
+    cosignatures: tuple[StoredCosignature, ...]
+
+
+class Cosignatures:
+    """What the witnesses of a policy said, as far as it is stored. Others' lines are left out, whatever their name."""
+
+    def __init__(self, policy: WitnessPolicy, rows: Sequence[StoredCosignature]) -> None:
+        self.policy = policy
+        self._newest: dict[WitnessName, StoredCosignature] = {}
+        self._by_text: dict[str, list[StoredCosignature]] = {}
+        by_witness: dict[WitnessName, list[tuple[str, StoredCosignature]]] = {}
+        for row in rows:
+            note = decode_note(row.checkpoint + row.line)
+            witness = (note.signatures[-1].name, note.signatures[-1].key_id)
+            by_witness.setdefault(witness, []).append((note.text, row))
+        # In the policy's order: whoever is served a checkpoint twice gets the same lines in the same places.
+        for key in policy.witnesses:
+            witness = (key.name, key.key_id)
+            for text, row in by_witness.get(witness, ()):
+                self._by_text.setdefault(text, []).append(row)
+                if witness not in self._newest or self._newest[witness].size < row.size:
+                    self._newest[witness] = row
+
+    def on(self, note: str) -> CosignedCheckpoint:
+        """A checkpoint of the log, with the lines that its witnesses put to the same text, whichever log key signed."""
+        text = decode_note(note).text
+        checkpoint, said = decode_checkpoint(text), self._by_text.get(text, [])
+        lines = "".join(row.line for row in said)
+        return CosignedCheckpoint(
+            size=checkpoint.size, root=checkpoint.root, note=note + lines, cosignatures=tuple(said)
+        )
+
+    def is_witnessed(self, note: str) -> bool:
+        """Whether as many witnesses have cosigned a checkpoint as the policy asks for."""
+        return len(self._by_text.get(decode_note(note).text, [])) >= self.policy.threshold
+
+    def witnessed(self) -> CosignedCheckpoint | None:
+        """The newest checkpoint that counts as witnessed; ``None`` while there is none, and without witnesses."""
+        enough = [said[0] for said in self._by_text.values() if len(said) >= self.policy.threshold]
+        newest = max(enough, key=lambda row: row.size, default=None)
+        return self.on(newest.checkpoint) if newest is not None else None
+
+    def newest(self, witness: WitnessKey) -> StoredCosignature | None:
+        """A witness's last word."""
+        return self._newest.get((witness.name, witness.key_id))
+
+
+def is_on(row: StoredCosignature, note: str) -> bool:
+    """Whether a line is on this checkpoint, whichever log keys signed it: witnesses put theirs to the text alone."""
+    return decode_note(row.checkpoint).text == decode_note(note).text
+
+
+def stored_cosignatures(store: Store, connection: Connection) -> list[StoredCosignature]:
+    """All that is stored, of whichever witness: the largest checkpoint first, then by the witness's name."""
+    columns = [COSIGNATURE.c[name] for name in StoredCosignature.__struct_fields__]
+    query = (
+        sa.select(*columns)
+        .where(COSIGNATURE.c.ledger_id == store.ledger_id)
+        .order_by(COSIGNATURE.c.size.desc(), COSIGNATURE.c.witness)
+    )
+    return [StoredCosignature(**row._mapping) for row in connection.execute(query)]
+
+
+def read_cosignatures(store: Store, connection: Connection, policy: WitnessPolicy) -> Cosignatures:
+    """What a policy's witnesses said; a policy without any costs no statement."""
+    return Cosignatures(policy, stored_cosignatures(store, connection) if policy.witnesses else [])
+
+
+def keep_cosignature(transaction: WriteTransaction, cosignature: StoredCosignature) -> None:
+    """Store a line, in place of an earlier one of the same witness on the same checkpoint."""
+    names = [*StoredCosignature.__struct_fields__]
+    values = {name: getattr(cosignature, name) for name in names}
+    statement = (
+        f"INSERT INTO cosignature (ledger_id, {', '.join(names)}) "  # noqa: S608 - names of our own columns
+        f"VALUES (:ledger_id, {', '.join(f':{name}' for name in names)}) "
+        "ON CONFLICT (ledger_id, size, witness) DO UPDATE SET "
+        "timestamp_s = excluded.timestamp_s, line = excluded.line, checkpoint = excluded.checkpoint"
+    )
+    transaction.connection.execute(sa.text(statement), {"ledger_id": transaction.store.ledger_id, **values})
+
+
+def forget_cosignatures(transaction: WriteTransaction, *, but: Sequence[int]) -> None:
+    """Delete what is neither on a checkpoint of these sizes nor the last line of its witness."""
+    later = COSIGNATURE.alias("later")
+    has_later = sa.exists().where(
+        later.c.ledger_id == COSIGNATURE.c.ledger_id,
+        later.c.witness == COSIGNATURE.c.witness,
+        later.c.size > COSIGNATURE.c.size,
+    )
+    transaction.connection.execute(
+        sa.delete(COSIGNATURE).where(
+            COSIGNATURE.c.ledger_id == transaction.store.ledger_id, COSIGNATURE.c.size.not_in(list(but)), has_later
+        )
+    )
+
+
+class AskersTurn:
+    """Which of several processes on one database asks witnesses: whoever took this first, until it ends.
+
+    On PostgreSQL it is an advisory lock of a session of its own, on SQLite a lock on a file beside the database. Both
+    end with the process that holds them, however it ends. A ledger in memory has one process.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._session: Connection | None = None
+        self._file: int | None = None
+
+    def take(self) -> bool:
+        """Whether it is this process's turn, now or still; raise :class:`UnavailableError` when nobody can tell."""
+        if self._store.is_postgres:
+            try:
+                return self._take_session()
+            except sa.exc.SQLAlchemyError as error:
+                self.release()  # with the session, the lock is gone
+                words = getattr(error, "orig", None) or error
+                raise UnavailableError(f"the database did not answer: {words}") from error
+        if self._file is None:
+            path = file_beside(self._store.engine.url, f"witness-{self._store.ledger_id}")
+            if path is not None:
+                self._file = _locked(path)
+                return self._file is not None
+        return True
+
+    def _take_session(self) -> bool:
+        if self._session is not None:
+            self._session.exec_driver_sql("SELECT 1")
+            return True
+        session = self._store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            # A session's lock outlives its return to the pool, so this one never goes back there.
+            session.detach()
+            taken = session.execute(sa.select(sa.func.pg_try_advisory_lock(self._number()))).scalar_one()
+        except BaseException:
+            session.close()
+            raise
+        if taken:
+            self._session = session
+        else:
+            session.close()
+        return bool(taken)
+
+    def _number(self) -> int:
+        """What PostgreSQL knows the lock by: a number of 64 bits that nothing else takes by chance."""
+        name = f"guerdon witnesses\n{self._store.origin}".encode()
+        return int.from_bytes(hashlib.sha256(name).digest()[:8], "big", signed=True)
+
+    def release(self) -> None:
+        """Leave it to others."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor of a file on which this process has the lock; ``None`` while another has it."""
+    file = open_lock_file(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except BaseException:
+        os.close(file)
+        raise
+    return file
