@@ -124,27 +124,30 @@ class Cosignature(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WitnessedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint that satisfied a policy, and which of the policy's witnesses cosigned it when."""
+    """A checkpoint that satisfied a policy: which of its log keys signed, and which of its witnesses cosigned when."""
 
     checkpoint: Checkpoint
+    signers: tuple[LogKey, ...]
     cosignatures: tuple[Cosignature, ...]
 
 
 class WitnessPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asks of a checkpoint: the log's signature, and cosignatures of ``threshold`` of these witnesses.
 
-    A cosignature does not cover the witness's name, so one key under two names would be counted twice, and the log's
-    own key is no witness of the log: both raise :class:`CheckpointError`, as does a threshold nobody can reach.
+    ``log_keys`` are the keys of the logs one trusts, of which a log may have several over time: any of them that bears
+    the checkpoint's origin will do. A cosignature does not cover the witness's name, so one key under two names would
+    be counted twice, and a log's own key is no witness of the log: both raise :class:`CheckpointError`, as does a
+    threshold nobody can reach.
     """
 
-    log_key: LogKey
-    witnesses: tuple[WitnessKey, ...]
-    threshold: int
+    log_keys: tuple[LogKey, ...]
+    witnesses: tuple[WitnessKey, ...] = ()
+    threshold: int = 0
 
     def __post_init__(self) -> None:
-        keys = {key.public_key.public_bytes_raw() for key in self.witnesses}
-        keys.add(self.log_key.public_key.public_bytes_raw())
-        if len(keys) != 1 + len(self.witnesses):
+        own = {key.public_key.public_bytes_raw() for key in self.witnesses}
+        logs = {key.public_key.public_bytes_raw() for key in self.log_keys}
+        if len(own) != len(self.witnesses) or own & logs:
             raise CheckpointError("each witness has a key of its own, and not the log's")
         if not 0 <= self.threshold <= len(self.witnesses):
             raise CheckpointError(f"{self.threshold} of {len(self.witnesses)} witnesses cannot cosign")
@@ -245,11 +248,20 @@ def check_key_name(name: str) -> None:
         raise CheckpointError(f"{name!r} cannot name a key: no spaces, no plus sign")
 
 
-def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
-    """The signed note of a checkpoint under its origin's name."""
+def sign_checkpoint(checkpoint: Checkpoint, *keys: Ed25519PrivateKey) -> str:
+    """The signed note of a checkpoint under its origin's name, with a line for each key, in their order.
+
+    A log whose key was replaced signs with the new key and the old, so that who knows only one of them can verify.
+    """
+    assert keys
     text = encode_checkpoint(checkpoint)
-    blob = key_id(checkpoint.origin, key.public_key()) + key.sign(text.encode())
-    return f"{text}\n— {checkpoint.origin} {base64.b64encode(blob).decode()}\n"
+    lines = [_signature_line(checkpoint.origin, key, text) for key in keys]
+    return f"{text}\n{''.join(lines)}"
+
+
+def _signature_line(name: str, key: Ed25519PrivateKey, text: str) -> str:
+    blob = key_id(name, key.public_key()) + key.sign(text.encode())
+    return f"— {name} {base64.b64encode(blob).decode()}\n"
 
 
 def cosign_checkpoint(note: str, key: Ed25519PrivateKey, name: str, timestamp_s: int) -> str:
@@ -315,17 +327,22 @@ def verify_cosignatures(note: str, witnesses: Sequence[WitnessKey]) -> tuple[Cos
     return tuple(found)
 
 
-def verify_witnessed(note: str, policy: WitnessPolicy, origin: str) -> WitnessedCheckpoint:
-    """Check that a note is a checkpoint of ``origin`` as a policy wants it, and read it.
+def verify_witnessed(note: str, policy: WitnessPolicy, origin: str | None = None) -> WitnessedCheckpoint:
+    """Check that a note is a checkpoint as a policy wants it, and read it. With ``origin``, only that log's will do.
 
     Raise :class:`CheckpointError` when it is not the log's, :class:`SignatureError` when a known key's signature fails,
     :class:`QuorumError` when too few of the policy's witnesses cosigned it.
     """
-    checkpoint = verify_checkpoint(note, policy.log_key, origin)
+    text, signers = verify_note(note, list(policy.log_keys))
+    checkpoint = decode_checkpoint(text)
+    if origin not in {None, checkpoint.origin}:
+        raise CheckpointError(f"a checkpoint of {checkpoint.origin!r}, not of {origin!r}")
+    if checkpoint.origin not in {key.name for key in signers}:
+        raise SignatureError(f"the checkpoint is of {checkpoint.origin}, but no key of that name signed it")
     cosignatures = verify_cosignatures(note, policy.witnesses)
     if len(cosignatures) < policy.threshold:
         raise QuorumError(cosignatures, policy.threshold)
-    return WitnessedCheckpoint(checkpoint=checkpoint, cosignatures=cosignatures)
+    return WitnessedCheckpoint(checkpoint=checkpoint, signers=tuple(signers), cosignatures=cosignatures)
 
 
 def _signatures_by(note: Note, keys: Sequence[_Key]) -> Iterator[tuple[_Key, bytes]]:

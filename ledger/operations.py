@@ -46,6 +46,10 @@ MAX_BANDS = 32
 MAX_DAYS = 36_500
 MAX_MONTHS = 1_200
 MAX_CLOCK_TOLERANCE_MS = 3_600_000
+MIN_RECOVERY_DELAY_MS = 60_000
+MAX_RECOVERY_DELAY_MS = 90 * 86_400_000
+DEFAULT_RECOVERY_DELAY_MS = 7 * 86_400_000
+"""How long after its recording a recovery takes effect, where genesis does not say."""
 
 Points = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 """An amount of points in the asset's smallest unit, 1 to 2^53-1."""
@@ -68,6 +72,9 @@ Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]\Z")]
 """16 random bytes in base64url; the last character carries 2 bits."""
 
 KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+VerifierKeyText = Annotated[str, Meta(max_length=256)]
+"""The public half of a log's key, see :mod:`ledger.checkpoint`; whether it is one is for the rules to say."""
+
 SignatureText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{86}\Z")]
 Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z")]
 """A merchant's own number for an event (an order, a ticket, a bill): 1 to 64 characters, never personal data."""
@@ -216,14 +223,18 @@ class Operation(_Document, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Genesis(Operation, frozen=True, kw_only=True, tag="genesis"):
-    """Entry 0: the operator's keys, the key of the log, the settlement currencies and the limits of the ledger."""
+    """Entry 0: the operator's keys, the key of the log, the settlement currencies and the limits of the ledger.
+
+    ``recovery_delay_ms`` is how long after its recording a recovery takes effect; absent, it is seven days.
+    """
 
     KIND: ClassVar[str] = "genesis"
     clock_tolerance_ms: Annotated[int, Meta(ge=0, le=MAX_CLOCK_TOLERANCE_MS)]
     currencies: Annotated[tuple[Currency, ...], Meta(min_length=1, max_length=32)]
     keys: Annotated[tuple[KeyText, ...], Meta(min_length=1, max_length=MAX_KEYS)]
-    log_key: Annotated[str, Meta(max_length=256)]
+    log_key: VerifierKeyText
     name: Name
+    recovery_delay_ms: Annotated[int, Meta(ge=MIN_RECOVERY_DELAY_MS, le=MAX_RECOVERY_DELAY_MS)] | None = None
     threshold: Threshold = 1
 
 
@@ -319,8 +330,62 @@ class Expire(Operation, frozen=True, kw_only=True, tag="expire"):
     through: Date
 
 
+class ReplaceKeys(Operation, frozen=True, kw_only=True, tag="replace_keys"):
+    """Gives the actor exactly these keys from this entry on; a pending recovery is dropped.
+
+    A custodial account is claimed by its member this way: its custodian signs, and the new keys. Every key that was
+    not the actor's own already signs too.
+    """
+
+    KIND: ClassVar[str] = "replace_keys"
+    actor: AccountRef
+    keys: Annotated[tuple[KeyText, ...], Meta(min_length=1, max_length=MAX_KEYS)]
+    threshold: Threshold = 1
+
+
+class RecoverKeys(Operation, frozen=True, kw_only=True, tag="recover_keys"):
+    """Gives these keys to an account whose own were lost, after the ledger's recovery delay, unless someone objects.
+
+    The operator, who is the actor, signs, and every one of the keys.
+    """
+
+    KIND: ClassVar[str] = "recover_keys"
+    account: AccountRef
+    actor: AccountRef
+    keys: Annotated[tuple[KeyText, ...], Meta(min_length=1, max_length=MAX_KEYS)]
+    threshold: Threshold = 1
+
+
+class CancelRecovery(Operation, frozen=True, kw_only=True, tag="cancel_recovery"):
+    """Drops the pending recovery of ``account``; said by the account itself or by the operator."""
+
+    KIND: ClassVar[str] = "cancel_recovery"
+    account: AccountRef
+    actor: AccountRef
+
+
+class ReplaceLogKey(Operation, frozen=True, kw_only=True, tag="replace_log_key"):
+    """Names the key that signs the checkpoints that hold this entry, and all later ones; the operator signs."""
+
+    KIND: ClassVar[str] = "replace_log_key"
+    actor: AccountRef
+    log_key: VerifierKeyText
+
+
 AnyOperation = (
-    Genesis | OpenAccount | DefineAsset | PublishProgram | RecordPurchases | Grant | Transfer | Redeem | Expire
+    Genesis
+    | OpenAccount
+    | DefineAsset
+    | PublishProgram
+    | RecordPurchases
+    | Grant
+    | Transfer
+    | Redeem
+    | Expire
+    | ReplaceKeys
+    | RecoverKeys
+    | CancelRecovery
+    | ReplaceLogKey
 )
 
 KINDS: dict[str, type[Operation]] = {cls.KIND: cls for cls in get_args(AnyOperation)}
@@ -454,6 +519,9 @@ def check_operation(op: AnyOperation) -> None:
 def _check_genesis(op: Genesis) -> None:
     _check_keys(op.keys, op.threshold)
     _check_unique([currency.code for currency in op.currencies], "currencies")
+    if op.recovery_delay_ms == DEFAULT_RECOVERY_DELAY_MS:  # one ledger, one way to write it
+        message = "seven days is what absence means: leave recovery_delay_ms out"
+        raise MalformedError("MALFORMED", message, ("recovery_delay_ms",))
 
 
 def _check_open_account(op: OpenAccount) -> None:
@@ -510,6 +578,10 @@ def _check_transfer(op: Transfer) -> None:
         raise MalformedError("MALFORMED", "more than 2^53-1 points in all", ("recipients",))
 
 
+def _check_new_keys(op: ReplaceKeys | RecoverKeys) -> None:
+    _check_keys(op.keys, op.threshold)
+
+
 def _check_expire(op: Expire) -> None:
     try:
         parse_date(op.through)
@@ -524,6 +596,8 @@ _CHECKS: dict[type, Any] = {
     RecordPurchases: _check_record_purchases,
     Transfer: _check_transfer,
     Expire: _check_expire,
+    ReplaceKeys: _check_new_keys,
+    RecoverKeys: _check_new_keys,
 }
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from ledger.entries import NO_LAST_DAY
 from ledger.operations import ROLE_PREFIXES
 from ledger.programs import ProgramVersion, local_date
-from ledger.rules import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, Asset, spendable
+from ledger.rules import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, Asset, account_at, spendable
 from ledger.store import (
     ACCOUNT,
     ASSET,
@@ -29,6 +29,7 @@ from ledger.store import (
     LOT,
     POSTING,
     PROGRAM,
+    CorruptionError,
     Store,
     account_of,
     asset_of,
@@ -86,8 +87,9 @@ class Page(Struct, frozen=True, kw_only=True):
 class EntryFilter(Struct, frozen=True, kw_only=True):
     """Which entries: those that touch an account, touch an asset, are of a kind; all that are given must hold.
 
-    An account is touched by a posting, by a purchase that earned it nothing, by its own acts and by its opening; an
-    asset by a posting, its definition and its programs, and together with an account by such a purchase too.
+    An account is touched by a posting, by a purchase that earned it nothing, by its own acts, its opening and what is
+    done about its recovery; an asset by a posting, its definition and its programs, and together with an account by
+    such a purchase too.
     """
 
     account: str | None = None
@@ -228,6 +230,14 @@ def _beyond(columns: Sequence[Any], key: Any, *, descending: bool) -> Any:
 _FOUND_BY_POSTING: tuple[Any, ...] = tuple(sa.literal_column(f"'{kind}'") for kind in ("transfer", "redeem"))
 """Kinds whose actor has a posting."""
 
+_ABOUT_AN_ACCOUNT: tuple[Any, ...] = tuple(
+    sa.literal_column(f"'{kind}'") for kind in ("recover_keys", "cancel_recovery")
+)
+"""Kinds that are about the keys of an account which need not be their actor."""
+
+_ACCOUNT_IN_ENTRY: tuple[Any, ...] = (sa.literal_column("19"), sa.literal_column("30"))
+"""Where :data:`ledger.store.ACCOUNT_IN_ENTRY` finds that account."""
+
 _NOTHING = sa.literal_column("0", sa.BigInteger())
 
 
@@ -277,9 +287,9 @@ class _Matching:
         return found + self._touching_assets(sight.assets) if asset is None and sight.assets else found
 
     def _touching_account(self, account: str, asset: str | None) -> list[_Source]:
-        """Entries with a posting of the account, a purchase that earned it nothing, its own act, or its opening."""
+        """Entries with a posting of the account, a purchase that earned it nothing, its act, opening or recovery."""
         touching = [self._legs(account, asset), self._unrewarded(account, asset), self._acts(account, asset)]
-        return [*touching, self._opening(account)] if asset is None else touching
+        return [*touching, self._opening(account), self._recoveries(account)] if asset is None else touching
 
     def _touching_assets(self, assets: Sequence[str]) -> list[_Source]:
         """Entries with a posting in one of the assets, defining it or publishing its program."""
@@ -302,10 +312,11 @@ class _Matching:
             query, column = self._legs(own, asset)
             sent = sa.and_(self._acted(own, column), self._has_leg(column, POSTING.c.account == account))
             found.append((query.where(sa.or_(self._acted(account, column), sent)), column))
-            opened = [(own, account), (account, own)] if asset is None else []
+            keyed = [(own, account), (account, own)] if asset is None else []
             for actor, (query, column) in [
                 (account, self._unrewarded(own, asset)),
-                *((actor, self._opening(of)) for actor, of in opened),
+                *((actor, self._opening(of)) for actor, of in keyed),
+                *((actor, self._recoveries(of)) for actor, of in keyed),
             ]:
                 found.append((query.where(self._acted(actor, column)), column))
         return found
@@ -355,6 +366,17 @@ class _Matching:
         query = sa.select(opened.c.seq).where(opened.c.ledger_id == self.ledger_id, opened.c.account == account)
         return query, opened.c.seq
 
+    def _recoveries(self, account: str) -> _Source:
+        """Recoveries of the account, begun or dropped, by whomever; an index has only these."""
+        entry = ENTRY.alias()
+        about = sa.func.substr(entry.c.data, *_ACCOUNT_IN_ENTRY)
+        query = sa.select(entry.c.seq).where(
+            entry.c.ledger_id == self.ledger_id,
+            entry.c.kind.in_(_ABOUT_AN_ACCOUNT),
+            about == account.encode(),
+        )
+        return query, entry.c.seq
+
     def _of_kind(self, query: Any, column: Any) -> Any:
         entry = ENTRY.alias()
         same = sa.exists().where(
@@ -370,14 +392,54 @@ class _Matching:
         return sa.exists().where(POSTING.c.ledger_id == self.ledger_id, POSTING.c.seq == column, condition)
 
 
-def account(store: Store, connection: Connection, account_id: str) -> Account | None:
-    """The account with an id, if there is one."""
-    return next(iter(store.accounts(connection, [account_id])), None)
+def account(store: Store, connection: Connection, account_id: str, time: str) -> Account | None:
+    """The account with an id as it is at a time, if there is one: see :func:`ledger.rules.account_at`."""
+    found = next(iter(store.accounts(connection, [account_id])), None)
+    return account_at(found, time) if found is not None else None
 
 
-def in_custody(store: Store, connection: Connection, custodian: str, ids: Iterable[str]) -> tuple[str, ...]:
-    """The accounts among these that one account holds in custody."""
-    return tuple(found.id for found in store.accounts(connection, ids) if found.custodian == custodian)
+class Authority(Struct, frozen=True, kw_only=True):
+    """The keys that act for an account at a ``time``: its own, or its custodian's while it has none.
+
+    As many as ``threshold`` must sign. ``keys_seq`` is the entry that gave the one or the other these keys, so it names
+    them: it changes when they do.
+    """
+
+    account: Account
+    time: str
+    keys: tuple[str, ...]
+    threshold: int
+    keys_seq: int
+
+
+def authority(store: Store, connection: Connection, account_id: str, clock_time: str) -> Authority | None:
+    """The keys that would act for an account in an entry recorded now, by a clock that says ``clock_time``.
+
+    An entry's time is never before that of the last one, so neither is the time that counts here. One read by primary
+    key; another one for the custodian of an account in custody. ``None`` when there is no such account.
+    """
+    query = (
+        sa.select(ACCOUNT, HEAD.c.last_time)
+        .join(HEAD, HEAD.c.ledger_id == ACCOUNT.c.ledger_id)
+        .where(ACCOUNT.c.ledger_id == store.ledger_id, ACCOUNT.c.account == account_id)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    time = max(clock_time, row.last_time)
+    own = acting = account_at(account_of(row), time)
+    if own.custodian is not None:
+        custodian = account(store, connection, own.custodian, time)
+        if custodian is None:
+            raise CorruptionError(f"{own.id} is in the custody of {own.custodian}, which is not there: run the audit")
+        acting = custodian
+    return Authority(account=own, time=time, keys=acting.keys, threshold=acting.threshold, keys_seq=acting.keys_seq)
+
+
+def in_custody(store: Store, connection: Connection, custodian: str, ids: Iterable[str], time: str) -> tuple[str, ...]:
+    """The accounts among these that one account holds in custody at a time."""
+    found = (account_at(each, time) for each in store.accounts(connection, ids))
+    return tuple(each.id for each in found if each.custodian == custodian)
 
 
 def holds_any(store: Store, connection: Connection, account_id: str, assets: Sequence[str]) -> bool:
@@ -388,8 +450,10 @@ def holds_any(store: Store, connection: Connection, account_id: str, assets: Seq
     return connection.execute(query.limit(1)).first() is not None
 
 
-def accounts(store: Store, connection: Connection, sight: Sight, role: str | None, page: Page) -> list[Account]:
-    """A page of the accounts a reader may see, in the order they were opened; keys are sequence numbers."""
+def accounts(
+    store: Store, connection: Connection, sight: Sight, role: str | None, page: Page, *, time: str
+) -> list[Account]:
+    """A page of the accounts a reader may see at a time, in the order they were opened; keys are sequence numbers."""
     query = sa.select(ACCOUNT).where(ACCOUNT.c.ledger_id == store.ledger_id)
     if role is not None:
         query = query.where(ACCOUNT.c.role == role)
@@ -399,8 +463,11 @@ def accounts(store: Store, connection: Connection, sight: Sight, role: str | Non
             POSTING.c.account == ACCOUNT.c.account,
             POSTING.c.asset.in_(sight.assets),
         )
-        query = query.where(sa.or_(ACCOUNT.c.account == sight.account, ACCOUNT.c.custodian == sight.account, holds))
-    found = [account_of(row) for row in connection.execute(_paged(query, (ACCOUNT.c.seq,), page))]
+        # Like rules.account_at: a recovery that is in effect ends custody.
+        kept = sa.or_(ACCOUNT.c.recovery_at.is_(None), ACCOUNT.c.recovery_at > time)
+        held = sa.and_(ACCOUNT.c.custodian == sight.account, kept)
+        query = query.where(sa.or_(ACCOUNT.c.account == sight.account, held, holds))
+    found = [account_at(account_of(row), time) for row in connection.execute(_paged(query, (ACCOUNT.c.seq,), page))]
     return found[::-1] if page.from_end else found
 
 

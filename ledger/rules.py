@@ -12,20 +12,26 @@ Where only an asset's issuer may act, the asset is looked up before the role; a 
 before its time and signatures are looked at.
 
 An operation already recorded is not refused here: the caller looks its id up first and answers with its entry.
+
+Whose keys count is a question of time. A recovery takes effect by itself, at a time said in its entry; no entry
+records that moment. So an account is kept as its entries left it, and :func:`account_at` says what that means then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ledger.checkpoint import CheckpointError, decode_verifier_key
 from ledger.encoding import MAX_INTEGER, AccountId, OpId, account_id, format_time, parse_time
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.operations import (
+    DEFAULT_RECOVERY_DELAY_MS,
     ROLE_PREFIXES,
     AnyOperation,
+    CancelRecovery,
     DefineAsset,
     Expire,
     Genesis,
@@ -33,7 +39,10 @@ from ledger.operations import (
     OpenAccount,
     PublishProgram,
     RecordPurchases,
+    RecoverKeys,
     Redeem,
+    ReplaceKeys,
+    ReplaceLogKey,
     SignedOperation,
     Transfer,
     Value,
@@ -68,6 +77,9 @@ class Code(StrEnum):
     SIGNATURE_MISSING = "SIGNATURE_MISSING"
     SIGNATURE_UNEXPECTED = "SIGNATURE_UNEXPECTED"
     NOT_PERMITTED = "NOT_PERMITTED"
+    RECOVERY_PENDING = "RECOVERY_PENDING"
+    NO_RECOVERY = "NO_RECOVERY"
+    LOG_KEY_USED = "LOG_KEY_USED"
     UNKNOWN_ASSET = "UNKNOWN_ASSET"
     ASSET_EXISTS = "ASSET_EXISTS"
     UNKNOWN_CURRENCY = "UNKNOWN_CURRENCY"
@@ -114,8 +126,20 @@ class Rejection(Struct, frozen=True):
         return self.code in RETRYABLE
 
 
+class Recovery(Struct, frozen=True, kw_only=True):
+    """Keys that are an account's from ``effective_at`` on, as the operator said in entry ``seq``."""
+
+    keys: tuple[str, ...]
+    threshold: int
+    effective_at: str
+    seq: int
+
+
 class Account(Struct, frozen=True, kw_only=True):
-    """A holder, merchant, auditor or the operator. Without ``keys`` the ``custodian``'s keys stand in for its own."""
+    """A holder, merchant, auditor or the operator. Without ``keys`` the ``custodian``'s keys stand in for its own.
+
+    ``keys_seq`` is the entry that gave it its keys. Once a ``recovery`` is in effect, see :func:`account_at`.
+    """
 
     id: AccountId
     role: str
@@ -125,6 +149,8 @@ class Account(Struct, frozen=True, kw_only=True):
     name: str | None
     opened_at: str
     seq: int
+    keys_seq: int
+    recovery: Recovery | None = None
 
 
 class Asset(Struct, frozen=True, kw_only=True):
@@ -141,10 +167,14 @@ class Asset(Struct, frozen=True, kw_only=True):
 
 
 class Parameters(Struct, frozen=True, kw_only=True):
-    """What genesis fixes for the life of the ledger. ``units`` maps a currency to the minor units of one unit."""
+    """What genesis fixes for the life of the ledger. ``units`` maps a currency to the minor units of one unit.
+
+    ``log_key`` is the log's first; see :attr:`State.log_keys` for the others.
+    """
 
     operator: AccountId
     clock_tolerance_ms: int
+    recovery_delay_ms: int
     units: Mapping[str, int]
     log_key: str
     name: str
@@ -155,15 +185,28 @@ class State:
 
     ``lots`` maps (account, asset) to {last day: points}; an empty lot is removed. ``references`` maps (merchant,
     scope, reference) to the entry that used it. A lookup that finds nothing means the thing does not exist, so a
-    partial state must hold everything :func:`touches` names. ``dated`` indexes the holders of each dated lot, by
-    asset, for :func:`due_lots`.
+    partial state must hold everything :func:`touches` names, and the custodians of the accounts among it. ``log_keys``
+    are the log's verifier keys in order, each with the entry that named it, see :func:`log_key_for`. ``dated`` indexes
+    the holders of each dated lot, by asset, for :func:`due_lots`.
     """
 
-    __slots__ = ("accounts", "assets", "dated", "lots", "origin", "parameters", "programs", "recorded", "references")
+    __slots__ = (
+        "accounts",
+        "assets",
+        "dated",
+        "log_keys",
+        "lots",
+        "origin",
+        "parameters",
+        "programs",
+        "recorded",
+        "references",
+    )
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.parameters: Parameters | None = None
+        self.log_keys: tuple[tuple[int, str], ...] = ()
         self.accounts: dict[str, Account] = {}
         self.assets: dict[str, Asset] = {}
         self.programs: dict[str, tuple[ProgramVersion, ...]] = {}
@@ -253,6 +296,8 @@ def touches(op: AnyOperation, into: Touches | None = None) -> Touches:
             needs.references.add((op.actor, grant_scope(op.activity), op.reference))
         case Expire():
             needs.balances.add((SYS_EXPIRED, op.asset))
+        case RecoverKeys() | CancelRecovery():
+            needs.accounts.add(op.account)
     return needs
 
 
@@ -278,10 +323,14 @@ class Earning(Struct, frozen=True, gc=False):
 
 
 class Admission(Struct, frozen=True):
-    """What an admitted operation does: its postings in the order they are recorded, and the events it used up."""
+    """What an admitted operation does: its postings in the order they are recorded, and the events it used up.
+
+    ``effective_at`` is when the recovery it begins takes effect.
+    """
 
     postings: tuple[Posting, ...] = ()
     earnings: tuple[Earning, ...] = ()
+    effective_at: str | None = None
 
 
 _NOTHING_MOVES = Admission()
@@ -307,7 +356,7 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
     actor = state.accounts.get(op.actor) if op.actor is not None else None
     if actor is None and op.actor is not None:
         return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no account {op.actor}", ("actor",))
-    if check_signers and (refusal := _check_signers(state, op, actor, signed)):
+    if check_signers and (refusal := _check_signers(state, op, actor, signed, time)):
         return refusal
     if isinstance(op, OpenAccount):
         return _admit_open_account(op, actor)
@@ -322,32 +371,75 @@ def _check_at(op: AnyOperation, time: str, tolerance_ms: int) -> Rejection | Non
     return None
 
 
-def _check_signers(state: State, op: AnyOperation, actor: Account | None, signed: SignedOperation) -> Rejection | None:
+def _check_signers(
+    state: State, op: AnyOperation, actor: Account | None, signed: SignedOperation, time: str
+) -> Rejection | None:
     signers = {signature.key for signature in signed.sigs}
     allowed: set[str] = set()
     if actor is not None:
-        authority = authority_of(state, actor)
+        authority = authority_of(state, actor, time)
         allowed.update(authority.keys)
         if len(signers & allowed) < authority.threshold:
             # Whose keys act for an account, and how many must sign, is nothing for whoever sent this to learn.
             message = f"too few of the keys that act for {actor.id} have signed"
             return Rejection(Code.SIGNATURE_MISSING, message, ("sigs",))
-    if type(op) is OpenAccount:
-        missing = [key for key in op.keys if key not in signers]
-        if missing:
-            return Rejection(Code.SIGNATURE_MISSING, f"the new key {missing[0]} must sign too", ("sigs",))
-        allowed.update(op.keys)
+    new = new_keys(op, actor, time)
+    if missing := [key for key in new if key not in signers]:
+        return Rejection(Code.SIGNATURE_MISSING, f"the new key {missing[0]} must sign too", ("sigs",))
+    allowed.update(new)
     if signers - allowed:
         stranger = min(signers - allowed)
         return Rejection(Code.SIGNATURE_UNEXPECTED, f"{stranger} has no authority here: leave it out", ("sigs",))
     return None
 
 
-def authority_of(state: State, account: Account) -> Account:
-    """The account whose keys act for ``account``: itself, or its custodian while it has no key of its own."""
-    if account.keys or account.custodian is None:
+def new_keys(op: AnyOperation, actor: Account | None, time: str) -> tuple[str, ...]:
+    """The keys an operation gives an account, each of which signs it: who names a key shows that it can be used.
+
+    A key that replaces itself need not.
+    """
+    match op:
+        case OpenAccount() | RecoverKeys():
+            return op.keys
+        case ReplaceKeys():
+            assert actor is not None
+            own = account_at(actor, time).keys
+            return tuple(key for key in op.keys if key not in own)
+    return ()
+
+
+def account_at(account: Account, time: str) -> Account:
+    """An account as it is at a time: once its recovery is in effect, the keys of that are its own.
+
+    An account in custody is then in custody no more.
+    """
+    recovery = account.recovery
+    if recovery is None or recovery.effective_at > time:
         return account
-    return state.accounts[account.custodian]
+    return replace(
+        account,
+        keys=recovery.keys,
+        threshold=recovery.threshold,
+        custodian=None,
+        keys_seq=recovery.seq,
+        recovery=None,
+    )
+
+
+def authority_of(state: State, account: Account, time: str) -> Account:
+    """The account whose keys act for ``account`` at a time: itself, or its custodian while it has no key of its own.
+
+    It is returned as it is at that time, so its ``keys`` and ``threshold`` are those in force.
+    """
+    current = account_at(account, time)
+    if current.keys or current.custodian is None:
+        return current
+    return account_at(state.accounts[current.custodian], time)
+
+
+def log_key_for(log_keys: Sequence[tuple[int, str]], size: int) -> str:
+    """The verifier key that signs a checkpoint of ``size`` entries, 1 or more: the last that one of them names."""
+    return next(log_key for seq, log_key in reversed(log_keys) if seq < size)
 
 
 def _admit_genesis(
@@ -357,7 +449,7 @@ def _admit_genesis(
         return Rejection(Code.GENESIS_EXISTS, "the ledger has its genesis entry already", ("kind",))
     if refusal := _check_at(op, time, op.clock_tolerance_ms):
         return refusal
-    if refusal := _check_log_key(op):
+    if refusal := _check_log_key(op.log_key, op.ledger):
         return refusal
     if not check_signers:
         return _NOTHING_MOVES
@@ -369,13 +461,13 @@ def _admit_genesis(
     return _NOTHING_MOVES
 
 
-def _check_log_key(op: Genesis) -> Rejection | None:
+def _check_log_key(text: str, origin: str) -> Rejection | None:
     try:
-        log_key = decode_verifier_key(op.log_key)
+        log_key = decode_verifier_key(text)
     except CheckpointError as error:
         return Rejection(Code.MALFORMED, str(error), ("log_key",))
-    if log_key.name != op.ledger:
-        return Rejection(Code.MALFORMED, f"the log key must bear the ledger's name {op.ledger}", ("log_key",))
+    if log_key.name != origin:
+        return Rejection(Code.MALFORMED, f"the log key must bear the ledger's name {origin}", ("log_key",))
     return None
 
 
@@ -593,6 +685,51 @@ def _admit_expire(state: State, op: Expire, actor: Account, time: str) -> Admiss
     return Admission(tuple(legs))
 
 
+def _admit_replace_keys(state: State, op: ReplaceKeys, actor: Account, time: str) -> Admission | Rejection:
+    return _NOTHING_MOVES
+
+
+def _admit_recover_keys(state: State, op: RecoverKeys, actor: Account, time: str) -> Admission | Rejection:
+    assert state.parameters is not None
+    if actor.role != "operator":
+        return Rejection(Code.NOT_PERMITTED, "only the operator recovers an account", ("actor",))
+    account = state.accounts.get(op.account)
+    if account is None:
+        return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no account {op.account}", ("account",))
+    if account.id == actor.id:
+        return Rejection(Code.NOT_PERMITTED, "the operator's own keys are replaced by replace_keys", ("account",))
+    pending = account_at(account, time).recovery
+    if pending is not None:
+        message = f"a recovery takes effect at {pending.effective_at}: wait for it, or cancel it first"
+        return Rejection(Code.RECOVERY_PENDING, message, ("account",), {"effective_at": pending.effective_at})
+    return Admission(effective_at=format_time(parse_time(time) + state.parameters.recovery_delay_ms))
+
+
+def _admit_cancel_recovery(state: State, op: CancelRecovery, actor: Account, time: str) -> Admission | Rejection:
+    if actor.id != op.account and actor.role != "operator":
+        message = "only the account itself or the operator cancels its recovery"
+        return Rejection(Code.NOT_PERMITTED, message, ("actor",))
+    account = state.accounts.get(op.account)
+    if account is None:
+        return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no account {op.account}", ("account",))
+    if account_at(account, time).recovery is None:
+        return Rejection(Code.NO_RECOVERY, f"no recovery of {op.account} is pending", ("account",))
+    return _NOTHING_MOVES
+
+
+def _admit_replace_log_key(state: State, op: ReplaceLogKey, actor: Account, time: str) -> Admission | Rejection:
+    if actor.role != "operator":
+        return Rejection(Code.NOT_PERMITTED, "only the operator replaces the log key", ("actor",))
+    if refusal := _check_log_key(op.log_key, op.ledger):
+        return refusal
+    # Under one name, a public key has one verifier key and that one spelling.
+    used = next((seq for seq, log_key in state.log_keys if log_key == op.log_key), None)
+    if used is not None:
+        message = f"this has been a log key since entry {used}: make a new one"
+        return Rejection(Code.LOG_KEY_USED, message, ("log_key",))
+    return _NOTHING_MOVES
+
+
 _ADMIT: dict[type, Any] = {
     DefineAsset: _admit_define_asset,
     PublishProgram: _admit_publish_program,
@@ -601,6 +738,10 @@ _ADMIT: dict[type, Any] = {
     Transfer: _admit_transfer,
     Redeem: _admit_redeem,
     Expire: _admit_expire,
+    ReplaceKeys: _admit_replace_keys,
+    RecoverKeys: _admit_recover_keys,
+    CancelRecovery: _admit_cancel_recovery,
+    ReplaceLogKey: _admit_replace_log_key,
 }
 
 
@@ -716,6 +857,28 @@ def apply(state: State, signed: SignedOperation, admission: Admission, seq: int)
             state.parameters = parameters_of(op, signed.op_id)
             operator = operator_account(op, signed.op_id)
             state.accounts[operator.id] = operator
+            state.log_keys = ((seq, op.log_key),)
+        case ReplaceKeys():
+            state.accounts[op.actor] = _replaced(state.accounts[op.actor], op, seq)
+        case RecoverKeys():
+            state.accounts[op.account] = _recovering(state.accounts[op.account], op, admission, seq)
+        case CancelRecovery():
+            state.accounts[op.account] = replace(state.accounts[op.account], recovery=None)
+        case ReplaceLogKey():
+            state.log_keys = (*state.log_keys, (seq, op.log_key))
+
+
+def _replaced(account: Account, op: ReplaceKeys, seq: int) -> Account:
+    return replace(account, keys=op.keys, threshold=op.threshold, custodian=None, keys_seq=seq, recovery=None)
+
+
+def _recovering(account: Account, op: RecoverKeys, admission: Admission, seq: int) -> Account:
+    """The account with its recovery begun. One it still had is in effect, or this one would not have been admitted."""
+    assert admission.effective_at is not None
+    if account.recovery is not None:
+        account = account_at(account, account.recovery.effective_at)
+    recovery = Recovery(keys=op.keys, threshold=op.threshold, effective_at=admission.effective_at, seq=seq)
+    return replace(account, recovery=recovery)
 
 
 def opened_account(op: OpenAccount, op_id: OpId, seq: int) -> Account:
@@ -729,6 +892,7 @@ def opened_account(op: OpenAccount, op_id: OpId, seq: int) -> Account:
         name=op.name,
         opened_at=op.at,
         seq=seq,
+        keys_seq=seq,
     )
 
 
@@ -743,6 +907,7 @@ def operator_account(op: Genesis, op_id: OpId) -> Account:
         name=op.name,
         opened_at=op.at,
         seq=0,
+        keys_seq=0,
     )
 
 
@@ -751,6 +916,7 @@ def parameters_of(op: Genesis, op_id: OpId) -> Parameters:
     return Parameters(
         operator=account_id(ROLE_PREFIXES["operator"], op_id),
         clock_tolerance_ms=op.clock_tolerance_ms,
+        recovery_delay_ms=DEFAULT_RECOVERY_DELAY_MS if op.recovery_delay_ms is None else op.recovery_delay_ms,
         units={currency.code: 10**currency.scale for currency in op.currencies},
         log_key=op.log_key,
         name=op.name,

@@ -10,6 +10,9 @@ each batch:
    checkpoint are written;
 3. only after the commit does anyone hear of success.
 
+The checkpoint is signed with the key that is the log's at its size, which an entry of the batch may have named. A
+process that does not have that key records nothing: a key that was replaced never signs alone.
+
 A rejected operation leaves nothing behind and does not disturb its batch. One that was recorded before is answered
 with its entry, marked as replayed, so a client that heard nothing sends the same document again.
 """
@@ -17,7 +20,7 @@ with its entry, marked as replayed, so a client that heard nothing sends the sam
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -33,12 +36,16 @@ from ledger.keys import verify
 from ledger.merkle import TILE_WIDTH, CompactRange, completed_tiles, subtree_root
 from ledger.operations import (
     AnyOperation,
+    CancelRecovery,
     DefineAsset,
     Expire,
     Genesis,
     MalformedError,
     OpenAccount,
     PublishProgram,
+    RecoverKeys,
+    ReplaceKeys,
+    ReplaceLogKey,
     Signature,
     SignedOperation,
     decode_operation,
@@ -57,6 +64,8 @@ from ledger.rules import (
     admit,
     apply,
     authority_of,
+    log_key_for,
+    new_keys,
     opened_account,
     operator_account,
     parameters_of,
@@ -72,6 +81,7 @@ from ledger.store import (
     WriteTransaction,
     account_row,
     asset_row,
+    changed_account_row,
     earning_rows,
     posting_rows,
     program_row,
@@ -171,6 +181,32 @@ def verify_signatures(signed: SignedOperation) -> Rejection | None:
     return None
 
 
+class _LogSigners:
+    """The private keys of the log that this process has, each found by its verifier key."""
+
+    def __init__(self, origin: str, keys: Iterable[Ed25519PrivateKey]) -> None:
+        self._keys = {str(encode_verifier_key(origin, key)): key for key in keys}
+
+    def __contains__(self, log_key: str) -> bool:
+        return log_key in self._keys
+
+    def __str__(self) -> str:
+        return ", ".join(self._keys)
+
+    def sign(self, checkpoint: Checkpoint, log_keys: Sequence[tuple[int, str]]) -> str:
+        """The note of a checkpoint: signed with the key in force, then with what else it has of the log's keys."""
+        in_force = log_key_for(log_keys, checkpoint.size)
+        others = [log_key for _, log_key in reversed(log_keys) if log_key != in_force and log_key in self]
+        return sign_checkpoint(checkpoint, *(self._keys[log_key] for log_key in (in_force, *others)))
+
+    def refusal(self, op: AnyOperation) -> Rejection | None:
+        """Why this process cannot make a key the log's: it would have to sign with it from then on."""
+        if not isinstance(op, ReplaceLogKey) or op.log_key in self:
+            return None
+        text = "this server does not have the new log key: set GUERDON_OTHER_LOG_KEY_FILES"
+        return Rejection(Code.UNAVAILABLE, text, ("log_key",))
+
+
 Pending = tuple["_Submission", int, SignedOperation]
 """An operation under way: who waits for it, as which of theirs, and what it is."""
 
@@ -239,12 +275,16 @@ class _Submission:
 
 
 class Sequencer:
-    """Records operations in one ledger, from any number of threads. ``close`` finishes what is waiting."""
+    """Records operations in one ledger, from any number of threads. ``close`` finishes what is waiting.
+
+    ``signers`` are the log's key, or several while it is replaced: the one in force, and others the log had or will
+    have. Checkpoints are signed with each of them that is the log's by then.
+    """
 
     def __init__(
         self,
         store: Store,
-        signer: Ed25519PrivateKey,
+        signers: Ed25519PrivateKey | Sequence[Ed25519PrivateKey],
         clock: Clock,
         *,
         max_batch: int = MAX_BATCH,
@@ -253,7 +293,7 @@ class Sequencer:
     ) -> None:
         self.store = store
         self.clock = clock
-        self._signer = signer
+        self._signers = _LogSigners(store.origin, [signers] if isinstance(signers, Ed25519PrivateKey) else signers)
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._verifiers = ThreadPoolExecutor(verifying_threads, thread_name_prefix="guerdon-verify")
@@ -265,10 +305,11 @@ class Sequencer:
         self._parameters: Parameters | None = None
 
     def start(self) -> "Sequencer":
-        """Check that the log key is the ledger's, then accept operations."""
+        """Check that the log's key is among those it was given, then accept operations."""
         with self.store.read() as connection:
             self.store.check_durability(connection)
             self._load_genesis(connection)
+            self._check_log_key(connection)
         self._thread = threading.Thread(target=self._run, name="guerdon-sequencer", daemon=True)
         self._thread.start()
         return self
@@ -333,8 +374,9 @@ class Sequencer:
             state, due_lots = self._load_state(connection, [signed])
             time = max(format_time(self.clock()), head.last_time)
             decision = due_lots.admit(signed, time, check_signers=False)
-        if not isinstance(decision, Rejection) and (refusal := _size_refusal(state, signed, decision, head, time)):
-            decision = refusal
+        if not isinstance(decision, Rejection):
+            refusal = self._signers.refusal(op) or _size_refusal(state, signed, decision, head, time)
+            decision = refusal or decision
         if isinstance(decision, Rejection):
             return Preview(op_bytes=op_bytes, op_id=signed.op_id, rejection=decision)
         apply(state, signed, decision, head.size)
@@ -394,10 +436,16 @@ class Sequencer:
         genesis = decode_entry(data).op
         if not isinstance(genesis, Genesis):
             raise CorruptionError("entry 0 is not genesis")
-        own = encode_verifier_key(self.store.origin, self._signer)
-        if genesis.log_key != own:
-            raise StoreError(f"this log key is {own}, the ledger's is {genesis.log_key}: use the key init made")
         self._parameters = parameters_of(genesis, operation_id(encode_operation(genesis)))
+
+    def _check_log_key(self, connection: Connection) -> None:
+        log_keys = self.store.log_keys(connection)
+        if not log_keys:
+            raise CorruptionError(f"the ledger {self.store.origin} has no log key: run the audit")
+        in_force = log_key_for(log_keys, self.store.head(connection).size)
+        if in_force not in self._signers:
+            has = f"this server's log key is {self._signers}"
+            raise StoreError(f"{has}, the ledger's is {in_force}: set GUERDON_LOG_KEY_FILE to the file of that key")
 
     def _load_state(self, connection: Connection, batch: Sequence[SignedOperation]) -> tuple[State, "_DueLots"]:
         needs = Touches.none()
@@ -405,6 +453,7 @@ class Sequencer:
             touches(signed.op, needs)
         state = self.store.load_state(connection, needs)
         state.parameters = self._parameters
+        state.log_keys = self.store.log_keys(connection)
         return state, _DueLots(self.store, connection, state, needs)
 
     def _commit(self, transaction: WriteTransaction, batch: list[SignedOperation]) -> list[Outcome]:
@@ -414,11 +463,15 @@ class Sequencer:
         recorded = self.store.recorded(connection, [signed.op_id for signed in batch])
         state, due_lots = self._load_state(connection, [signed for signed in batch if signed.op_id not in recorded])
         state.recorded = recorded
-        batch_writer = _BatchWriter(head, state, due_lots, self._recording_time(head))
+        batch_writer = _BatchWriter(head, state, due_lots, self._signers, self._recording_time(head))
         outcomes = [batch_writer.decide(signed) for signed in batch]
         if batch_writer.leaves:
-            changes, new_head = batch_writer.finish(self.store, connection, self._signer)
-            transaction.write(changes, new_head)
+            if batch_writer.log_key not in self._signers:
+                logger.error("nothing is recorded: the log's key is now %s", batch_writer.log_key)
+                outcomes = [_unsigned(outcome, head, batch_writer.log_key) for outcome in outcomes]
+            else:
+                changes, new_head = batch_writer.finish(self.store, connection)
+                transaction.write(changes, new_head)
         return self._with_replayed_entries(connection, outcomes, batch_writer)
 
     def _recording_time(self, head: HeadState) -> str:
@@ -450,6 +503,13 @@ class Sequencer:
             else o
             for o in outcomes
         ]
+
+
+def _unsigned(outcome: Outcome, head: HeadState, log_key: str) -> Outcome:
+    """What becomes of an operation whose batch cannot be signed here: only what was recorded before is certain."""
+    if isinstance(outcome, Recorded) and outcome.seq < head.size:
+        return outcome
+    return Rejection(Code.UNAVAILABLE, f"the log's key is now {log_key}: give this server that key")
 
 
 class _DueLots:
@@ -488,17 +548,20 @@ class _DueLots:
 class _BatchWriter:
     """One batch in the making: the state it changes, the rows it will write, the tree it extends."""
 
-    def __init__(self, head: HeadState, state: State, due_lots: "_DueLots", time: str) -> None:
+    def __init__(self, head: HeadState, state: State, due_lots: "_DueLots", signers: _LogSigners, time: str) -> None:
         self.first = head.size
         self.leaves: list[LeafHash] = []
         self._head = head
         self._state = state
         self._due_lots = due_lots
+        self._signers = signers
         self._time = time
         self._prev = head.last_leaf_hash if head.size else FIRST_PREV
         self._range = head.range()
         self._changes = Changes()
         self._changed_lots: set[tuple[str, str, str]] = set()
+        self._opened: list[AccountId] = []
+        self._changed_accounts: set[str] = set()
         self._recorded: dict[OpId, Recorded] = {}
 
     def decide(self, signed: SignedOperation) -> Outcome:
@@ -511,6 +574,8 @@ class _BatchWriter:
             decision = self._due_lots.admit(signed, self._time)
             if isinstance(decision, Rejection):
                 return decision
+            if refusal := self._signers.refusal(signed.op):
+                return refusal
             data = encode_entry(signed, decision.postings, seq=seq, prev=self._prev, time=self._time)
         except Exception as error:  # both are pure: a fault in one operation leaves the others intact
             logger.exception("operation %s could not be decided", signed.op_id.hex())
@@ -548,18 +613,35 @@ class _BatchWriter:
         return outcome
 
     def _append_definitions(self, signed: SignedOperation, seq: int) -> None:
-        state, op = self._state, signed.op
-        if isinstance(op, OpenAccount):
-            self._changes.accounts.append(account_row(opened_account(op, signed.op_id, seq)))
-        elif isinstance(op, Genesis):
-            self._changes.accounts.append(account_row(operator_account(op, signed.op_id)))
-        elif isinstance(op, DefineAsset):
-            self._changes.assets.append(asset_row(state.assets[op.asset]))
-        elif isinstance(op, PublishProgram):
-            self._changes.programs.append(program_row(state.programs[op.asset][-1]))
+        state, changes = self._state, self._changes
+        match signed.op:
+            case OpenAccount() as op:
+                self._opened.append(opened_account(op, signed.op_id, seq).id)
+            case Genesis() as op:
+                self._opened.append(operator_account(op, signed.op_id).id)
+                changes.log_keys.append((seq, op.log_key))
+            case DefineAsset() as op:
+                changes.assets.append(asset_row(state.assets[op.asset]))
+            case PublishProgram() as op:
+                changes.programs.append(program_row(state.programs[op.asset][-1]))
+            case ReplaceKeys() as op:
+                self._changed_accounts.add(op.actor)
+            case RecoverKeys() | CancelRecovery() as op:
+                self._changed_accounts.add(op.account)
+            case ReplaceLogKey() as op:
+                changes.log_keys.append((seq, op.log_key))
 
-    def finish(self, store: Store, connection: Connection, signer: Ed25519PrivateKey) -> tuple[Changes, HeadState]:
+    @property
+    def log_key(self) -> str:
+        """The verifier key that must sign the checkpoint the batch leads to."""
+        return log_key_for(self._state.log_keys, self._range.size)
+
+    def finish(self, store: Store, connection: Connection) -> tuple[Changes, HeadState]:
         """The rows of the batch and the head it leads to, with its signed checkpoint."""
+        accounts = self._state.accounts
+        self._changes.accounts = [account_row(accounts[account]) for account in self._opened]
+        changed = sorted(self._changed_accounts.difference(self._opened))
+        self._changes.changed_accounts = [changed_account_row(accounts[account]) for account in changed]
         lots = self._state.lots
         self._changes.lots = [
             (account, asset, day, lots[(account, asset)].get(day, 0))
@@ -575,7 +657,7 @@ class _BatchWriter:
             last_leaf_hash=LeafHash(self._prev),
             last_time=self._time,
             compact_range=self._range.encode(),
-            checkpoint=sign_checkpoint(checkpoint, signer),
+            checkpoint=self._signers.sign(checkpoint, self._state.log_keys),
         )
         return self._changes, head
 
@@ -606,8 +688,8 @@ def _size_refusal(
     """Why the entry of an operation would be too large, once as many have signed it as must."""
     op = signed.op
     actor = state.accounts.get(getattr(op, "actor", None) or "")
-    count = authority_of(state, actor).threshold if actor is not None else 0
-    count += len(op.keys) if isinstance(op, OpenAccount) else 0
+    count = authority_of(state, actor, time).threshold if actor is not None else 0
+    count += len(new_keys(op, actor, time))
     signed = msgspec.structs.replace(signed, sigs=(Signature(key="A" * 43, sig="A" * 86),) * count)
     size = len(encode_entry(signed, admission.postings, seq=head.size, prev=head.last_leaf_hash, time=time))
     if size <= MAX_ENTRY_BYTES:

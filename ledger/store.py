@@ -5,8 +5,9 @@ every table begins with the ledger's id and no statement crosses ledgers, so one
 distributed engine can shard by it.
 
 ``entry``, ``posting`` and ``tile`` are the record: triggers refuse UPDATE and DELETE. ``account``, ``asset``,
-``program``, ``lot`` and ``earning`` are projections: what replaying the entries gives, kept for speed and compared by
-the auditor. ``head`` holds what the next entry builds on, and its row is the lock writers take.
+``program``, ``lot``, ``earning`` and ``log_key`` are projections: what replaying the entries gives, kept for speed and
+compared by the auditor. ``head`` holds what the next entry builds on, and its row is the lock writers take.
+``cosignature`` holds what witnesses said, which is theirs.
 """
 
 import fcntl
@@ -32,7 +33,7 @@ from ledger.entries import NO_LAST_DAY, Posting
 from ledger.merkle import CompactRange
 from ledger.operations import Program, Value
 from ledger.programs import ProgramVersion
-from ledger.rules import Account, Asset, Earning, State, Touches
+from ledger.rules import Account, Asset, Earning, Recovery, State, Touches
 
 CACHE_KIB = 65_536
 """Pages a SQLite connection may keep in memory. With the usual 2 MiB a batch spills, since hashes land everywhere."""
@@ -64,6 +65,9 @@ class Head(SQLModel, table=True):
 
 
 _NO_OWN_POSTING = sa.text("kind NOT IN ('transfer', 'redeem')")
+_ABOUT_AN_ACCOUNT = sa.text("kind IN ('recover_keys', 'cancel_recovery')")
+ACCOUNT_IN_ENTRY = "substr(data, 19, 30)"
+"""The account that entry bytes of these kinds are about: canonical JSON puts it first, ``{"op":{"account":"mem_…``."""
 
 
 class EntryRow(SQLModel, table=True):
@@ -77,6 +81,14 @@ class EntryRow(SQLModel, table=True):
         # Who sends or spends has a posting in the entry and is found by it: most entries need no row here.
         sa.Index(
             "entry_actor", "ledger_id", "actor", "seq", sqlite_where=_NO_OWN_POSTING, postgresql_where=_NO_OWN_POSTING
+        ),
+        sa.Index(
+            "entry_account",
+            "ledger_id",
+            sa.text(ACCOUNT_IN_ENTRY),
+            "seq",
+            sqlite_where=_ABOUT_AN_ACCOUNT,
+            postgresql_where=_ABOUT_AN_ACCOUNT,
         ),
     )
     ledger_id: int = Field(primary_key=True)
@@ -119,7 +131,11 @@ class TileRow(SQLModel, table=True):
 
 
 class AccountRow(SQLModel, table=True):
-    """An account; ``keys`` is a JSON array of public keys. ``seq`` is the entry that opened it."""
+    """An account; ``keys`` is a JSON array of public keys. ``seq`` is the entry that opened it.
+
+    ``keys_seq`` is the entry that gave it these keys. The ``recovery_`` columns are those of the keys that replace them
+    at a time, unless someone objects; all are null when there are none.
+    """
 
     __tablename__ = "account"
     __table_args__ = (sa.Index("account_seq", "ledger_id", "seq"), {"sqlite_with_rowid": False})
@@ -132,6 +148,34 @@ class AccountRow(SQLModel, table=True):
     name: str | None = Field(sa_type=TEXT)
     opened_at: str = Field(sa_type=TEXT)
     seq: int = Field(sa_type=sa.BigInteger)
+    keys_seq: int = Field(sa_type=sa.BigInteger)
+    recovery_keys: str | None = Field(sa_type=TEXT)
+    recovery_threshold: int | None
+    recovery_at: str | None = Field(sa_type=TEXT)
+    recovery_seq: int | None = Field(sa_type=sa.BigInteger)
+
+
+class LogKeyRow(SQLModel, table=True):
+    """A verifier key of the log, which signs checkpoints of more than ``seq`` entries until the next one does."""
+
+    __tablename__ = "log_key"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    log_key: str = Field(sa_type=TEXT)
+
+
+class CosignatureRow(SQLModel, table=True):
+    """A witness's line on a checkpoint of ``size`` entries. ``checkpoint`` is the log's note without such lines."""
+
+    __tablename__ = "cosignature"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    size: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    witness: str = Field(primary_key=True, sa_type=TEXT)
+    timestamp_s: int = Field(sa_type=sa.BigInteger)
+    line: str = Field(sa_type=TEXT)
+    checkpoint: str = Field(sa_type=TEXT)
 
 
 class AssetRow(SQLModel, table=True):
@@ -218,6 +262,7 @@ def table_of(model: type[SQLModel]) -> sa.Table:
 HEAD, ENTRY, POSTING, TILE = table_of(Head), table_of(EntryRow), table_of(PostingRow), table_of(TileRow)
 ACCOUNT, ASSET, PROGRAM = table_of(AccountRow), table_of(AssetRow), table_of(ProgramRow)
 LOT, EARNING = table_of(LotRow), table_of(EarningRow)
+LOG_KEY, COSIGNATURE = table_of(LogKeyRow), table_of(CosignatureRow)
 METADATA = SQLModel.metadata
 IMMUTABLE_TABLES = ("entry", "posting", "tile")
 
@@ -251,14 +296,19 @@ class HeadState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes(msgspec.Struct, kw_only=True):
-    """What one batch writes: rows as tuples in the order of the tables' columns, without the ledger's id."""
+    """What one batch writes: rows as tuples in the order of the tables' columns, without the ledger's id.
+
+    ``accounts`` are those the batch opens; ``changed_accounts`` are others, as :func:`changed_account_row` has them.
+    """
 
     entries: list[tuple[Any, ...]] = []
     postings: list[tuple[Any, ...]] = []
     earnings: list[tuple[Any, ...]] = []
     accounts: list[tuple[Any, ...]] = []
+    changed_accounts: list[tuple[Any, ...]] = []
     assets: list[tuple[Any, ...]] = []
     programs: list[tuple[Any, ...]] = []
+    log_keys: list[tuple[int, str]] = []
     tiles: list[tuple[Any, ...]] = []
     lots: list[tuple[str, str, str, int]] = []
 
@@ -358,10 +408,16 @@ def _unavailable() -> Iterator[None]:
         raise UnavailableError(f"the database did not answer: {words}") from error
 
 
-def _turn_file(url: URL) -> Path | None:
+def file_beside(url: URL, suffix: str) -> Path | None:
+    """The name of a file beside a SQLite database, for locks; ``None`` for any other database, and one in memory."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
         return None
-    return Path(f"{Path(url.database).resolve()}-turn")
+    return Path(f"{Path(url.database).resolve()}-{suffix}")
+
+
+def open_lock_file(path: Path) -> int:
+    """A descriptor of a file to lock, which is made if it is missing, the owner's alone. Closing it ends the lock."""
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
 
 
 @contextmanager
@@ -374,7 +430,7 @@ def _turn(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
+    file = open_lock_file(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -389,7 +445,7 @@ class Store:
         self.engine = engine
         self.origin = origin
         self.is_postgres = engine.dialect.name == "postgresql"
-        self._turn_file = _turn_file(engine.url)
+        self._turn_file = file_beside(engine.url, "turn")
         self._ledger_id: int | None = None
 
     @property
@@ -517,6 +573,11 @@ class Store:
         self._load_references(connection, needs, state)
         return state
 
+    def log_keys(self, connection: Connection) -> tuple[tuple[int, str], ...]:
+        """The verifier keys the log has had, oldest first, each with the entry that named it."""
+        query = sa.select(LOG_KEY.c.seq, LOG_KEY.c.log_key).where(LOG_KEY.c.ledger_id == self.ledger_id)
+        return tuple((seq, log_key) for seq, log_key in connection.execute(query.order_by(LOG_KEY.c.seq)))
+
     def _load_references(self, connection: Connection, needs: Touches, state: State) -> None:
         scopes: dict[tuple[str, str], list[str]] = {}
         for merchant, scope, reference in needs.references:
@@ -614,6 +675,14 @@ class Store:
 
 def account_of(row: Any) -> Account:
     """An account from its row."""
+    recovery = None
+    if row.recovery_keys is not None:
+        recovery = Recovery(
+            keys=tuple(json.loads(row.recovery_keys)),
+            threshold=row.recovery_threshold,
+            effective_at=row.recovery_at,
+            seq=row.recovery_seq,
+        )
     return Account(
         id=AccountId(row.account),
         role=row.role,
@@ -623,6 +692,8 @@ def account_of(row: Any) -> Account:
         name=row.name,
         opened_at=row.opened_at,
         seq=row.seq,
+        keys_seq=row.keys_seq,
+        recovery=recovery,
     )
 
 
@@ -677,9 +748,25 @@ def earning_rows(seq: int, asset: str, earnings: Sequence[Earning]) -> list[tupl
 
 def account_row(account: Account) -> tuple[Any, ...]:
     """The row of an account."""
-    keys = json.dumps(account.keys, separators=(",", ":"))
     rest = (account.custodian, account.name, account.opened_at, account.seq)
-    return (account.id, account.role, keys, account.threshold, *rest)
+    keys = (_key_list(account.keys), account.threshold)
+    return (account.id, account.role, *keys, *rest, account.keys_seq, *_recovery_columns(account.recovery))
+
+
+def changed_account_row(account: Account) -> tuple[Any, ...]:
+    """What later entries may change in the row of an account, after its id: whose keys act for it."""
+    keys = (_key_list(account.keys), account.threshold, account.custodian, account.keys_seq)
+    return (account.id, *keys, *_recovery_columns(account.recovery))
+
+
+def _recovery_columns(recovery: Recovery | None) -> tuple[Any, ...]:
+    if recovery is None:
+        return (None, None, None, None)
+    return (_key_list(recovery.keys), recovery.threshold, recovery.effective_at, recovery.seq)
+
+
+def _key_list(keys: Sequence[str]) -> str:
+    return json.dumps(keys, separators=(",", ":"))
 
 
 def asset_row(asset: Asset) -> tuple[Any, ...]:
@@ -717,13 +804,38 @@ class WriteTransaction:
             (ACCOUNT, changes.accounts),
             (ASSET, changes.assets),
             (PROGRAM, changes.programs),
+            (LOG_KEY, changes.log_keys),
             (TILE, changes.tiles),
         ):
             if rows:
                 insert_rows(self.connection, table, ledger_id, rows)
+        if changes.changed_accounts:
+            self._change_accounts(ledger_id, changes.changed_accounts)
         self._write_lots(ledger_id, changes.lots)
         values = msgspec.structs.asdict(head)
         self.connection.execute(sa.update(HEAD).where(HEAD.c.ledger_id == ledger_id).values(**values))
+
+    def _change_accounts(self, ledger_id: int, rows: list[tuple[Any, ...]]) -> None:
+        """Write what entries change of accounts that were there before the batch."""
+        if self.store.is_postgres:
+            result = self.connection.exec_driver_sql(
+                "UPDATE account SET keys = c.keys, threshold = c.threshold, custodian = c.custodian, "
+                "keys_seq = c.keys_seq, recovery_keys = c.recovery_keys, recovery_threshold = c.recovery_threshold, "
+                "recovery_at = c.recovery_at, recovery_seq = c.recovery_seq "
+                "FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::bigint[], "
+                "%s::text[], %s::int[], %s::text[], %s::bigint[]) AS c (account, keys, threshold, custodian, keys_seq, "
+                "recovery_keys, recovery_threshold, recovery_at, recovery_seq) "
+                "WHERE account.ledger_id = %s AND account.account = c.account",
+                (*(list(column) for column in zip(*rows, strict=True)), ledger_id),
+            )
+        else:
+            result = self.connection.exec_driver_sql(
+                "UPDATE account SET keys = ?, threshold = ?, custodian = ?, keys_seq = ?, recovery_keys = ?, "
+                "recovery_threshold = ?, recovery_at = ?, recovery_seq = ? WHERE ledger_id = ? AND account = ?",
+                [(*values, ledger_id, account) for account, *values in rows],
+            )
+        if result.rowcount != len(rows):
+            raise CorruptionError(f"of {len(rows)} accounts to change only {result.rowcount} are stored: run the audit")
 
     def _write_lots(self, ledger_id: int, lots: list[tuple[str, str, str, int]]) -> None:
         kept = [lot for lot in lots if lot[3] != 0]

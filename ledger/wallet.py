@@ -15,6 +15,7 @@ from ledger.keys import encode_public_key, sign
 from ledger.operations import (
     MalformedError,
     Operation,
+    ReplaceKeys,
     Signature,
     SignedOperation,
     encode_operation,
@@ -79,3 +80,14 @@ class Wallet:
     ) -> SignedOperation:
         """Build an operation and sign it with this wallet's keys and those of co-signers."""
         return sign_operation(self.build(kind, **fields), [*self.keys, *co_signers])
+
+    def replace_keys(self, keys: Sequence[Ed25519PrivateKey], threshold: int = 1, **fields: Any) -> SignedOperation:
+        """The operation that makes these the account's only keys, signed with those it has and with the new ones.
+
+        This wallet keeps the keys it has: make another one with the new keys once the operation is recorded. So a
+        custodian signs for an account in its custody, and hands it over to whoever has the new keys.
+        """
+        own = {encode_public_key(key) for key in self.keys}
+        public = tuple(encode_public_key(key) for key in keys)
+        new = [key for key, text in zip(keys, public, strict=True) if text not in own]
+        return self.sign(ReplaceKeys, co_signers=new, keys=public, threshold=threshold, **fields)

@@ -22,6 +22,7 @@ from ledger.checkpoint import (
     check_key_name,
     cosign_checkpoint,
     decode_checkpoint,
+    decode_note,
     decode_verifier_key,
     decode_witness_key,
     encode_checkpoint,
@@ -40,6 +41,7 @@ from ledger.merkle import EMPTY_ROOT
 ORIGIN = "ledger.example/coalition"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+THIRD_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(2, 34)))
 LOG_KEY = decode_verifier_key(encode_verifier_key(ORIGIN, KEY))
 CHECKPOINT = Checkpoint(origin=ORIGIN, size=70_000, root=hashlib.sha256(b"root").digest())
 NOTE = sign_checkpoint(CHECKPOINT, KEY)
@@ -249,6 +251,18 @@ def test_every_signer_is_named_once() -> None:
     assert verify_note(note, [LOG_KEY, other]) == ("text\n", [LOG_KEY, other])
 
 
+@given(st.permutations([KEY, OTHER_KEY, THIRD_KEY]))
+def test_log_signs_with_several_keys(keys: list[Ed25519PrivateKey]) -> None:
+    """One line for each, in their order, and each key alone is enough to verify the note."""
+    note = sign_checkpoint(CHECKPOINT, *keys)
+    known = [decode_verifier_key(encode_verifier_key(ORIGIN, key)) for key in keys]
+    assert [signature.key_id for signature in decode_note(note).signatures] == [key.key_id for key in known]
+    for key, one in zip(keys, known, strict=True):
+        assert verify_checkpoint(note, one, ORIGIN) == CHECKPOINT
+        assert sign_checkpoint(CHECKPOINT, key).splitlines()[-1] in note.splitlines()
+    assert [signer.key_id for signer in verify_note(note, known[::-1])[1]] == [key.key_id for key in known]
+
+
 def test_many_signatures_are_accepted_up_to_a_bound() -> None:
     """At least 16 (C2SP signed-note), here 64; a longer list is refused before anything is verified."""
     strangers = [(f"witness{i}.example", OTHER_KEY) for i in range(64)]
@@ -381,14 +395,14 @@ def cosigned_by(*numbers: int) -> str:
 
 
 def policy(threshold: int, *numbers: int) -> WitnessPolicy:
-    return WitnessPolicy(log_key=LOG_KEY, witnesses=tuple(WITNESSES[i] for i in numbers), threshold=threshold)
+    return WitnessPolicy(log_keys=(LOG_KEY,), witnesses=tuple(WITNESSES[i] for i in numbers), threshold=threshold)
 
 
 def test_public_cosignatures_verify() -> None:
     """What others' witnesses cosigned is valid here, at the time they state, and under keys we would write alike."""
     log = decode_verifier_key(PUBLIC_LOG)
     witnesses = tuple(decode_witness_key(text) for text in PUBLIC_WITNESSES)
-    wanted = WitnessPolicy(log_key=log, witnesses=witnesses, threshold=3)
+    wanted = WitnessPolicy(log_keys=(log,), witnesses=witnesses, threshold=3)
     found = verify_witnessed(PUBLIC_NOTE, wanted, log.name)
     assert found.checkpoint.size == 1_432_088_532
     assert found.cosignatures == tuple(Cosignature(witness=key.name, timestamp_s=1_779_573_024) for key in witnesses)
@@ -545,7 +559,34 @@ def test_one_key_is_one_witness() -> None:
     log = decode_witness_key(encode_witness_key("other.example", KEY))
     for witnesses in ((WITNESSES[0], alias), (WITNESSES[0], WITNESSES[0]), (log,)):
         with pytest.raises(CheckpointError, match="a key of its own"):
-            WitnessPolicy(log_key=LOG_KEY, witnesses=witnesses, threshold=1)
+            WitnessPolicy(log_keys=(LOG_KEY,), witnesses=witnesses, threshold=1)
+
+
+def test_policy_takes_any_key_of_the_log_and_none_of_another() -> None:
+    """A log may change its key; another log one trusts does not speak for it, nor spoil it."""
+    second = Ed25519PrivateKey.from_private_bytes(bytes([77]) * 32)
+    keys = [LOG_KEY, decode_verifier_key(encode_verifier_key(ORIGIN, second))]
+    both = NOTE + sign_checkpoint(CHECKPOINT, second).split("\n\n")[1] + cosign(encode_checkpoint(CHECKPOINT), 0)
+    for known in ([keys[0]], [keys[1]], keys):
+        wanted = WitnessPolicy(log_keys=tuple(known), witnesses=tuple(WITNESSES[:1]), threshold=1)
+        for origin in (ORIGIN, None):
+            found = verify_witnessed(both, wanted, origin)
+            assert (found.checkpoint, list(found.signers), len(found.cosignatures)) == (CHECKPOINT, known, 1)
+    elsewhere = decode_verifier_key(encode_verifier_key("ledger.example/other", second))
+    blob = base64.b64encode(elsewhere.key_id + second.sign(encode_checkpoint(CHECKPOINT).encode())).decode()
+    with pytest.raises(SignatureError, match="no key of that name signed it"):
+        verify_witnessed(
+            f"{encode_checkpoint(CHECKPOINT)}\n— ledger.example/other {blob}\n",
+            WitnessPolicy(log_keys=(LOG_KEY, elsewhere)),
+        )
+    assert verify_witnessed(NOTE, WitnessPolicy(log_keys=(LOG_KEY, elsewhere))).signers == (LOG_KEY,)
+
+
+def test_policy_refuses_each_key_of_the_log_as_a_witness() -> None:
+    own = decode_witness_key(encode_witness_key("own.example", KEY))
+    second = decode_verifier_key(encode_verifier_key(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes([77]) * 32)))
+    with pytest.raises(CheckpointError, match="a key of its own"):
+        WitnessPolicy(log_keys=(second, LOG_KEY), witnesses=(own,), threshold=1)
 
 
 @given(st.text())

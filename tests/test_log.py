@@ -17,7 +17,7 @@ from ledger.merkle import ProofError, hash_leaf, verify_consistency, verify_incl
 from ledger.sequencer import _full_tiles
 from ledger.store import ENTRY, HEAD, TILE, CorruptionError, HeadState, Store, insert_rows
 from ledger.tiles import Tile, tiles_of
-from tests.reference import naive_root
+from tests.naive import naive_root
 from tests.worlds import START, World
 
 SIZE = 70_000

@@ -1,7 +1,9 @@
 """The schema's history: what a database looks like after it, and which databases are refused."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +13,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Engine
 
 from ledger import migrations
+from ledger.checkpoint import encode_verifier_key
+from ledger.operations import OpenAccount, ReplaceLogKey
 from ledger.store import METADATA, Store, StoreError, open_engine
+from tests.reference import check_projections, check_record
 from tests.worlds import World
 
 
@@ -59,6 +64,9 @@ def test_processes_may_migrate_at_once(database_url: str) -> None:
         engine.dispose()
 
 
+# SQLAlchemy does not read an index on an expression from SQLite; PostgreSQL's is compared.
+@pytest.mark.filterwarnings("ignore:.*expression-based index entry_account")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index 'entry_account'")
 def test_models_and_migrations_describe_the_same_tables(world: World) -> None:
     """Alembic finds no difference between what the migrations made and what the models say."""
     with world.engine.connect() as connection:
@@ -115,6 +123,104 @@ def test_downgrade_removes_what_upgrade_made(database_url: str) -> None:
     migrations.migrate(engine)
     assert describe(engine) == made
     engine.dispose()
+
+
+def go_to(engine: Engine, revision: str) -> None:
+    """Bring a database to a revision, in either direction."""
+    with engine.connect().execution_options(guerdon_write=True) as connection, connection.begin():
+        config = migrations._config()
+        config.attributes["connection"] = connection
+        current = MigrationContext.configure(connection).get_current_revision()
+        move = command.upgrade if (current or "") < revision else command.downgrade
+        move(config, revision)
+
+
+def columns_of(engine: Engine, table: str) -> list[tuple[str, str, bool]]:
+    """Name, type and whether it may be null of each column, in the table's order."""
+    return [(c["name"], str(c["type"]), c["nullable"]) for c in sa.inspect(engine).get_columns(table)]
+
+
+def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(query)]
+
+
+OLD_ACCOUNT = (
+    "INSERT INTO account (ledger_id, account, role, keys, threshold, custodian, name, opened_at, seq) "
+    "VALUES ({ledger}, '{account}', 'member', '{keys}', 1, {custodian}, NULL, '2026-01-01T00:00:00.000Z', {seq})"
+)
+
+
+def test_keys_of_an_older_database_are_those_their_accounts_were_opened_with(database_url: str) -> None:
+    """Rows the first version wrote: their keys date from the opening, the log's key from genesis, in each ledger."""
+    engine = open_engine(database_url)
+    go_to(engine, "0001")
+    entry = sa.text(
+        "INSERT INTO entry (ledger_id, seq, leaf_hash, op_id, kind, actor, time, data) "
+        "VALUES (:ledger, :seq, :hash, :hash, :kind, NULL, '2026-01-01T00:00:00.000Z', :data)"
+    )
+    with engine.connect().execution_options(guerdon_write=True) as connection, connection.begin():
+        for ledger in (1, 2):
+            genesis = json.dumps({"op": {"kind": "genesis", "log_key": f"log {ledger}"}, "seq": 0}).encode()
+            for seq, kind, data in ((0, "genesis", genesis), (7, "open_account", b"{}")):
+                digest = bytes([ledger, seq]) * 16
+                fields = {"ledger": ledger, "seq": seq, "hash": digest, "kind": kind, "data": data}
+                connection.execute(entry, fields)
+            for account, keys, custodian, seq in (("mem_a", '["k1","k2"]', "NULL", 7), ("mem_b", "[]", "'mer_c'", 9)):
+                fields = {"ledger": ledger, "account": account, "keys": keys, "custodian": custodian, "seq": seq}
+                connection.exec_driver_sql(OLD_ACCOUNT.format(**fields))
+    migrations.migrate(engine)
+    query = (
+        "SELECT account, keys, threshold, custodian, seq, keys_seq, "
+        "recovery_keys, recovery_threshold, recovery_at, recovery_seq FROM account "
+        "WHERE ledger_id = {} ORDER BY account"
+    )
+    for ledger in (1, 2):
+        assert rows(engine, query.format(ledger)) == [
+            ("mem_a", '["k1","k2"]', 1, None, 7, 7, None, None, None, None),
+            ("mem_b", "[]", 1, "mer_c", 9, 9, None, None, None, None),
+        ]
+    assert rows(engine, "SELECT * FROM log_key ORDER BY ledger_id") == [(1, 0, "log 1"), (2, 0, "log 2")]
+    engine.dispose()
+
+
+def test_ledger_of_the_first_version_goes_on(world: World) -> None:
+    """Back to the first revision and forward again nothing is lost, and the ledger records what only this one can."""
+    shop = world.add_merchant()
+    alice, bob = world.add_members(2)
+    world.record(shop.sign(OpenAccount, role="member"))
+    world.restart()
+    tables = ("head", "entry", "account", "log_key")
+    columns = columns_of(world.engine, "account")
+    before = [rows(world.engine, f"SELECT * FROM {table}") for table in tables]
+    go_to(world.engine, "0001")
+    assert not sa.inspect(world.engine).has_table("log_key")
+    assert "keys_seq" not in {name for name, *_ in columns_of(world.engine, "account")}
+    migrations.migrate(world.engine)
+    assert [rows(world.engine, f"SELECT * FROM {table}") for table in tables] == before
+    assert columns_of(world.engine, "account") == columns
+    world.record(alice.replace_keys([world.make_key()]), world.recover(bob, world.make_key()))
+    check_record(world.store)
+    check_projections(world.store)
+
+
+@pytest.mark.parametrize("what", ["replaced keys", "pending recovery", "replaced log key"])
+def test_keys_the_first_version_would_not_know_keep_the_revision(world: World, what: str) -> None:
+    """It would let the old keys act again: going back is refused, and changes nothing."""
+    alice, key = world.add_member(), world.make_key()
+    world.restart(world.log_key, key)
+    log_key = encode_verifier_key(world.origin, key)
+    operations = {
+        "replaced keys": alice.replace_keys([key]),
+        "pending recovery": world.recover(alice, key),
+        "replaced log key": world.operator.sign(ReplaceLogKey, log_key=log_key),
+    }
+    world.record(operations[what])
+    before = describe(world.engine)
+    with pytest.raises(RuntimeError, match="keys were replaced in this ledger"):
+        go_to(world.engine, "0001")
+    assert describe(world.engine) == before
+    migrations.check(world.engine)
 
 
 def test_ledger_that_was_never_founded_is_refused(world: World) -> None:

@@ -56,6 +56,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "keys": KEYS[:3],
         "log_key": "ledger.example:8000/coalition+00000000+AQ==",
         "name": "Coalition of Zürich",
+        "recovery_delay_ms": 86_400_000,
         "threshold": 2,
     },
     "open_account": {"actor": OPERATOR, "keys": KEYS[:2], "name": "Café", "role": "merchant", "threshold": 2},
@@ -108,11 +109,16 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     },
     "redeem": {"actor": MEMBER, "amount": 150, "asset": "STAR", "merchant": MERCHANT, "reference": "bill-9"},
     "expire": {"actor": OPERATOR, "asset": "STAR", "limit": 400, "through": "2026-11-21"},
+    "replace_keys": {"actor": MEMBER, "keys": KEYS[:3], "threshold": 2},
+    "recover_keys": {"account": MEMBER, "actor": OPERATOR, "keys": KEYS[:2], "threshold": 2},
+    "cancel_recovery": {"account": MEMBER, "actor": MEMBER},
+    "replace_log_key": {"actor": OPERATOR, "log_key": "ledger.example:8000/coalition+00000000+AQ=="},
 }
 DOCUMENTS = {kind: {**COMMON, "kind": kind, **fields} for kind, fields in DOCUMENTS.items()}
 
 # What may be left out, and has no other spelling of absence: null is refused as another spelling.
 NULLABLE = {
+    ("genesis", "recovery_delay_ms"),
     ("open_account", "actor"),
     ("open_account", "name"),
     ("define_asset", "supply_cap"),
@@ -128,12 +134,15 @@ DEFAULTED = {
     ("open_account", "threshold"),
     ("open_account", "keys"),
     ("publish_program", "program.grants"),
+    ("replace_keys", "threshold"),
+    ("recover_keys", "threshold"),
 }
 
 # The least and the most of each integer.
 RANGES: dict[tuple[str, str], tuple[int, int]] = {
     ("genesis", "clock_tolerance_ms"): (0, 3_600_000),
     ("genesis", "currencies.scale"): (0, 4),
+    ("genesis", "recovery_delay_ms"): (60_000, 7_776_000_000),
     ("genesis", "threshold"): (1, 8),
     ("open_account", "threshold"): (1, 8),
     ("define_asset", "scale"): (0, 6),
@@ -151,6 +160,8 @@ RANGES: dict[tuple[str, str], tuple[int, int]] = {
     ("transfer", "recipients.amount"): (1, MAX_INTEGER),
     ("redeem", "amount"): (1, MAX_INTEGER),
     ("expire", "limit"): (1, 400),
+    ("replace_keys", "threshold"): (1, 8),
+    ("recover_keys", "threshold"): (1, 8),
 }
 
 # The fewest and the most items of each list.
@@ -162,6 +173,8 @@ LENGTHS: dict[tuple[str, str], tuple[int, int]] = {
     ("publish_program", "program.grants"): (0, 64),
     ("record_purchases", "purchases"): (1, 1_000),
     ("transfer", "recipients"): (1, 100),
+    ("replace_keys", "keys"): (1, 8),
+    ("recover_keys", "keys"): (1, 8),
 }
 
 BAD_TIMES = ["", "2026-11-22", "2026-11-22T10:15:30Z", "2026-11-22T10:15:30.123+00:00", "1899-12-31T23:59:59.999Z"]
@@ -181,6 +194,7 @@ BAD_KEYS = ["", "A" * 42, "A" * 44, "+" * 43, "A" * 43, KEYS[0][:-1] + "=", KEYS
 
 # Texts each field of text must refuse, by what it is.
 BAD_TEXTS: dict[str, list[str]] = {
+    "account": BAD_ACCOUNTS,
     "actor": BAD_ACCOUNTS,
     "member": BAD_ACCOUNTS,
     "merchant": BAD_ACCOUNTS,
@@ -552,10 +566,12 @@ DEFAULTS: list[tuple[str, Path, Any]] = [
     ("genesis", ("threshold",), 1),
     ("open_account", ("threshold",), 1),
     ("publish_program", ("program", "grants"), []),
+    ("replace_keys", ("threshold",), 1),
+    ("recover_keys", ("threshold",), 1),
 ]
 
 
-@pytest.mark.parametrize(("kind", "path", "value"), DEFAULTS, ids=["genesis", "open_account", "publish_program"])
+@pytest.mark.parametrize(("kind", "path", "value"), DEFAULTS, ids=[kind for kind, _, _ in DEFAULTS])
 def test_default_that_is_spelled_out_is_refused(kind: str, path: Path, value: Any) -> None:
     """What means the same as leaving a field out would be a second spelling, and another id."""
     assert refuse(write(replaced(kind, path, value))).code == "NOT_CANONICAL"
@@ -622,6 +638,15 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "recipient twice": (replaced("transfer", ("recipients", 1, "to"), OTHER_MEMBER), ("recipients",)),
     "transfer to oneself": (replaced("transfer", ("recipients", 1, "to"), MEMBER), ("recipients[1]", "to")),
     "transfer of too much in all": (replaced("transfer", ("recipients", 0, "amount"), MAX_INTEGER), ("recipients",)),
+    "delay that goes without saying": (
+        replaced("genesis", ("recovery_delay_ms",), 604_800_000),
+        ("recovery_delay_ms",),
+    ),
+    "new key twice": (replaced("replace_keys", ("keys",), [*KEYS[:2], KEYS[0]]), ("keys",)),
+    "new key of small order": (replaced("replace_keys", ("keys", 1), encode_base64url(bytes(32))), ("keys[1]",)),
+    "threshold above the new keys": (replaced("replace_keys", ("threshold",), 4), ("threshold",)),
+    "recovery's key twice": (replaced("recover_keys", ("keys",), [KEYS[0], KEYS[0]]), ("keys",)),
+    "recovery's threshold": (replaced("recover_keys", ("threshold",), 3), ("threshold",)),
 }
 
 

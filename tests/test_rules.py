@@ -19,6 +19,7 @@ from ledger.entries import NO_LAST_DAY, Posting
 from ledger.keys import encode_public_key
 from ledger.operations import (
     Band,
+    CancelRecovery,
     Currency,
     DefineAsset,
     Expire,
@@ -34,7 +35,10 @@ from ledger.operations import (
     Purchase,
     Recipient,
     RecordPurchases,
+    RecoverKeys,
     Redeem,
+    ReplaceKeys,
+    ReplaceLogKey,
     SignedOperation,
     Transfer,
     Value,
@@ -45,14 +49,19 @@ from ledger.rules import (
     SYS_ISSUED,
     SYS_SPENT,
     SYSTEM_ACCOUNTS,
+    Account,
     Admission,
     Code,
     Earning,
+    Recovery,
     Rejection,
     State,
+    account_at,
     admit,
     apply,
+    authority_of,
     due_lots,
+    log_key_for,
     touches,
 )
 from ledger.wallet import Wallet, sign_operation
@@ -63,6 +72,7 @@ NOW_MS = parse_time(NOW)
 TOLERANCE_MS = 30_000
 LONG_AGO = "1997-01-01T00:00:00.000Z"
 DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
 NOBODY = {role: f"{role}_" + "z" * 26 for role in ("mem", "mer")}
 
 Key = Ed25519PrivateKey
@@ -89,7 +99,7 @@ def make_program(**changes: Any) -> Program:
 class World:
     """A ledger in memory: operator, two merchants, three members (one in custody), a school, an auditor; no points."""
 
-    def __init__(self) -> None:
+    def __init__(self, **genesis: Any) -> None:
         self.state = State(ORIGIN)
         self.now_ms = NOW_MS
         self.size = 0
@@ -97,7 +107,7 @@ class World:
         self.ids: dict[str, str] = {}
         self._random = random.Random(0)
         self._numbers = itertools.count(1)
-        self._found()
+        self._found(genesis)
         for name, role in [
             ("shop", "merchant"),
             ("rival", "merchant"),
@@ -113,7 +123,7 @@ class World:
     def time(self) -> str:
         return format_time(self.now_ms)
 
-    def _found(self) -> None:
+    def _found(self, fields: dict[str, Any]) -> None:
         key = make_key(next(self._numbers))
         genesis = self.sign(
             None,
@@ -124,6 +134,7 @@ class World:
             currencies=(Currency(code="USD", scale=2), Currency(code="EUR", scale=2)),
             log_key=encode_verifier_key(ORIGIN, key),
             name="Operator",
+            **fields,
         )
         self.record(genesis)
         self.keys["operator"] = [key]
@@ -192,12 +203,40 @@ class World:
             self.state.add_lot(self.ids[who], asset, day, points)
             self.state.add_lot(SYS_ISSUED, asset, NO_LAST_DAY, -points)
 
+    def make_keys(self, count: int) -> list[Key]:
+        return [make_key(next(self._numbers)) for _ in range(count)]
+
+    def recover(self, who: str, keys: Sequence[Key], by: str = "operator", **fields: Any) -> SignedOperation:
+        """The operator's document that gives an account keys, signed by these too."""
+        fields |= {"account": self.ids[who], "keys": public(keys)}
+        return self.sign(by, RecoverKeys, signers=[*self.keys[by], *keys], **fields)
+
+    def replace(self, who: str, keys: Sequence[Key], signers: Sequence[Key], **fields: Any) -> SignedOperation:
+        return self.sign(who, ReplaceKeys, signers=signers, keys=public(keys), **fields)
+
+    def cancel(self, who: str, by: str | None = None, signers: Sequence[Key] | None = None) -> SignedOperation:
+        return self.sign(by or who, CancelRecovery, signers=signers, account=self.ids[who])
+
+    def account(self, who: str) -> Account:
+        """An account as its entries left it."""
+        return self.state.accounts[self.ids[who]]
+
+    def acts(self, who: str, *signers: Key) -> bool:
+        """Whether these keys can act for an account now. What is asked is refused for another reason if they can."""
+        code = self.refuse(self.sign(who, Redeem, asset="NONE", amount=1, merchant=NOBODY["mer"], signers=signers)).code
+        assert code in {Code.SIGNATURE_MISSING, Code.SIGNATURE_UNEXPECTED, Code.UNKNOWN_ASSET, Code.NOT_PERMITTED}
+        return code in {Code.UNKNOWN_ASSET, Code.NOT_PERMITTED}
+
     def lots(self, who: str, asset: str = "STAR") -> dict[str, int]:
         return dict(self.state.lots_of(self.ids[who], asset))
 
 
+def public(keys: Sequence[Key]) -> tuple[str, ...]:
+    return tuple(encode_public_key(key) for key in keys)
+
+
 def make_world() -> World:
-    """The world with assets of every sort, and some points of Alice's."""
+    """The world with assets of every sort, some points of Alice's, and Frank, whose recovery is pending."""
     world = World()
     world.add_asset("STAR", program=make_program())
     world.add_asset("GIFT", program=make_program(), transferable=False)
@@ -212,6 +251,8 @@ def make_world() -> World:
     world.buy("alice", "order-1", 50_000)
     world.buy("alice", "order-old", 700, "2026-01-01T12:00:00.000Z")  # long expired
     world.record(world.sign("shop", Grant, **grant_fields(world, asset="HUGE", amount=10, reference="party-1")))
+    world.open("frank", "member")
+    world.record(world.recover("frank", world.make_keys(1)))
     return world
 
 
@@ -416,6 +457,78 @@ CASES: dict[str, Case] = {
             Break(Code.NOTHING_DUE, ("through",), {"through": "2026-01-30"}),
         ],
     ),
+    "replace_keys": Case(
+        ReplaceKeys,
+        "bob",
+        {"keys": public([NEW_KEY])},
+        (NEW_KEY,),
+        [
+            *ALWAYS[:-1],
+            Break(Code.SIGNATURE_MISSING, ("sigs",), {"signers": tuple(WORLD.keys["bob"])}),
+            ALWAYS[-1],
+        ],
+    ),
+    "replace_keys of an account in custody": Case(
+        ReplaceKeys,
+        "carol",
+        {"keys": public([NEW_KEY])},
+        (NEW_KEY,),
+        [
+            *ALWAYS[:-1],
+            Break(Code.SIGNATURE_MISSING, ("sigs",), {"signers": tuple(WORLD.keys["shop"])}),
+            ALWAYS[-1],
+        ],
+    ),
+    "recover_keys": Case(
+        RecoverKeys,
+        "operator",
+        {"account": WORLD.ids["alice"], "keys": public([NEW_KEY])},
+        (NEW_KEY,),
+        [
+            *ALWAYS[:-1],
+            Break(Code.SIGNATURE_MISSING, ("sigs",), {"signers": tuple(WORLD.keys["operator"])}),
+            ALWAYS[-1],
+            Break(Code.NOT_PERMITTED, ("actor",), {"actor": "shop"}),
+            Break(Code.UNKNOWN_ACCOUNT, ("account",), {"account": NOBODY["mem"]}),
+            Break(Code.NOT_PERMITTED, ("account",), {"account": WORLD.ids["operator"]}),
+            Break(Code.RECOVERY_PENDING, ("account",), {"account": WORLD.ids["frank"]}),
+        ],
+    ),
+    "cancel_recovery": Case(
+        CancelRecovery,
+        "operator",
+        {"account": WORLD.ids["frank"]},
+        (),
+        [
+            *ALWAYS,
+            Break(Code.NOT_PERMITTED, ("actor",), {"actor": "shop"}),
+            Break(Code.UNKNOWN_ACCOUNT, ("account",), {"account": NOBODY["mem"]}),
+            Break(Code.NO_RECOVERY, ("account",), {"account": WORLD.ids["alice"]}),
+        ],
+    ),
+    "cancel_recovery by the account": Case(
+        CancelRecovery,
+        "frank",
+        {"account": WORLD.ids["frank"]},
+        (),
+        [
+            *ALWAYS,
+            Break(Code.NOT_PERMITTED, ("actor",), {"actor": "alice"}),
+            Break(Code.NO_RECOVERY, ("account",), {"actor": "bob", "account": WORLD.ids["bob"]}),
+        ],
+    ),
+    "replace_log_key": Case(
+        ReplaceLogKey,
+        "operator",
+        {"log_key": encode_verifier_key(ORIGIN, NEW_KEY)},
+        (),
+        [
+            *ALWAYS,
+            Break(Code.NOT_PERMITTED, ("actor",), {"actor": "shop"}),
+            Break(Code.MALFORMED, ("log_key",), {"log_key": encode_verifier_key("ledger.example/x", NEW_KEY)}),
+            Break(Code.LOG_KEY_USED, ("log_key",), {"log_key": log_key_for(WORLD.state.log_keys, WORLD.size)}),
+        ],
+    ),
 }
 
 # Decided before or around the rules: by the reader of documents, the verifier of signatures and the sequencer.
@@ -516,7 +629,7 @@ def contents(state: State) -> dict[str, Any]:
 def needed_part(state: State, signed: SignedOperation) -> State:
     """Only what `touches` names, the custodians of those accounts, and the lots an expiry is about."""
     part, needs = State(state.origin), touches(signed.op)
-    part.parameters = state.parameters
+    part.parameters, part.log_keys = state.parameters, state.log_keys
     accounts = {name: state.accounts[name] for name in needs.accounts if name in state.accounts}
     custodians = {account.custodian for account in accounts.values() if account.custodian}
     part.accounts = accounts | {str(name): state.accounts[name] for name in custodians}
@@ -638,13 +751,311 @@ def test_only_the_operator_vouches_for_organisations(role: str) -> None:
     assert WORLD.refuse(WORLD.sign(role, OpenAccount, **fields, signers=signers)).code == Code.NOT_PERMITTED
 
 
+@pytest.mark.parametrize("kind", ["genesis", "replace_log_key"])
 @pytest.mark.parametrize("log_key", ["", "x", f"{ORIGIN}+00000000+AQ==", encode_verifier_key("a.example", GENESIS_KEY)])
-def test_genesis_names_a_key_for_checkpoints(log_key: str) -> None:
-    """A ledger whose checkpoints nobody could check is not founded: the key is one, and bears the ledger's name."""
-    state, signed = prepare(CASES["genesis"], Break(Code.MALFORMED, ("log_key",), {"log_key": log_key}))
+def test_a_key_for_checkpoints_can_check_them(kind: str, log_key: str) -> None:
+    """A ledger never names a key that could check none of its checkpoints: it is one, and bears the ledger's name."""
+    state, signed = prepare(CASES[kind], Break(Code.MALFORMED, ("log_key",), {"log_key": log_key}))
     rejection = admit(state, signed, NOW)
     assert isinstance(rejection, Rejection)
     assert (rejection.code, rejection.path) == (Code.MALFORMED, ("log_key",))
+
+
+# Keys over time
+
+
+def test_replaced_keys_act_no_more() -> None:
+    """From its entry on exactly the new keys act: those left out are revoked, and each of many counts."""
+    world = make_world()
+    (old,), new = world.keys["alice"], world.make_keys(3)
+    seq = world.size
+    assert world.record(world.replace("alice", new, [old, *new], threshold=2)) == Admission()
+    assert not world.acts("alice", old)
+    assert not world.acts("alice", new[0])
+    assert not world.acts("alice", new[0], old)
+    assert world.acts("alice", *new[:2])
+    account = world.account("alice")
+    assert (account.keys, account.threshold, account.keys_seq) == (public(new), 2, seq)
+    assert account.seq < seq
+    world.record(world.replace("alice", new[1:2], new[:2]))
+    assert world.acts("alice", new[1])
+    assert not world.acts("alice", new[0], new[2])
+
+
+def test_kept_key_need_not_sign_again() -> None:
+    """As many of the account's own keys sign as must, and every key it did not have; a kept one may sign."""
+    world = make_world()
+    world.open("dora", "member", keys=3, threshold=2)
+    own, (new,) = world.keys["dora"], world.make_keys(1)
+    wanted = [own[2], new]
+    for signers, admitted in [
+        ([*own[:2], new], True),
+        ([*own, new], True),
+        (own[:2], False),
+        ([own[0], new], False),
+        ([*wanted, STRANGER], False),
+    ]:
+        assert isinstance(world.ask(world.replace("dora", wanted, signers)), Admission) == admitted
+    world.record(world.replace("dora", wanted, [*own[:2], new]))
+    assert world.acts("dora", own[2])
+    assert not world.acts("dora", own[0])
+
+
+def test_member_claims_an_account_in_custody() -> None:
+    """Its custodian hands it over by signing, with the member's new key; it acts for the account no more."""
+    world = make_world()
+    custodian, (new,) = world.keys["shop"], world.make_keys(1)
+    for signers in ([new], custodian, [*world.keys["rival"], new], [*world.keys["operator"], new]):
+        assert world.refuse(world.replace("carol", [new], signers)).code == Code.SIGNATURE_MISSING
+    world.record(world.replace("carol", [new], [*custodian, new]))
+    assert world.account("carol").custodian is None
+    assert world.acts("carol", new)
+    assert not world.acts("carol", *custodian)
+
+
+def test_custodian_may_name_its_own_key() -> None:
+    """A key of the custodian's is none of the account's own: one signature says both."""
+    world = make_world()
+    (key,) = world.keys["shop"]
+    world.record(world.replace("carol", [key], [key]))
+    assert (world.account("carol").keys, world.account("carol").custodian) == (public([key]), None)
+
+
+def test_custody_follows_the_custodians_keys() -> None:
+    """Who replaces a custodian's keys acts for those in its custody, and the keys before do not."""
+    world = make_world()
+    (old,), (new,), (later_key,) = world.keys["shop"], world.make_keys(1), world.make_keys(1)
+    world.record(world.replace("shop", [new], [old, new]))
+    assert world.acts("carol", new)
+    assert not world.acts("carol", old)
+    world.record(world.recover("shop", [later_key]))
+    assert world.acts("carol", new)
+    world.now_ms += WEEK_MS
+    assert world.acts("carol", later_key)
+    assert not world.acts("carol", new)
+
+
+def test_operator_replaces_its_own_keys() -> None:
+    """The operator's keys are replaced as anyone's, with their own signature."""
+    world = make_world()
+    (old,), (new,), lost = world.keys["operator"], world.make_keys(1), world.make_keys(1)
+    world.record(world.replace("operator", [new], [old, new]))
+    assert world.refuse(world.recover("alice", lost)).code == Code.SIGNATURE_MISSING
+    world.keys["operator"] = [new]
+    world.record(world.recover("alice", lost))
+
+
+@pytest.mark.parametrize("who", ["alice", "carol", "school", "auditor", "shop"])
+def test_recovery_takes_effect_at_its_time(who: str) -> None:
+    """A millisecond before it the old keys act, or the custodian's; at its time the new ones, and nobody else."""
+    world = make_world()
+    old, new, seq = world.keys[who], world.make_keys(2), world.size
+    before = world.account(who)
+    admission = world.record(world.recover(who, new, threshold=2))
+    effective_at = later(WEEK_MS)
+    assert admission == Admission(effective_at=effective_at)
+    recovery = Recovery(keys=public(new), threshold=2, effective_at=effective_at, seq=seq)
+    account = world.account(who)
+    assert (account.recovery, account.keys, account.keys_seq) == (recovery, before.keys, before.keys_seq)
+    world.now_ms += WEEK_MS - 1
+    assert world.acts(who, *old)
+    assert not world.acts(who, *new)
+    world.now_ms += 1
+    assert world.acts(who, *new)
+    assert not world.acts(who, new[0])
+    assert not world.acts(who, *old)
+    now = account_at(account, world.time)
+    assert (now.keys, now.threshold, now.custodian, now.keys_seq, now.recovery) == (public(new), 2, None, seq, None)
+    assert (now.id, now.role, now.seq, now.name) == (before.id, before.role, before.seq, before.name)
+    assert world.account(who) == account
+
+
+def test_delay_is_the_ledgers() -> None:
+    """Genesis says how long an account has to object; seven days if it does not."""
+    for fields, delay_ms in (({}, WEEK_MS), ({"recovery_delay_ms": 60_000}, 60_000)):
+        world = World(**fields)
+        admission = world.record(world.recover("alice", world.make_keys(1)))
+        assert admission.effective_at == later(delay_ms)
+
+
+def test_key_of_a_recovery_in_effect_is_kept_without_signing() -> None:
+    """The account's own keys are those in force: a lost one that comes back is new, and signs."""
+    world = make_world()
+    (lost,), (one, two) = world.keys["alice"], world.make_keys(2)
+    world.record(world.recover("alice", [one, two]))
+    world.now_ms += WEEK_MS
+    assert world.refuse(world.replace("alice", [two, lost], [one])).code == Code.SIGNATURE_MISSING
+    world.record(world.replace("alice", [two, lost], [one, lost]))
+    assert world.account("alice").keys == public([two, lost])
+
+
+def test_recovery_is_pending_until_its_time() -> None:
+    """A second one is refused with the first one's time while it is pending, and replaces it once it is in effect."""
+    world = make_world()
+    first, second = world.make_keys(1), world.make_keys(1)
+    world.record(world.recover("carol", first))
+    world.now_ms += WEEK_MS - 1
+    rejection = world.refuse(world.recover("carol", second))
+    assert (rejection.code, rejection.details) == (Code.RECOVERY_PENDING, {"effective_at": later(WEEK_MS)})
+    world.now_ms += 1
+    seq = world.size - 1
+    world.record(world.recover("carol", second))
+    account = world.account("carol")
+    assert (account.keys, account.custodian, account.keys_seq) == (public(first), None, seq)
+    assert account.recovery is not None
+    assert (account.recovery.keys, account.recovery.seq) == (public(second), seq + 1)
+    assert world.acts("carol", *first)
+    world.now_ms += WEEK_MS
+    assert world.acts("carol", *second)
+    assert not world.acts("carol", *first)
+
+
+@pytest.mark.parametrize(
+    ("who", "by", "signers"),
+    [("alice", "alice", "alice"), ("alice", "operator", "operator"), ("carol", "carol", "shop")],
+)
+def test_recovery_can_be_cancelled(who: str, by: str, signers: str) -> None:
+    """By the account, by its custodian for it, or by the operator: it never takes effect, and there can be another."""
+    world = make_world()
+    before, keys = world.account(who), world.make_keys(1)
+    world.record(world.recover(who, keys))
+    world.now_ms += WEEK_MS - 1
+    world.record(world.cancel(who, by, world.keys[signers]))
+    assert world.account(who) == before
+    assert world.refuse(world.cancel(who, by, world.keys[signers])).code == Code.NO_RECOVERY
+    world.now_ms += WEEK_MS
+    assert world.acts(who, *world.keys[who])
+    world.record(world.recover(who, keys))
+
+
+def test_recovery_in_effect_cannot_be_cancelled() -> None:
+    """At its time it is too late, for the operator as for the account that now has the new keys."""
+    world = make_world()
+    keys = world.make_keys(1)
+    world.record(world.recover("alice", keys))
+    world.now_ms += WEEK_MS
+    assert world.refuse(world.cancel("alice", "operator")).code == Code.NO_RECOVERY
+    assert world.refuse(world.cancel("alice", signers=keys)).code == Code.NO_RECOVERY
+    assert world.refuse(world.cancel("alice")).code == Code.SIGNATURE_MISSING
+
+
+@pytest.mark.parametrize("wait_ms", [0, WEEK_MS - 1, WEEK_MS, WEEK_MS + 1])
+def test_replacing_keys_ends_a_recovery(wait_ms: int) -> None:
+    """Who has the keys in force replaces them: a pending recovery is dropped, one in effect is history."""
+    world = make_world()
+    recovered, new = world.make_keys(1), world.make_keys(1)
+    world.record(world.recover("alice", recovered))
+    world.now_ms += wait_ms
+    own, other = (world.keys["alice"], recovered) if wait_ms < WEEK_MS else (recovered, world.keys["alice"])
+    assert world.refuse(world.replace("alice", new, [*other, *new])).code == Code.SIGNATURE_MISSING
+    world.record(world.replace("alice", new, [*own, *new]))
+    assert world.account("alice").recovery is None
+    world.now_ms += WEEK_MS
+    assert world.acts("alice", *new)
+    assert not world.acts("alice", *recovered)
+
+
+def test_log_key_signs_the_checkpoints_that_hold_its_entry() -> None:
+    """A checkpoint's key is the last that one of its entries names; a key that was replaced never comes back."""
+    world = make_world()
+    ((seq, first),) = world.state.log_keys
+    second, third = (encode_verifier_key(ORIGIN, key) for key in world.make_keys(2))
+    changes = []
+    for log_key in (second, third):
+        changes.append(world.size)
+        assert world.record(world.sign("operator", ReplaceLogKey, log_key=log_key)) == Admission()
+    assert seq == 0
+    assert list(world.state.log_keys) == [(0, first), (changes[0], second), (changes[1], third)]
+    sizes = [1, changes[0], changes[0] + 1, changes[1] + 1, 10**6]
+    assert [log_key_for(world.state.log_keys, size) for size in sizes] == [first, first, second, third, third]
+    for used in (first, second, third):
+        assert world.refuse(world.sign("operator", ReplaceLogKey, log_key=used)).code == Code.LOG_KEY_USED
+
+
+class KeyEvent(NamedTuple):
+    """What an entry did to an account's keys, at a time: ``open``, ``replace``, ``recover`` or ``cancel``."""
+
+    at_ms: int
+    what: str
+    keys: tuple[Key, ...]
+    threshold: int
+
+
+def naive_keys(events: Sequence[KeyEvent], at_ms: int) -> KeyEvent:
+    """The event whose keys are in force at a time: of those in effect by then, the one whose effect began last.
+
+    A recovery begins to have its effect a week after its entry, if no other event lies between.
+    """
+    effects = []
+    for i, event in enumerate(events):
+        starts_ms = event.at_ms
+        if event.what == "cancel":
+            continue
+        if event.what == "recover":
+            starts_ms += WEEK_MS
+            if i + 1 < len(events) and events[i + 1].at_ms < starts_ms:
+                continue
+        if starts_ms <= at_ms:
+            effects.append((starts_ms, i, event))
+    return max(effects)[2]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.sampled_from([1, DAY_MS, 3 * DAY_MS, WEEK_MS - 1, WEEK_MS])),
+        st.tuples(
+            st.sampled_from(["replace", "recover", "cancel"]),
+            st.sampled_from(["alice", "carol", "shop"]),
+            st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 2)]),
+            st.booleans(),
+        ),
+    ),
+    max_size=14,
+)
+
+
+@given(STEPS)
+def test_keys_in_force_are_those_of_a_naive_history(steps: list[tuple[Any, ...]]) -> None:
+    """Whatever replaces, recovers and cancels, in any order: at every time the keys a list of events gives."""
+    world = World()
+    events = {
+        who: [KeyEvent(NOW_MS, "open", tuple(world.keys[who] if who != "carol" else ()), 1)]
+        for who in ("alice", "carol", "shop")
+    }
+
+    def authority(who: str, at_ms: int) -> KeyEvent:
+        event = naive_keys(events[who], at_ms)
+        return event if event.keys else naive_keys(events["shop"], at_ms)
+
+    for what, *arguments in steps:
+        if what == "wait":
+            world.now_ms += arguments[0]
+            continue
+        who, (count, threshold), by_operator = arguments
+        last = events[who][-1]
+        pending = last.what == "recover" and world.now_ms < last.at_ms + WEEK_MS
+        own = authority(who, world.now_ms)
+        new = world.make_keys(count)
+        expected = None
+        if what == "replace":
+            signed = world.replace(who, new, [*own.keys[: own.threshold], *new], threshold=threshold)
+        elif what == "recover":
+            signed = world.recover(who, new, threshold=threshold)
+            expected = Code.RECOVERY_PENDING if pending else None
+        else:
+            signed = world.cancel(who, "operator") if by_operator else world.cancel(who, signers=own.keys)
+            expected = None if pending else Code.NO_RECOVERY
+        answer = world.ask(signed)
+        assert (answer.code if isinstance(answer, Rejection) else None) == expected
+        if isinstance(answer, Admission):
+            world.record(signed)
+            events[who].append(KeyEvent(world.now_ms, what, tuple(new), threshold))
+        moments = {world.now_ms, world.now_ms + 1, *(last.at_ms + WEEK_MS + i for i in (-1, 0, 1))}
+        for name, at_ms in itertools.product(events, moments):
+            if at_ms >= world.now_ms:  # the account as its entries left it says nothing of times before them
+                wanted = authority(name, at_ms)
+                found = authority_of(world.state, world.account(name), format_time(at_ms))
+                assert (found.keys, found.threshold) == (public(wanted.keys), wanted.threshold)
 
 
 # Time

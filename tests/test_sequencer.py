@@ -20,12 +20,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import event
 
 from ledger import merkle, rules, sequencer, store
-from ledger.encoding import format_time
-from ledger.entries import decode_entry
+from ledger.checkpoint import decode_note, decode_verifier_key, encode_verifier_key, verify_note
+from ledger.encoding import LeafHash, account_id, format_time
+from ledger.entries import decode_entry, encode_entry
 from ledger.keys import encode_public_key
-from ledger.operations import Expire, ExpiresAfterDays, OpenAccount, Signature, SignedOperation
+from ledger.operations import (
+    CancelRecovery,
+    Expire,
+    ExpiresAfterDays,
+    Grant,
+    OpenAccount,
+    RecoverKeys,
+    ReplaceKeys,
+    ReplaceLogKey,
+    Signature,
+    SignedOperation,
+)
 from ledger.rules import Code, Rejection
-from ledger.sequencer import Outcome, Preview, Recorded, Sequencer
+from ledger.sequencer import Outcome, Preview, Recorded, Sequencer, account_opened_by
 from ledger.store import Store, StoreError, open_engine
 from ledger.wallet import Wallet, encode_document
 from tests.reference import check_projections, check_record
@@ -370,7 +382,7 @@ def test_tiles_of_several_levels(world: World, monkeypatch: pytest.MonkeyPatch) 
 def test_wrong_log_key_is_refused_at_start(world: World) -> None:
     """A process with another key never signs a checkpoint of this ledger."""
     other = Sequencer(world.store, world.make_key(), world.clock)
-    with pytest.raises(StoreError, match="use the key init made"):
+    with pytest.raises(StoreError, match="set GUERDON_LOG_KEY_FILE to the file of that key"):
         other.start()
     other.close()
     assert size_of(world) == 1
@@ -805,3 +817,348 @@ def test_account_opened_by_names_the_account(world: World) -> None:
         (account,) = world.store.accounts(connection, [str(sequencer.account_opened_by(opened))])
     assert account.keys == (encode_public_key(key),)
     assert account.seq == opened.seq
+
+
+# Keys over time
+
+
+def public(*keys: Ed25519PrivateKey) -> tuple[str, ...]:
+    return tuple(encode_public_key(key) for key in keys)
+
+
+def account_of(world: World, wallet: Wallet) -> rules.Account:
+    """An account as the database has it."""
+    with world.store.read() as connection:
+        (account,) = world.store.accounts(connection, [str(wallet.account)])
+    return account
+
+
+def codes(outcomes: list[Outcome]) -> list[Code | None]:
+    """Why each was refused; nothing for what was recorded."""
+    return [None if isinstance(outcome, Recorded) else code_of(outcome) for outcome in outcomes]
+
+
+def later_account(opening: SignedOperation) -> str:
+    """The account an operation will open."""
+    return account_id("mem", opening.op_id)
+
+
+def test_account_is_opened_rekeyed_and_used_in_one_batch(world: World) -> None:
+    """Each operation of a batch counts for the next, and one row holds where they lead."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    first, second, third = (world.make_key() for _ in range(3))
+    opening = world.open_member(first)
+    account = later_account(opening)
+    before, after = world.wallet(account, first), world.wallet(account, second, third)
+    grant: dict[str, Any] = {"member": account, "amount": 10, "asset": "STAR", "activity": "goodwill"}
+    batch = [
+        opening,
+        shop.sign(Grant, reference="welcome", **grant),
+        pay(before, "STAR", 1, shop),
+        before.replace_keys([second, third], threshold=2),
+        pay(before, "STAR", 2, shop),
+        pay(after, "STAR", 3, shop),
+        world.recover(after, first),
+        after.replace_keys([third]),
+    ]
+    outcomes = world.submit(*batch)
+    assert codes(outcomes) == [None, None, None, None, Code.SIGNATURE_MISSING, None, None, None]
+    stored = account_of(world, after)
+    assert (stored.keys, stored.threshold, stored.recovery) == (public(third), 1, None)
+    assert (stored.seq, stored.keys_seq) == (seqs([outcomes[0]])[0], seqs([outcomes[-1]])[0])
+    check_record(world.store)
+    check_projections(world.store)
+
+
+def test_custodians_keys_are_replaced_while_its_members_act(world: World) -> None:
+    """Within a batch a custodian's keys change for all in its custody at once; a member that is handed over is out."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    held = [world.wallet(account_opened_by(entry), *shop.keys) for entry in open_in_custody(world, shop, 2)]
+    for member in held:
+        world.grant(shop, "STAR", member, 10)
+    new, own = world.make_key(), world.make_key()
+    moved, claimed = world.wallet(held[0].account, new), world.wallet(held[1].account, own)
+    outcomes = world.submit(
+        pay(held[0], "STAR", 1, shop),
+        held[1].replace_keys([own]),
+        shop.replace_keys([new]),
+        pay(held[0], "STAR", 1, shop),
+        pay(moved, "STAR", 1, shop),
+        pay(held[1], "STAR", 1, shop),
+        pay(claimed, "STAR", 1, shop),
+    )
+    missing = Code.SIGNATURE_MISSING
+    assert codes(outcomes) == [None, None, None, missing, None, missing, None]
+    assert account_of(world, held[0]).custodian == shop.account
+    assert account_of(world, held[1]).custodian is None
+    check_projections(world.store)
+
+
+def open_in_custody(world: World, shop: Wallet, count: int) -> list[Recorded]:
+    return world.record(*(shop.sign(OpenAccount, role="member") for _ in range(count)))
+
+
+def test_operator_replaces_its_keys_within_a_batch(world: World) -> None:
+    """What the operator signs afterwards is signed with the new ones."""
+    new = world.make_key()
+    after = world.wallet(world.operator.account, new)
+    alice = world.add_member()
+    lost = world.make_key()
+    fields = {"account": alice.account, "keys": public(lost)}
+    outcomes = world.submit(
+        world.operator.replace_keys([new]),
+        world.operator.sign(RecoverKeys, co_signers=[lost], **fields),
+        after.sign(RecoverKeys, co_signers=[lost], **fields),
+        after.sign(CancelRecovery, account=alice.account),
+    )
+    assert codes(outcomes) == [None, Code.SIGNATURE_MISSING, None, None]
+    assert account_of(world, alice).recovery is None
+    check_projections(world.store)
+
+
+def test_recovery_takes_effect_between_batches(database_url: str) -> None:
+    """By time alone: no entry records it, the row stays as entries left it, and a new process sees the same."""
+    with World(database_url, recovery_delay_ms=60_000) as world:
+        shop, old = rich_member(world, 100)
+        key = world.make_key()
+        new = world.wallet(old.account, key)
+        world.record(world.recover(old, key))
+        row = account_of(world, old)
+        world.clock.advance(ms=59_999)
+        assert codes(world.submit(pay(old, "STAR", 1, shop), pay(new, "STAR", 1, shop))) == [
+            None,
+            Code.SIGNATURE_MISSING,
+        ]
+        world.clock.advance(ms=1)
+        assert codes(world.submit(pay(old, "STAR", 2, shop), pay(new, "STAR", 2, shop))) == [
+            Code.SIGNATURE_MISSING,
+            None,
+        ]
+        world.restart()
+        # The clock of another server may be a little behind: the ledger's time is not, and keys follow that.
+        world.clock.advance(ms=-1_000)
+        assert codes(world.submit(pay(old, "STAR", 3, shop), pay(new, "STAR", 3, shop))) == [
+            Code.SIGNATURE_MISSING,
+            None,
+        ]
+        assert account_of(world, old) == row
+        world.record(world.recover(old, *old.keys))
+        folded = account_of(world, old)
+        assert (folded.keys, folded.keys_seq) == (public(key), row.recovery.seq if row.recovery else None)
+        check_projections(world.store)
+
+
+def test_many_accounts_change_in_one_batch(world: World) -> None:
+    """With the same number of statements as for a few; each account gets its own keys, recovery and custody."""
+    shop = world.add_merchant()
+    few, many = open_in_custody(world, shop, 4), open_in_custody(world, shop, 60)
+    statements: list[str] = []
+    event.listen(world.engine, "before_cursor_execute", lambda _1, _2, text, *_: statements.append(text))
+    counts = []
+    for opened in (few, many):
+        held = [world.wallet(account_opened_by(entry), *shop.keys) for entry in opened]
+        keys = [world.make_key() for _ in held]
+        statements.clear()
+        world.record(
+            *(
+                member.replace_keys([key]) if i % 2 else world.recover(member, key)
+                for i, (member, key) in enumerate(zip(held, keys, strict=True))
+            )
+        )
+        counts.append(len(statements))
+        for i, (member, key) in enumerate(zip(held, keys, strict=True)):
+            account = account_of(world, member)
+            recovered = account.recovery.keys if account.recovery else None
+            expected = (public(key), None, None) if i % 2 else ((), shop.account, public(key))
+            assert (account.keys, account.custodian, recovered) == expected
+    assert counts[0] == counts[1]
+    check_projections(world.store)
+
+
+def test_preview_of_keys_shows_what_would_happen(world: World) -> None:
+    """Also before the new keys have signed; nothing changes by it."""
+    alice, key = world.add_member(), world.make_key()
+    recovery = world.recover(alice, key)
+    cancel = alice.sign(CancelRecovery, account=alice.account)
+    replace = alice.replace_keys([key])
+    assert [refusal_of_preview(world, signed) for signed in (replace, recovery, cancel)] == [
+        None,
+        None,
+        Code.NO_RECOVERY,
+    ]
+    world.record(recovery)
+    assert [refusal_of_preview(world, signed) for signed in (replace, world.recover(alice, key), cancel)] == [
+        None,
+        Code.RECOVERY_PENDING,
+        None,
+    ]
+
+
+def refusal_of_preview(world: World, signed: SignedOperation) -> Code | None:
+    preview = world.sequencer.preview(signed.op_bytes)
+    assert isinstance(preview, Preview)
+    return preview.rejection.code if preview.rejection else None
+
+
+def test_preview_counts_the_signatures_of_new_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether an entry will be too large is known before anyone has signed: the account's own keys, and new ones."""
+    keys = [world.make_key() for _ in range(3)]
+    (opened,) = world.record(
+        world.wallet(None, *keys).sign(OpenAccount, role="member", keys=public(*keys), threshold=2)
+    )
+    account = account_opened_by(opened)
+    signed = world.wallet(account, *keys[:2]).sign(
+        ReplaceKeys, co_signers=(new := [world.make_key(), world.make_key()]), keys=public(keys[2], *new)
+    )
+    head = size_of(world)
+    data = encode_entry(signed, (), seq=head, prev=LeafHash(bytes(32)), time=format_time(world.clock()))
+    for most, refusal in ((len(data), None), (len(data) - 1, Code.TOO_LARGE)):
+        monkeypatch.setattr(sequencer, "MAX_ENTRY_BYTES", most)
+        assert refusal_of_preview(world, signed) == refusal
+    monkeypatch.undo()
+    (recorded,) = world.record(signed)
+    assert len(recorded.data) == len(data)
+
+
+# The log's key over time
+
+
+def replace_log_key(world: World, key: Ed25519PrivateKey) -> SignedOperation:
+    return world.operator.sign(ReplaceLogKey, log_key=encode_verifier_key(world.origin, key))
+
+
+def signers_of(world: World, *keys: Ed25519PrivateKey) -> list[int]:
+    """Which of these log keys signed the checkpoint, in the order of its lines; every line must be of one of them."""
+    with world.store.read() as connection:
+        note = world.store.head(connection).checkpoint
+    known = [decode_verifier_key(encode_verifier_key(world.origin, key)) for key in keys]
+    _, signers = verify_note(note, known)
+    assert len(signers) == len(decode_note(note).signatures)
+    return [known.index(signer) for signer in signers]
+
+
+def test_log_key_is_replaced_within_a_batch(world: World) -> None:
+    """The batch's checkpoint is signed with the new key and the old; the old one alone until then, never the next."""
+    old, new, next_key = world.log_key, world.make_key(), world.make_key()
+    keys = (old, new, next_key)
+    world.restart(*keys)
+    world.record(*open_members(world, 2))
+    assert signers_of(world, *keys) == [0]
+    world.record(*open_members(world, 2), replace_log_key(world, new), *open_members(world, 2))
+    assert signers_of(world, *keys) == [1, 0]
+    check_record(world.store)
+    world.record(replace_log_key(world, next_key))
+    assert signers_of(world, *keys) == [2, 1, 0]
+    world.restart(next_key)
+    world.record(*open_members(world, 1))
+    assert signers_of(world, *keys) == [2]
+    check_record(world.store)
+    check_projections(world.store)
+
+
+def test_log_key_is_replaced_twice_in_a_batch(world: World) -> None:
+    """The last one counts, whichever this server began with."""
+    keys = (world.log_key, world.make_key(), world.make_key())
+    world.restart(*keys[1:], keys[0])
+    world.record(replace_log_key(world, keys[1]), replace_log_key(world, keys[2]))
+    assert signers_of(world, *keys) == [2, 1, 0]
+    (outcome,) = world.submit(replace_log_key(world, keys[0]))
+    assert code_of(outcome) is Code.LOG_KEY_USED
+    check_record(world.store)
+
+
+def test_log_key_that_is_not_here_is_refused_alone(world: World) -> None:
+    """A server cannot make a key the log's that it could not sign with; the rest of the batch is recorded."""
+    signed = replace_log_key(world, world.make_key())
+    before, after = open_members(world, 2)
+    outcomes = world.submit(before, signed, after)
+    assert codes(outcomes) == [None, Code.UNAVAILABLE, None]
+    assert isinstance(outcomes[1], Rejection)
+    assert outcomes[1].path == ("log_key",)
+    assert "GUERDON_OTHER_LOG_KEY_FILES" in outcomes[1].message
+    assert refusal_of_preview(world, signed) is Code.UNAVAILABLE
+    assert signers_of(world, world.log_key) == [0]
+    check_projections(world.store)
+
+
+def test_server_without_the_new_log_key_records_nothing(world: World) -> None:
+    """It was not told of the change: it answers what it knows, refuses the rest, and others go on."""
+    old, new = world.log_key, world.make_key()
+    (known,) = open_members(world, 1)
+    world.record(known)
+    with world.make_sequencer(old, new) as informed:
+        informed.submit([replace_log_key(world, new)]).result(ANSWER_LIMIT_S)
+        size, waiting = size_of(world), open_members(world, 2)
+        broken = world.wallet("mem_" + "a" * 26, world.make_key()).replace_keys([world.make_key()])
+        outcomes = world.submit(known, broken, *waiting, waiting[0])
+        assert isinstance(outcomes[0], Recorded)
+        assert (outcomes[0].seq, outcomes[0].replayed) == (1, True)
+        assert codes(outcomes[1:]) == [Code.UNAVAILABLE] * 4
+        refusal = outcomes[2]
+        assert isinstance(refusal, Rejection)
+        assert refusal.retryable
+        assert encode_verifier_key(world.origin, new) in refusal.message
+        assert size_of(world) == size
+        assert seqs(informed.submit(waiting).result(ANSWER_LIMIT_S)) == [size, size + 1]
+    world.restart(old)
+    with pytest.raises(StoreError, match=r"this server's log key is .*, the ledger's is "):
+        _ = world.sequencer
+    world.restart(new)
+    world.record(*open_members(world, 1))
+    check_record(world.store)
+
+
+def test_server_with_the_next_log_key_alone_does_not_start(world: World) -> None:
+    """Until it is the log's, it signs nothing."""
+    new = world.make_key()
+    world.restart(new)
+    with pytest.raises(StoreError, match="set GUERDON_LOG_KEY_FILE"):
+        _ = world.sequencer
+    world.restart(new, world.log_key)
+    world.record(replace_log_key(world, new))
+    world.restart(new)
+    world.record(*open_members(world, 1))
+
+
+def test_change_of_keys_that_cannot_be_signed_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounts' keys and the log's are part of their batch: a fault at its end takes all of it back."""
+    alice, new = world.add_member(), world.make_key()
+    world.restart(world.log_key, new)
+    _ = world.sequencer
+    row, size = account_of(world, alice), size_of(world)
+    batch = [alice.replace_keys([world.make_key()]), replace_log_key(world, new)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sequencer, "sign_checkpoint", lambda *_: 1 // 0)
+        assert [type(outcome) for outcome in world.submit(*batch)] == [ZeroDivisionError] * 2
+    with world.store.read() as connection:
+        assert len(world.store.log_keys(connection)) == 1
+    assert (account_of(world, alice), size_of(world)) == (row, size)
+    world.record(*batch)
+    check_record(world.store)
+    check_projections(world.store)
+
+
+def test_log_key_is_replaced_while_servers_write(world: World) -> None:
+    """Of two servers at work one is not told: what it recorded stays, it refuses the rest, and the other goes on."""
+    old, new = world.log_key, world.make_key()
+    engine = open_engine(world.url)
+    uninformed = Sequencer(Store(engine, world.origin), old, world.clock, max_batch=5)
+    with uninformed, world.make_sequencer(new, old, max_batch=5) as informed:
+        by_uninformed = [uninformed.submit([signed]) for signed in open_members(world, 150)]
+        by_informed = [informed.submit([signed]) for signed in open_members(world, 150)]
+        change = informed.submit([replace_log_key(world, new)])
+        by_informed += [informed.submit([signed]) for signed in open_members(world, 50)]
+        (changed,) = seqs(change.result(ANSWER_LIMIT_S))
+        by_uninformed += [uninformed.submit([signed]) for signed in open_members(world, 5)]
+        answers = [future.result(ANSWER_LIMIT_S)[0] for future in by_uninformed]
+        recorded = seqs([answer for answer in answers if isinstance(answer, Recorded)])
+        assert all(seq < changed for seq in recorded)
+        assert {code_of(answer) for answer in answers if not isinstance(answer, Recorded)} == {Code.UNAVAILABLE}
+        assert codes(answers[-5:]) == [Code.UNAVAILABLE] * 5
+        others = seqs([future.result(ANSWER_LIMIT_S)[0] for future in by_informed])
+    assert sorted([*recorded, *others, changed]) == list(range(1, size_of(world)))
+    assert signers_of(world, old, new) == [1, 0]
+    engine.dispose()
+    check_record(world.store)

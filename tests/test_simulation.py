@@ -1,9 +1,11 @@
 """A simulation: merchants and members do everything the ledger knows, against a naive model of what should happen.
 
 The model keeps plain dictionaries and computes points with fractions and dates by counting; it shares no code with the
-rules. Operations gather until they are handed in together, so batches mix kinds, refusals, replays and expiries. After
-every hand-in, outcomes, lots and balances must be the model's, the record must be sound (``check_record``), and a
-replay of all entries on an empty state must give the same postings and projections (``check_projections``).
+rules. Keys are in it too: they are replaced, lost, recovered and claimed from custodians, and whoever signs with others
+than those of the moment is refused. Operations gather until they are handed in together, so batches mix kinds,
+refusals, replays and expiries. After every hand-in, outcomes, lots, balances and keys must be the model's, the record
+must be sound (``check_record``), and a replay of all entries on an empty state must give the same postings and
+projections (``check_projections``).
 """
 
 import itertools
@@ -13,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,8 +31,10 @@ from hypothesis.stateful import (
 )
 
 from ledger.encoding import format_time
+from ledger.keys import encode_public_key
 from ledger.operations import (
     Band,
+    CancelRecovery,
     Expire,
     ExpiresAfterDays,
     ExpiresAfterMonths,
@@ -43,11 +48,13 @@ from ledger.operations import (
     Purchase,
     Recipient,
     RecordPurchases,
+    RecoverKeys,
     Redeem,
+    ReplaceKeys,
     SignedOperation,
     Transfer,
 )
-from ledger.rules import Rejection
+from ledger.rules import Rejection, authority_of
 from ledger.sequencer import Recorded, account_opened_by
 from ledger.wallet import Wallet
 from tests.reference import check_projections, check_record
@@ -57,6 +64,7 @@ FOREVER = "9999-12-31"
 SYSTEM = ("sys_issued", "sys_spent", "sys_expired")
 MAX_GRANT = 500
 TOLERANCE_MS = 30_000
+RECOVERY_DELAY_MS = 3 * DAY_MS
 ORIGINS = itertools.count()
 
 programs = st.builds(
@@ -143,16 +151,77 @@ def naive_last_day(program: Program, earned: date) -> str:
     return FOREVER
 
 
+class KeyEvent(NamedTuple):
+    """What happened to an account's keys: ``open``, ``replace``, ``recover`` or ``cancel``, at a time."""
+
+    what: str
+    at_ms: int
+    keys: tuple[str, ...] = ()
+    threshold: int = 1
+
+
 class Model:
-    """Lots and references in dictionaries; every method does one operation or raises :class:`Refused`."""
+    """Lots, references and keys in dictionaries; every method does one operation or raises :class:`Refused`."""
 
     def __init__(self) -> None:
+        self.key_events: dict[str, list[KeyEvent]] = {}
+        self.custodians: dict[str, str] = {}
+        self.operator = ""
         self.lots: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self.versions: dict[str, list[tuple[int, Program]]] = defaultdict(list)
         self.issuers: dict[str, str] = {}
         self.caps: dict[str, int | None] = {}
         self.transferable: dict[str, bool] = {}
         self.used: set[tuple[str, str, str]] = set()
+
+    def own_keys(self, account: str, now_ms: int) -> KeyEvent:
+        """The event that gave an account its keys: a recovery does so after a while, if nothing happened in between."""
+        events = self.key_events[account]
+        effects = []
+        for i, event in enumerate(events):
+            delay_ms = RECOVERY_DELAY_MS if event.what == "recover" else 0
+            undone = any(later.at_ms < event.at_ms + delay_ms for later in events[i + 1 :])
+            if event.what != "cancel" and event.at_ms + delay_ms <= now_ms and not (delay_ms and undone):
+                effects.append((event.at_ms + delay_ms, i, event))
+        return max(effects)[2]
+
+    def pending_until(self, account: str, now_ms: int) -> int | None:
+        """When the recovery of an account that is under way takes effect."""
+        last = self.key_events[account][-1]
+        at_ms = last.at_ms + RECOVERY_DELAY_MS
+        return at_ms if last.what == "recover" and now_ms < at_ms else None
+
+    def authority(self, account: str, now_ms: int) -> KeyEvent:
+        """Whose keys act for an account: its own, or its custodian's."""
+        own = self.own_keys(account, now_ms)
+        return own if own.keys else self.own_keys(self.custodians[account], now_ms)
+
+    def authorise(self, signed: SignedOperation, now_ms: int) -> None:
+        op, signers = signed.op, {signature.key for signature in signed.sigs}
+        account = str(getattr(op, "actor", None))
+        keys, threshold = self.authority(account, now_ms)[2:]
+        new = set(getattr(op, "keys", ()))
+        if isinstance(op, ReplaceKeys):
+            new -= set(self.own_keys(account, now_ms).keys)
+        if len(signers & set(keys)) < threshold or new - signers:
+            raise Refused("SIGNATURE_MISSING")
+        if signers - set(keys) - new:
+            raise Refused("SIGNATURE_UNEXPECTED")
+
+    def replace_keys(self, account: str, keys: tuple[str, ...], threshold: int, now_ms: int) -> None:
+        self.key_events[account].append(KeyEvent("replace", now_ms, keys, threshold))
+
+    def recover(self, account: str, keys: tuple[str, ...], threshold: int, now_ms: int) -> None:
+        if account == self.operator:
+            raise Refused("NOT_PERMITTED")
+        if self.pending_until(account, now_ms) is not None:
+            raise Refused("RECOVERY_PENDING")
+        self.key_events[account].append(KeyEvent("recover", now_ms, keys, threshold))
+
+    def cancel(self, account: str, now_ms: int) -> None:
+        if self.pending_until(account, now_ms) is None:
+            raise Refused("NO_RECOVERY")
+        self.key_events[account].append(KeyEvent("cancel", now_ms))
 
     def balance(self, account: str, asset: str) -> int:
         return sum(self.lots[(account, asset)].values())
@@ -266,6 +335,7 @@ class Model:
 
 picks = st.integers(0, 10**6)
 amounts = st.integers(1, 60)
+key_counts = st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 2)])
 parts = st.sampled_from([Fraction(1, 2), Fraction(9, 10), Fraction(1), Fraction(1, 7), Fraction(11, 10)])
 
 
@@ -276,8 +346,10 @@ class Simulation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(self.url, origin=f"ledger.example/simulation-{next(ORIGINS)}", seed=1)
+        origin = f"ledger.example/simulation-{next(ORIGINS)}"
+        self.world = World(self.url, origin=origin, seed=1, recovery_delay_ms=RECOVERY_DELAY_MS)
         self.model = Model()
+        self.keys: dict[str, Ed25519PrivateKey] = {}
         self.merchants: list[Wallet] = []
         self.members: list[Wallet] = []
         self.assets: list[str] = []
@@ -299,6 +371,9 @@ class Simulation(RuleBasedStateMachine):
     def found(self, programs: Any, caps: Any, transferable: Any) -> None:
         self.merchants = [self.world.add_merchant(f"Shop {i}") for i in range(2)]
         self.members = self.world.add_members(2)
+        self.model.operator = str(self.world.operator.account)
+        for wallet in (self.world.operator, *self.merchants, *self.members):
+            self.note_keys(wallet)
         for i, code in enumerate(("STAR", "MILE", "BEAN")):
             shop = self.merchants[i % 2]
             self.world.add_asset(shop, code, programs[i], supply_cap=caps[i], transferable=transferable[i])
@@ -323,7 +398,33 @@ class Simulation(RuleBasedStateMachine):
         return max(self.world.clock.now_ms, self.last_ms)
 
     def add(self, signed: SignedOperation, effect: Callable[[], None]) -> None:
-        self.pending.append((signed, effect))
+        now_ms = self.now_ms
+
+        def decide() -> None:
+            self.model.authorise(signed, now_ms)
+            effect()
+
+        self.pending.append((signed, decide))
+
+    def everyone(self) -> list[Wallet]:
+        return [*self.members, *self.merchants, self.world.operator]
+
+    def note_keys(self, wallet: Wallet) -> None:
+        """Tell the model of an account that was opened with its wallet's keys."""
+        self.keys |= {encode_public_key(key): key for key in wallet.keys}
+        opened = KeyEvent("open", self.now_ms, tuple(encode_public_key(key) for key in wallet.keys))
+        self.model.key_events[str(wallet.account)] = [opened]
+
+    def fetch_keys(self) -> None:
+        """Let everyone sign with as many of the keys in force as must sign."""
+        for wallet in self.everyone():
+            authority = self.model.authority(str(wallet.account), self.now_ms)
+            wallet.keys = [self.keys[key] for key in authority.keys[: authority.threshold]]
+
+    def make_keys(self, count: int) -> list[Ed25519PrivateKey]:
+        keys = [self.world.make_key() for _ in range(count)]
+        self.keys |= {encode_public_key(key): key for key in keys}
+        return keys
 
     @rule(custodial=st.booleans(), number=picks)
     @precondition(lambda self: len(self.members) < 6)
@@ -333,8 +434,56 @@ class Simulation(RuleBasedStateMachine):
             shop = self.pick(self.merchants, number)
             (opened,) = self.world.record(shop.sign(OpenAccount, role="member"))
             self.members.append(self.world.wallet(account_opened_by(opened), *shop.keys))
+            account = str(self.members[-1].account)
+            self.model.custodians[account] = str(shop.account)
+            self.model.key_events[account] = [KeyEvent("open", self.now_ms)]
         else:
             self.members.append(self.world.add_member())
+            self.note_keys(self.members[-1])
+
+    @rule(who=picks, counts=key_counts, keep=st.booleans(), forget=st.sampled_from([False, False, True]))
+    def replace_keys(self, who: int, counts: tuple[int, int], keep: bool, forget: bool) -> None:
+        """New keys, maybe beside one that is kept; who forgets them signs on with the old ones for a while."""
+        wallet = self.pick(self.everyone(), who)
+        account, threshold, now_ms = str(wallet.account), counts[1], self.now_ms
+        keys = self.make_keys(counts[0]) + wallet.keys[: int(keep)]
+        public = tuple(encode_public_key(key) for key in keys)
+        self.add(
+            wallet.replace_keys(keys, threshold),
+            lambda: self.model.replace_keys(account, public, threshold, now_ms),
+        )
+        if not forget:
+            wallet.keys = keys
+
+    @rule(who=picks, counts=key_counts)
+    def recover_keys(self, who: int, counts: tuple[int, int]) -> None:
+        account, threshold, now_ms = str(self.pick(self.everyone(), who).account), counts[1], self.now_ms
+        keys = self.make_keys(counts[0])
+        public = tuple(encode_public_key(key) for key in keys)
+        signed = self.world.operator.sign(
+            RecoverKeys, co_signers=keys, account=account, keys=public, threshold=threshold
+        )
+        self.add(signed, lambda: self.model.recover(account, public, threshold, now_ms))
+
+    @rule(number=picks, by_operator=st.booleans(), any_account=st.booleans())
+    def cancel_recovery(self, number: int, by_operator: bool, any_account: bool) -> None:
+        now_ms = self.now_ms
+        pending = [w for w in self.everyone() if self.model.pending_until(str(w.account), now_ms) is not None]
+        wallet = self.pick(self.everyone() if any_account or not pending else pending, number)
+        account, actor = str(wallet.account), self.world.operator if by_operator else wallet
+        signed = actor.sign(CancelRecovery, account=account)
+        self.add(signed, lambda: self.model.cancel(account, now_ms))
+
+    @rule(number=picks, ms=st.sampled_from([-1, 0, 1]), know=st.booleans())
+    def wait_for_a_recovery(self, number: int, ms: int, know: bool) -> None:
+        """Go to where a recovery takes effect, or just beside; whoever has not heard signs with the keys before."""
+        self.hand_in()
+        times = [self.model.pending_until(str(wallet.account), self.now_ms) for wallet in self.everyone()]
+        pending = sorted(at_ms for at_ms in times if at_ms is not None)
+        if pending:
+            self.world.clock.now_ms = max(self.now_ms, self.pick(pending, number) + ms)
+            if know:
+                self.fetch_keys()
 
     @rule(number=picks, program=programs, in_days=st.integers(-2, 5), skip=st.sampled_from([0, 0, 0, 1]))
     def publish_program(self, number: int, program: Program, in_days: int, skip: int) -> None:
@@ -454,8 +603,7 @@ class Simulation(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.hand_in()
-        self.world.sequencer.close()
-        self.world._sequencer = None
+        self.world.restart()
 
     @rule()
     @precondition(lambda self: self.pending)
@@ -486,6 +634,7 @@ class Simulation(RuleBasedStateMachine):
             self.sent.append((signed, outcome))
             self.check_entry(signed, outcome, now_ms)
         self.check_world()
+        self.fetch_keys()
 
     def check_entry(self, signed: SignedOperation, outcome: Recorded, now_ms: int) -> None:
         assert outcome.op_id == signed.op_id
@@ -496,6 +645,12 @@ class Simulation(RuleBasedStateMachine):
     def check_world(self) -> None:
         check_record(self.world.store)
         state = check_projections(self.world.store)
+        for account, events in self.model.key_events.items():
+            for at_ms in (self.now_ms, events[-1].at_ms + RECOVERY_DELAY_MS, self.now_ms + 60 * DAY_MS):
+                if at_ms >= self.now_ms:
+                    wanted = self.model.authority(account, at_ms)
+                    found = authority_of(state, state.accounts[account], format_time(at_ms))
+                    assert (found.keys, found.threshold) == (wanted.keys, wanted.threshold)
         expected = {key: lots for key, lots in self.model.lots.items() if lots}
         assert {key: lots for key, lots in state.lots.items() if lots} == expected
         assert set(state.references) == {
@@ -527,7 +682,7 @@ class Simulation(RuleBasedStateMachine):
 def test_ledger_does_what_the_model_says(database_url: str) -> None:
     """Whatever merchants and members do, in whatever batches: outcomes, lots and projections are the model's."""
     simulation = type("Simulation", (Simulation,), {"url": database_url})
-    examples = 70 if database_url.startswith("sqlite") else 20
+    examples = 100 if database_url.startswith("sqlite") else 30
     run_state_machine_as_test(
         simulation,
         settings=settings(

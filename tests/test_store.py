@@ -8,22 +8,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
-from ledger.encoding import OpId
+from ledger.encoding import AccountId, OpId
 from ledger.entries import NO_LAST_DAY, decode_entry
+from ledger.keys import encode_public_key
 from ledger.operations import Expire, ExpiresAfterDays
 from ledger.rules import Code, Rejection
 from ledger.sequencer import Recorded, create_ledger
 from ledger.store import (
+    ACCOUNT,
     IMMUTABLE_TABLES,
     LOT,
     METADATA,
+    Changes,
     CorruptionError,
     Store,
     StoreError,
     UnavailableError,
+    account_row,
+    changed_account_row,
     insert_rows,
     open_engine,
 )
@@ -203,6 +209,53 @@ def test_missing_leaves_and_tiles_are_corruption(world: World) -> None:
             world.store.leaf_hashes(connection, 0, 2)
         with pytest.raises(CorruptionError, match="tiles of level 0 are missing"):
             world.store.tile_roots(connection, 0, 0, 1)
+
+
+def test_account_that_is_not_stored_cannot_change(world: World) -> None:
+    """A change that meets no row is corruption, and nothing of its batch stays."""
+    alice = world.add_member()
+    with world.store.read() as connection:
+        head = world.store.head(connection)
+        (account,) = world.store.accounts(connection, [str(alice.account)])
+    before = rows_of(world, "account")
+    lost = msgspec.structs.replace(account, id=AccountId("mem_" + "a" * 26))
+    rows = [changed_account_row(msgspec.structs.replace(one, threshold=2)) for one in (account, lost)]
+    with pytest.raises(CorruptionError, match="of 2 accounts to change only 1"), world.store.write() as transaction:
+        transaction.write(Changes(changed_accounts=rows), head)
+    assert rows_of(world, "account") == before
+
+
+def test_accounts_change_in_one_ledger_alone(database_url: str) -> None:
+    """Two ledgers that hold the same account: what changes in one stays in the other."""
+    with (
+        World(database_url, origin="ledger.example/one") as one,
+        World(database_url, origin="ledger.example/two") as two,
+    ):
+        alice = one.add_member()
+        with one.store.read() as connection:
+            (account,) = one.store.accounts(connection, [str(alice.account)])
+        with two.store.write() as transaction:
+            insert_rows(transaction.connection, ACCOUNT, two.store.ledger_id, [account_row(account)])
+        one.record(alice.replace_keys([one.make_key()]))
+        with two.store.read() as connection:
+            assert two.store.accounts(connection, [account.id]) == [account]
+            assert one.store.accounts(connection, [account.id]) != [account]
+            assert [seq for seq, _ in one.store.log_keys(connection)] == [0]
+            assert one.store.log_keys(connection) != two.store.log_keys(connection)
+
+
+def test_recovery_is_read_as_it_was_written(world: World) -> None:
+    """The row of an account says all of it: an account that is read and written again is the same row."""
+    alice = world.add_member()
+    keys = [world.make_key() for _ in range(3)]
+    (recorded,) = world.record(world.recover(alice, *keys, threshold=2))
+    with world.store.read() as connection:
+        (account,) = world.store.accounts(connection, [str(alice.account)])
+        (row,) = connection.execute(sa.select(ACCOUNT).where(ACCOUNT.c.account == alice.account)).all()
+    assert tuple(row)[1:] == account_row(account)
+    recovery = account.recovery
+    assert recovery is not None
+    assert (recovery.keys, recovery.threshold, recovery.seq) == (tuple(map(encode_public_key, keys)), 2, recorded.seq)
 
 
 def test_lookups_take_any_number_of_values(world: World) -> None:

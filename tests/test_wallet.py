@@ -15,6 +15,7 @@ from ledger.operations import (
     OpenAccount,
     Recipient,
     Redeem,
+    ReplaceKeys,
     Transfer,
     decode_operation,
     decode_signed_operation,
@@ -107,6 +108,17 @@ def test_every_key_and_co_signer_signs() -> None:
     for signature in signed.sigs:
         assert verify(signature.key, signature.sig, signed_message(signed.op_bytes))
         assert not verify(signature.key, signature.sig, signed.op_bytes)
+
+
+def test_keys_are_replaced_with_every_signature_there_can_be() -> None:
+    """Those the wallet has, one that is left out among them, and the new ones, each once; the wallet keeps its own."""
+    wallet = make_wallet(keys=2)
+    signed = wallet.replace_keys(KEYS[1:], threshold=2)
+    assert isinstance(signed.op, ReplaceKeys)
+    public = tuple(encode_public_key(key) for key in KEYS)
+    assert (signed.op.actor, signed.op.keys, signed.op.threshold) == (MEMBER, public[1:], 2)
+    assert tuple(signature.key for signature in signed.sigs) == public
+    assert wallet.keys == KEYS[:2]
 
 
 def test_document_to_submit_is_read_back() -> None:

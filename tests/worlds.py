@@ -32,6 +32,7 @@ from ledger.operations import (
     Program,
     PublishProgram,
     Recipient,
+    RecoverKeys,
     SignedOperation,
     Transfer,
 )
@@ -64,9 +65,18 @@ class World:
     """A ledger on ``url`` and the people who use it. A context manager; ``close`` lets go of the database.
 
     The tables are made if they are missing, so several worlds can share a database under different origins.
+    ``log_keys`` are those the world's own sequencer signs with; see :meth:`restart`.
     """
 
-    def __init__(self, url: str, *, origin: str = ORIGIN, seed: int = 0, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        origin: str = ORIGIN,
+        seed: int = 0,
+        clock: Clock | None = None,
+        recovery_delay_ms: int | None = None,
+    ) -> None:
         self.url = url
         self.origin = origin
         self.random = random.Random(seed)
@@ -75,8 +85,10 @@ class World:
         migrations.migrate(self.engine)
         self.store = Store(self.engine, origin)
         self.log_key = self.make_key()
+        self.log_keys = [self.log_key]
         operator_key = self.make_key()
-        self.genesis = create_ledger(self.store, self._sign_genesis(operator_key), self.log_key, self.clock)
+        genesis = self._sign_genesis(operator_key, recovery_delay_ms)
+        self.genesis = create_ledger(self.store, genesis, self.log_key, self.clock)
         self.operator = self.wallet(account_opened_by(self.genesis), operator_key)
         self._sequencer: Sequencer | None = None
         self._references = 0
@@ -100,9 +112,16 @@ class World:
             self._sequencer = self.make_sequencer().start()
         return self._sequencer
 
-    def make_sequencer(self, **options: Any) -> Sequencer:
-        """Another sequencer of the same ledger, not started yet."""
-        return Sequencer(self.store, self.log_key, self.clock, **options)
+    def restart(self, *log_keys: Ed25519PrivateKey) -> None:
+        """Stop the world's own sequencer; the next one signs with these keys, or with the same if there are none."""
+        if self._sequencer is not None:
+            self._sequencer.close()
+        self._sequencer = None
+        self.log_keys = list(log_keys) or self.log_keys
+
+    def make_sequencer(self, *log_keys: Ed25519PrivateKey, **options: Any) -> Sequencer:
+        """Another sequencer of the same ledger, not started yet, with the world's log keys unless others are given."""
+        return Sequencer(self.store, list(log_keys) or self.log_keys, self.clock, **options)
 
     def make_key(self) -> Ed25519PrivateKey:
         """The next private key of the seed."""
@@ -172,7 +191,12 @@ class World:
         )
         return recorded
 
-    def _sign_genesis(self, operator_key: Ed25519PrivateKey) -> SignedOperation:
+    def recover(self, member: Wallet, *keys: Ed25519PrivateKey, **fields: Any) -> SignedOperation:
+        """The operator's signed operation that gives an account keys, in a while."""
+        public = tuple(encode_public_key(key) for key in keys)
+        return self.operator.sign(RecoverKeys, co_signers=keys, account=member.account, keys=public, **fields)
+
+    def _sign_genesis(self, operator_key: Ed25519PrivateKey, recovery_delay_ms: int | None = None) -> SignedOperation:
         return self.wallet(None, operator_key).sign(
             Genesis,
             clock_tolerance_ms=30_000,
@@ -180,6 +204,7 @@ class World:
             keys=(encode_public_key(operator_key),),
             log_key=encode_verifier_key(self.origin, self.log_key),
             name="Operator",
+            recovery_delay_ms=recovery_delay_ms,
         )
 
 
