@@ -1,7 +1,9 @@
 """Who may read what (design: a member its own, a merchant also its assets' holders, auditors and the operator all).
 
-Who holds an account in custody sees it as its own. An entry may hold the business of many: one that touches a reader is
-its to see, but only the reader's part of it, unless the reader acted or nobody else is concerned (:func:`sees_whole`).
+Who holds an account in custody sees it as its own, until the account has keys. An entry may hold the business of many:
+one that touches a reader is its to see, but only the reader's part of it, unless the reader acted or nobody else is
+concerned (:func:`sees_whole`). That the keys of an account are about to change is told to who could object, and to who
+sees everything (:func:`sees_recovery`).
 
 Two answers tell a reader no, and which one is used is part of the API:
 
@@ -18,8 +20,9 @@ from sqlalchemy.engine import Connection
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.sessions import Viewer
 from ledger import queries
+from ledger.encoding import AccountId
 from ledger.entries import Entry
-from ledger.operations import RecordPurchases
+from ledger.operations import CancelRecovery, RecordPurchases, RecoverKeys
 from ledger.queries import ALL, Sight
 from ledger.rules import SYSTEM_ACCOUNTS, Account
 from ledger.store import Store
@@ -50,23 +53,18 @@ def sight_of(store: Store, connection: Connection, viewer: Viewer, accounts: Ite
     if viewer.role != "merchant":
         return Sight(account=viewer.account)
     issued = tuple(asset.code for asset in queries.assets(store, connection, issuer=viewer.account))
-    held = queries.in_custody(store, connection, viewer.account, accounts)
+    held = queries.in_custody(store, connection, viewer.account, accounts, viewer.time)
     return Sight(account=viewer.account, assets=issued, in_custody=held)
-
-
-def authority_for(store: Store, connection: Connection, account_id: str) -> tuple[Account | None, Account | None]:
-    """An account and the account whose keys act for it: itself, or its custodian while it has no key of its own."""
-    account = queries.account(store, connection, account_id)
-    if account is None or account.keys or account.custodian is None:
-        return account, account
-    return account, queries.account(store, connection, account.custodian)
 
 
 def parties(entry: Entry) -> set[str]:
     """The accounts an entry touches beside the one that acted."""
     accounts = {leg.account for leg in entry.postings}
-    if isinstance(entry.op, RecordPurchases):
-        accounts.update(purchase.member for purchase in entry.op.purchases)
+    match entry.op:
+        case RecordPurchases():
+            accounts.update(purchase.member for purchase in entry.op.purchases)
+        case RecoverKeys() | CancelRecovery():
+            accounts.add(AccountId(entry.op.account))
     return accounts.difference(SYSTEM_ACCOUNTS, {getattr(entry.op, "actor", None)})
 
 
@@ -91,11 +89,16 @@ def _sees_as_its_own(sight: Sight, entry: Entry) -> bool:
 
 def visible_assets(store: Store, connection: Connection, sight: Sight, account: Account) -> tuple[str, ...] | None:
     """Assets in which a reader may see an account's balances: all (``None``), some, or none and not the account."""
-    if sight.everything or sight.account in {account.id, account.custodian}:
+    if sees_recovery(sight, account):
         return None
     if sight.assets and queries.holds_any(store, connection, account.id, sight.assets):
         return sight.assets
     return ()
+
+
+def sees_recovery(sight: Sight, account: Account) -> bool:
+    """Whether a reader may know of an account's pending recovery: its holder, its custodian, and who sees all."""
+    return sight.everything or sight.account in {account.id, account.custodian}
 
 
 def require_points_of(sight: Sight, asset: str, account: str | None) -> None:

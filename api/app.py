@@ -29,11 +29,13 @@ from api.context import Service
 from api.feed import Feed
 from api.graphql_view import GraphQLView
 from api.limits import Limits
-from api.opening import load_log_key, open_store, system_clock
+from api.opening import load_log_keys, open_store, system_clock
 from api.schema import schema
 from api.sessions import Sessions
 from api.settings import Settings
 from api.submitter import Submitter
+from api.witnessing import Witnessing, policy_of
+from ledger.checkpoint import WitnessPolicy
 from ledger.entries import decode_entry
 from ledger.operations import Genesis
 from ledger.sequencer import Clock, Sequencer
@@ -115,31 +117,43 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
 
 def open_service(settings: Settings, clock: Clock) -> Service:
     """Open the ledger and start its sequencer; raise an error that says what to do when that cannot be."""
-    log_key = load_log_key(settings)
+    log_keys = load_log_keys(settings)
     store = open_store(settings)
     try:
         with store.read() as connection:
             genesis = decode_entry(store.entry_data(connection, [0])[0]).op
         assert isinstance(genesis, Genesis)
-        sequencer = Sequencer(store, log_key, clock).start()
+        policy = policy_of(settings, store)
+        sequencer = Sequencer(store, log_keys, clock).start()
         assert sequencer.parameters is not None
         return Service(
             store=store,
             sequencer=sequencer,
             submitter=Submitter(sequencer),
-            sessions=Sessions(store.origin, log_key),
+            sessions=Sessions(store.origin, log_keys[0]),
             genesis=genesis,
             operator=sequencer.parameters.operator,
             clock=clock,
             readers=ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read"),
+            policy=policy,
+            witnessing=start_witnessing(settings, store, policy),
         )
     except BaseException:
         store.engine.dispose()
         raise
 
 
+def start_witnessing(settings: Settings, store: Store, policy: WitnessPolicy) -> Witnessing | None:
+    """Begin to ask the witnesses, if there are any."""
+    if not settings.witnesses:
+        return None
+    return Witnessing(store, settings.witnesses, policy, interval_ms=settings.witness_interval_s * 1000).start()
+
+
 def close_service(service: Service) -> None:
     """Record what is waiting, then let go of threads and connections."""
+    if service.witnessing is not None:
+        service.witnessing.close()
     service.sequencer.close()
     service.readers.shutdown()
     service.store.engine.dispose()

@@ -5,18 +5,15 @@ help, and exits with 0 only for success, 1 when what was asked did not succeed, 
 """
 
 import csv
-import http.client
 import json
 import os
 import socket
 import sqlite3
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TextIO
 
@@ -25,20 +22,38 @@ import sqlalchemy as sa
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from api.opening import key_passphrase, load_log_key, opened_store, system_clock
+from api.audit_cli import audit_app
+from api.cli_options import PassphraseFile
+from api.client import ServiceError, open_session
+from api.opening import key_passphrase, load_log_keys, opened_store, system_clock
 from api.points_report import points_report, print_report, write_report_csv
+from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings, SettingsError
 from api.witness_cli import witness_app
+from api.witnessing import policy_of
 from ledger import migrations, queries
 from ledger.archive import ArchiveError, write_archive
-from ledger.audit import CHECKS, AuditReport, audit_database
-from ledger.checkpoint import CheckpointError, LogKey, check_key_name, decode_verifier_key, encode_verifier_key
+from ledger.audit import AuditInterruptedError
+from ledger.audit_state import AuditStateError
+from ledger.checkpoint import CheckpointError, check_key_name, encode_verifier_key
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
 from ledger.keyring import KeyFileError, generate_private_key, load_private_key, read_passphrase
-from ledger.keys import SESSION_CONTEXT, encode_public_key, sign
-from ledger.operations import FORMS, Currency, Genesis, MalformedError, Origin, SignedOperation, build_operation
+from ledger.keys import encode_public_key
+from ledger.operations import (
+    DEFAULT_RECOVERY_DELAY_MS,
+    FORMS,
+    Currency,
+    Genesis,
+    MalformedError,
+    Origin,
+    ReplaceLogKey,
+    SignedOperation,
+    build_operation,
+    decode_signed_operation,
+    sign_with,
+)
+from ledger.published_log import LogError
 from ledger.purchases import (
     BrokenFileError,
     BrokenLine,
@@ -50,8 +65,9 @@ from ledger.purchases import (
     ImportStoppedError,
     read_purchases,
 )
-from ledger.receipt import MAX_RECEIPT_CHARACTERS, Proven, ReceiptError, verify_receipt
-from ledger.sequencer import Sequencer, account_opened_by, create_ledger
+from ledger.receipt import ReceiptError
+from ledger.rules import Rejection
+from ledger.sequencer import MAX_SUBMITTED_BYTES, Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, StoreError, open_engine
 from ledger.wallet import Wallet, encode_document, sign_operation
 
@@ -64,22 +80,20 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
-audit_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
 
 
-class ServiceError(RuntimeError):
-    """A service that did not answer, or not what was asked of it; the message is meant for a person."""
-
-
 EXPECTED_ERRORS = (
     ArchiveError,
+    AuditInterruptedError,
+    AuditStateError,
     BrokenFileError,
     CheckpointError,
     EncodingError,
     ImportStoppedError,
     KeyFileError,
+    LogError,
     MalformedError,
     OSError,
     ReceiptError,
@@ -89,21 +103,13 @@ EXPECTED_ERRORS = (
 )
 """Errors whose message is meant for the person at the keyboard; anything else is a fault and shows its traceback."""
 
-PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="File with the key's passphrase; keys without one need none.")
-]
 SUBMISSION = (
     "mutation Submit($operations: [SignedOperation!]!) { operationsSubmit(input: {operations: $operations}) "
     "{ results { seq hash replayed userErrors { code message path } } userErrors { code message } } }"
 )
 """The GraphQL document that ``guerdon sign --request`` sends signed operations with."""
 
-CHALLENGE = "query Challenge($account: ID!) { sessionChallenge(account: $account) { challenge } }"
-SESSION = (
-    "mutation Session($input: SessionOpenInput!) { sessionOpen(input: $input) { token userErrors { code message } } }"
-)
-ANSWER_LIMIT_S = 30
-"""How long ``guerdon session`` waits for an answer."""
+_DAY_MS = 86_400_000
 
 
 def main() -> NoReturn:
@@ -143,14 +149,23 @@ def init(
     name: Annotated[str, typer.Option(help="The operator's public name.")] = "Operator",
     currency: Annotated[list[str], typer.Option(help="A settlement currency and its decimal places.")] = ["USD:2"],  # noqa: B006 - typer copies it
     clock_tolerance_ms: Annotated[int, typer.Option(help="How far in the future an operation may lie.")] = 30_000,
+    recovery_delay_days: Annotated[
+        int, typer.Option(help="Days until an account the operator recovers has its new keys.", min=1, max=90)
+    ] = 7,
 ) -> None:
     """Create the tables and a ledger, or bring an existing database to the newest revision.
 
     Example: guerdon init --origin ledger.example/coalition --currency USD:2 --currency JPY:0
     """
     settings = read_settings()
-    currencies = tuple(_parse_currency(text) for text in currency)
-    _check_genesis(origin, name=name, currencies=currencies, clock_tolerance_ms=clock_tolerance_ms)
+    delay_ms = recovery_delay_days * _DAY_MS
+    fields = {
+        "name": name,
+        "currencies": tuple(_parse_currency(text) for text in currency),
+        "clock_tolerance_ms": clock_tolerance_ms,
+        "recovery_delay_ms": delay_ms if delay_ms != DEFAULT_RECOVERY_DELAY_MS else None,
+    }
+    _check_genesis(origin, **fields)
     engine = open_engine(settings.database_url)
     try:
         migrations.migrate(engine)
@@ -160,7 +175,7 @@ def init(
         if there:
             typer.echo(f"the ledger {origin} is there already")
             return
-        _found(settings, Store(engine, origin), name, currencies, clock_tolerance_ms)
+        _found(settings, Store(engine, origin), fields)
     finally:
         engine.dispose()
 
@@ -188,9 +203,7 @@ def _sign_genesis(
     return wallet.sign(Genesis, keys=keys, log_key=encode_verifier_key(origin, log_key), **fields)
 
 
-def _found(
-    settings: Settings, store: Store, name: str, currencies: tuple[Currency, ...], clock_tolerance_ms: int
-) -> None:
+def _found(settings: Settings, store: Store, fields: dict[str, Any]) -> None:
     passphrase = key_passphrase(settings)
     operator_file = settings.log_key_file.with_name("operator.pem")
     # Keys of an attempt that did not come to its end are used, so that trying again is all there is to do.
@@ -198,7 +211,6 @@ def _found(
         load_private_key(path, passphrase) if path.exists() else generate_private_key(path, passphrase)
         for path in (settings.log_key_file, operator_file)
     )
-    fields = {"name": name, "currencies": currencies, "clock_tolerance_ms": clock_tolerance_ms}
     genesis = _sign_genesis(store.origin, operator, log_key, **fields)
     recorded = create_ledger(store, genesis, log_key, system_clock)
     typer.echo(f"ledger       {store.origin}")
@@ -229,7 +241,8 @@ def serve(
     settings = read_settings()
     with opened_store(settings) as store:  # what is wrong is said here once, not by every worker
         origin = store.origin
-        with Sequencer(store, load_log_key(settings), system_clock):
+        policy_of(settings, store)
+        with Sequencer(store, load_log_keys(settings), system_clock):
             pass  # it starts only with the ledger's own key
     _refuse_taken(host, port)
     typer.echo(f"{origin} on http://{host}:{port}/graphql")
@@ -287,6 +300,50 @@ def show(
     typer.echo(encode_verifier_key(origin, key) if origin else encode_public_key(key))
 
 
+@keys_app.command()
+def replace_log(
+    file: Annotated[Path, typer.Argument(help="The file of the log's new key, which guerdon keys generate made.")],
+    operator_key: Annotated[
+        list[Path], typer.Option(help="The operator's key file; as many as the operator's threshold asks for.")
+    ],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Give the log another key: record it, signed by the operator, and print the new verifier key and what to do.
+
+    The first checkpoint with it is signed with the key before it too (GUERDON_LOG_KEY_FILE), so that clients who know
+    only that one can follow. Key files of the log have the passphrase of GUERDON_KEY_PASSPHRASE_FILE, if any;
+    --passphrase-file is for the operator's.
+
+    Example: guerdon keys replace-log new-log.pem --operator-key .guerdon/keys/operator.pem
+    """
+    settings = read_settings()
+    new = load_private_key(file, key_passphrase(settings))
+    passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+    operator_keys = [load_private_key(path, passphrase) for path in operator_key]
+    with opened_store(settings) as store:
+        log_key = encode_verifier_key(store.origin, new)
+        recorded = _record_log_key(store, [*load_log_keys(settings), new], operator_keys, log_key)
+    typer.echo(f"log key      {log_key}")
+    typer.echo(f"in force     for checkpoints of {recorded.seq + 1:,} entries and more")
+    typer.echo("next         start every server anew with these; one without the new key records nothing:")
+    typer.echo(f"             GUERDON_LOG_KEY_FILE={file} GUERDON_OTHER_LOG_KEY_FILES={settings.log_key_file}")
+    typer.echo("then         tell auditors and witnesses the new log key; when all have it, leave the old one out")
+
+
+def _record_log_key(
+    store: Store, log_keys: Sequence[Ed25519PrivateKey], operator_keys: Sequence[Ed25519PrivateKey], log_key: str
+) -> Recorded:
+    with Sequencer(store, log_keys, system_clock) as sequencer:
+        assert sequencer.parameters is not None
+        operator = Wallet(store.origin, sequencer.parameters.operator, operator_keys, system_clock)
+        (outcome,) = sequencer.submit([operator.sign(ReplaceLogKey, log_key=log_key)]).result()
+    if isinstance(outcome, Rejection):
+        raise StoreError(f"{outcome.code}: {outcome.message}")
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 @app.command("sign")
 def sign_command(
     key: Annotated[list[Path], typer.Option(help="A private key's file; may be given several times.")],
@@ -299,7 +356,7 @@ def sign_command(
     """Sign an operation: print its canonical bytes with signatures, as operationsSubmit takes them.
 
     Left out, these are filled in: guerdon, ledger (GUERDON_ORIGIN or the only ledger in the database), at (now) and
-    nonce (random).
+    nonce (random). Given what this command printed elsewhere, it adds signatures: keys need never be in one place.
 
     Example: echo '{"kind":"transfer","actor":"mem_…","asset":"STAR","recipients":[{"to":"mem_…","amount":5}]}' |
     guerdon sign --key member.pem
@@ -314,6 +371,21 @@ def sign_command(
         raise MalformedError("MALFORMED", "an operation is a JSON object")
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
     keys = [load_private_key(path, passphrase) for path in key]
+    signed = _countersign(fields, keys) if fields.keys() == {"op", "sigs"} else _sign_new(fields, keys)
+    document = encode_document(signed).decode()
+    typer.echo(json.dumps({"query": SUBMISSION, "variables": {"operations": [document]}}) if request else document)
+
+
+def _countersign(fields: dict[str, Any], keys: Sequence[Ed25519PrivateKey]) -> SignedOperation:
+    """An operation that others have signed, with signatures by these keys too."""
+    theirs = decode_signed_operation(encode_canonical(fields), MAX_SUBMITTED_BYTES)
+    ours = sign_operation(theirs.op, keys).sigs
+    signers = {signature.key for signature in ours}
+    kept = tuple(signature for signature in theirs.sigs if signature.key not in signers)
+    return sign_with(theirs.op_bytes, (*kept, *ours))
+
+
+def _sign_new(fields: dict[str, Any], keys: Sequence[Ed25519PrivateKey]) -> SignedOperation:
     fields.setdefault("guerdon", 1)
     fields.setdefault("at", format_time(system_clock()))
     fields.setdefault("nonce", encode_base64url(os.urandom(16)))
@@ -324,8 +396,7 @@ def sign_command(
         else:
             with opened_store(settings) as store:
                 fields["ledger"] = store.origin
-    document = encode_document(sign_operation(build_operation(fields), keys)).decode()
-    typer.echo(json.dumps({"query": SUBMISSION, "variables": {"operations": [document]}}) if request else document)
+    return sign_operation(build_operation(fields), keys)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -352,69 +423,7 @@ def session(
         raise typer.BadParameter(f"{url!r} is no address of the API: http://… or https://…", param_hint="--url")
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
     keys = [load_private_key(path, passphrase) for path in key]
-    challenge = ask(url, CHALLENGE, {"account": account})["sessionChallenge"]["challenge"]
-    # Of the server's answer the challenge alone is signed, behind the words that make it good for nothing else.
-    message = SESSION_CONTEXT + challenge.encode()
-    signatures = [{"key": encode_public_key(private), "sig": sign(private, message)} for private in keys]
-    given = {"account": account, "challenge": challenge, "signatures": signatures}
-    opened = ask(url, SESSION, {"input": given})["sessionOpen"]
-    if opened["userErrors"]:
-        raise ServiceError("; ".join(f"{error['code']}: {error['message']}" for error in opened["userErrors"]))
-    typer.echo(opened["token"])
-
-
-def ask(url: str, document: str, variables: dict[str, Any]) -> Any:
-    """The data a GraphQL service answers; raise :class:`ServiceError` when it answers none."""
-    body = json.dumps({"query": document, "variables": variables}).encode()
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - the caller has checked the scheme
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise ServiceError(f"{url} answers with status {error.code} ({error.reason})") from error
-    except urllib.error.URLError as error:
-        raise ServiceError(f"{url} does not answer: {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise ServiceError(f"{url} does not answer: {error}") from error
-    except ValueError as error:
-        raise ServiceError(f"{url} answers, but not as a GraphQL service") from error
-    errors = answer.get("errors") if isinstance(answer, dict) else None
-    if errors:
-        raise ServiceError("; ".join(str(error["message"]) for error in errors))
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
-        raise ServiceError(f"{url} answers, but not as a GraphQL service")
-    return answer["data"]
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A progress bar on standard error, shown on a terminal only."""
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress
-
-
-class ProgressTasks:
-    """One line of a progress bar for each stage that reports itself."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Show ``done`` of ``total`` for a stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
+    typer.echo(open_session(url, account, keys))
 
 
 @app.command("import")
@@ -456,7 +465,7 @@ def import_command(  # noqa: PLR0917 - typer makes an option of each parameter
     with opened_store(settings) as store, progress_bar() as progress:
         result = import_purchases(
             store,
-            load_log_key(settings),
+            load_log_keys(settings),
             file,
             merchant=merchant,
             merchant_key=merchant_key,
@@ -477,7 +486,7 @@ def import_command(  # noqa: PLR0917 - typer makes an option of each parameter
 
 def import_purchases(
     store: Store,
-    log_key: Ed25519PrivateKey,
+    log_keys: Ed25519PrivateKey | Sequence[Ed25519PrivateKey],
     file: Path,
     *,
     merchant: str,
@@ -493,9 +502,9 @@ def import_purchases(
 ) -> ImportResult:
     """Import a file into a ledger; raise :class:`BrokenFileError` or :class:`ImportStoppedError`."""
     with store.read() as connection:
-        account = queries.account(store, connection, merchant)
+        account = queries.account(store, connection, merchant, format_time(system_clock()))
         versions = store.programs(connection, [asset])
-    with Sequencer(store, log_key, system_clock) as sequencer:
+    with Sequencer(store, log_keys, system_clock) as sequencer:
         if account is None or account.role != "merchant":
             raise ImportStoppedError(f"there is no merchant {merchant}")
         if not versions:
@@ -577,121 +586,6 @@ def report(
         write_report_csv(gathered, sys.stdout)
     else:
         print_report(gathered, Console(), first)
-
-
-@audit_app.callback()
-def audit(
-    context: typer.Context,
-    *,
-    log_key: Annotated[
-        str | None, typer.Option(help="The verifier key the checkpoint must be signed with, known from elsewhere.")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint kept from an earlier visit, which the ledger must extend.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    processes: Annotated[
-        int | None, typer.Option(help="Processes that verify signatures; one per core by default.", min=0, max=256)
-    ] = None,
-) -> None:
-    """Replay the ledger from genesis and compare every table, tile and checkpoint with it.
-
-    The exit status is 0 only when every invariant holds; otherwise the first entry that breaks one is named.
-
-    Example: guerdon audit --log-key 'ledger.example/coalition+…'
-    """
-    if context.invoked_subcommand is not None:
-        return
-    if log_key is not None:
-        _parse_log_key(log_key)
-    with opened_store(read_settings()) as store, progress_bar() as progress:
-        tasks = ProgressTasks(progress)
-        result = audit_database(
-            store,
-            log_key=log_key,
-            kept=checkpoint.read_text(encoding="utf-8") if checkpoint else None,
-            processes=processes,
-            progress=lambda done, total: tasks.update("Auditing entries", done, total),
-        )
-    if as_json:
-        typer.echo(msgspec.json.encode({"ok": result.ok, **msgspec.structs.asdict(result)}).decode())
-    else:
-        print_audit(result)
-    if not result.ok:
-        raise typer.Exit(1)
-
-
-def print_audit(result: AuditReport) -> None:
-    """What was checked, of how many, and the first failure."""
-    broken = {failure.check for failure in result.failures}
-    typer.echo(f"audit of {result.origin}: {result.size:,} entries, root {result.root}")
-    for check, meaning in CHECKS.items():
-        mark = "FAILED" if check in broken else "ok" if result.counts[check] else "-"
-        typer.echo(f"  {mark:<6} {result.counts[check]:>9,} {check:<14} {meaning}")
-    for failure in result.failures:
-        where = "" if failure.seq is None else f"entry {failure.seq}: "
-        typer.echo(f"{failure.check}: {where}{failure.message}")
-    typer.echo("every invariant holds" if result.ok else "the ledger is NOT what it claims to be")
-
-
-def _parse_log_key(text: str) -> LogKey:
-    try:
-        return decode_verifier_key(text)
-    except CheckpointError as error:
-        raise typer.BadParameter(str(error), param_hint="--log-key") from error
-
-
-@audit_app.command("receipt")
-def audit_receipt(
-    file: Annotated[typer.FileBinaryRead, typer.Argument(help="The receipt; - for standard input.")],
-    log_key: Annotated[
-        list[str],
-        typer.Option(help="A verifier key of a log one trusts, known from elsewhere; may be given several times."),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print what is proven as JSON.")] = False,
-) -> None:
-    """Verify a receipt with the log's key and nothing else: no server, no database, no network.
-
-    The exit status is 0 only when the receipt proves its entry.
-
-    Example: guerdon audit receipt payment.receipt --log-key 'ledger.example/coalition+…'
-    """
-    keys = [_parse_log_key(text) for text in log_key]
-    try:
-        text = file.read(4 * MAX_RECEIPT_CHARACTERS + 1).decode()
-    except UnicodeDecodeError as error:
-        raise ReceiptError("a receipt is text in UTF-8") from error
-    proven = verify_receipt(text, keys)
-    if as_json:
-        typer.echo(proven_json(proven))
-    else:
-        print_proven(proven)
-
-
-def proven_json(proven: Proven) -> str:
-    """What a receipt proves, as JSON; ``entry`` is the entry as the log has it."""
-    checkpoint = {
-        "origin": proven.checkpoint.origin,
-        "size": proven.checkpoint.size,
-        "root": proven.checkpoint.root.hex(),
-    }
-    fields = {"ok": True, "seq": proven.seq, "hash": proven.leaf_hash.hex(), "checkpoint": checkpoint}
-    return msgspec.json.encode({**fields, "entry": msgspec.Raw(proven.data)}).decode()
-
-
-def print_proven(proven: Proven) -> None:
-    """What a receipt proves, for a person."""
-    entry, checkpoint = proven.entry, proven.checkpoint
-    typer.echo(f"entry {proven.seq} of {checkpoint.origin} is proven")
-    typer.echo(f"  hash        {proven.leaf_hash.hex()}")
-    typer.echo(f"  checkpoint  {checkpoint.size:,} entries, root {checkpoint.root.hex()}")
-    typer.echo(
-        f"  operation   {entry.op.KIND} by {getattr(entry.op, 'actor', None) or 'a new account'}, of {entry.op.at}"
-    )
-    typer.echo(f"  recorded    {entry.time}")
-    for leg in entry.postings:
-        last_day = "" if leg.lot is None else f", last day {leg.lot}"
-        typer.echo(f"  posting     {leg.amount:+,} {leg.asset} {leg.account}{last_day}")
 
 
 @app.command()

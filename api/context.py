@@ -13,7 +13,9 @@ from strawberry.dataloader import DataLoader
 
 from api.sessions import Sessions, Viewer
 from api.submitter import Submitter
+from api.witnessing import Witnessing
 from ledger import queries
+from ledger.checkpoint import WitnessPolicy
 from ledger.encoding import format_time
 from ledger.operations import Genesis
 from ledger.programs import ProgramVersion
@@ -26,7 +28,11 @@ T = TypeVar("T")
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """One ledger being served. ``readers`` are the threads in which the database is read."""
+    """One ledger being served. ``readers`` are the threads in which the database is read.
+
+    ``policy`` says which checkpoints count as witnessed, ``witnessing`` has them cosigned; there is none without
+    witnesses.
+    """
 
     store: Store
     sequencer: Sequencer
@@ -36,6 +42,8 @@ class Service(Struct, frozen=True, kw_only=True):
     operator: str
     clock: Clock
     readers: ThreadPoolExecutor
+    policy: WitnessPolicy
+    witnessing: Witnessing | None
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
 
 

@@ -38,7 +38,9 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from api.context import Context, Service
 from api.limits import Limits, limit_error, paged_fields, too_long
-from api.sessions import TokenError, Viewer
+from api.sessions import TokenError, Viewer, viewer_at
+from ledger import queries
+from ledger.store import UnavailableError
 
 logger = logging.getLogger("guerdon.api")
 
@@ -161,7 +163,7 @@ class GraphQLView:
             if content_type is None:
                 raise HttpError(406, "NOT_ACCEPTABLE", "accept application/graphql-response+json or application/json")
             request = await self._read(scope, headers, receive)
-            context = self._context(headers, request_id)
+            context = await self._context(headers, request_id)
             status, body = await self._answer(scope["method"], request, context)
             if content_type is JSON_TYPE and status == 400:
                 status = 200  # the specification's rule for clients that know only application/json
@@ -181,10 +183,10 @@ class GraphQLView:
             return _parse_query_string(scope["query_string"])
         raise HttpError(405, "METHOD_NOT_ALLOWED", "use POST, or GET for queries", ((b"allow", b"GET, POST"),))
 
-    def _context(self, headers: dict[bytes, bytes], request_id: str) -> Context:
+    async def _context(self, headers: dict[bytes, bytes], request_id: str) -> Context:
         service = self._service()
         authorization = headers.get(b"authorization")
-        viewer = viewer_of(service, authorization) if authorization is not None else None
+        viewer = await viewer_of(service, authorization) if authorization is not None else None
         return Context(service, viewer, request_id)
 
     async def _answer(self, method: str, request: Request, context: Context) -> tuple[int, bytes]:
@@ -264,16 +266,24 @@ def _which_operation(prepared: Prepared) -> str:
     return f"operationName must be one of the document's operations: {names}"
 
 
-def viewer_of(service: Service, authorization: bytes) -> Viewer:
-    """Who a request's Authorization header stands for; raise :class:`HttpError` when it is no session of ours."""
+async def viewer_of(service: Service, authorization: bytes) -> Viewer:
+    """Who a request's Authorization header stands for; raise :class:`HttpError` when it is no session of ours.
+
+    The keys of a token that is ours are compared with those in force, which is one small question to the database.
+    """
     scheme, _, token = authorization.decode("latin-1").partition(" ")
     try:
         if scheme.lower() != "bearer":
             raise TokenError("use Authorization: Bearer with the token of sessionOpen")
-        return service.sessions.viewer(token.strip(), service.clock())
+        session = service.sessions.session(token.strip(), service.clock())
+        context = Context(service, None, "")
+        return viewer_at(session, await context.read(queries.authority, session.account, context.now()))
     except TokenError as error:
         challenge = ((b"www-authenticate", b'Bearer error="invalid_token"'),)
         raise HttpError(401, "UNAUTHENTICATED", str(error), challenge) from None
+    except UnavailableError:
+        message = "the ledger cannot be read now: try again"
+        raise HttpError(503, "UNAVAILABLE", message, ((b"retry-after", b"5"),)) from None
 
 
 @lru_cache(maxsize=256)

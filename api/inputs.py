@@ -250,6 +250,45 @@ class ExpiryFields:
     through: Date = _field("Lots whose last day is this or earlier are retired; it must have passed.")
 
 
+@strawberry.input
+class ReplaceKeysFields:
+    """Fields of a replacement of an account's keys."""
+
+    actor: strawberry.ID = _field(
+        "The account; one in custody is claimed by its member, with its custodian's signature."
+    )
+    keys: list[str] = _field("All keys the account has from then on, 1 to 8. Each that is new signs too.")
+    threshold: int | None = _optional("How many of the keys must sign later operations; left out when it is 1.")
+
+
+@strawberry.input
+class RecoverKeysFields:
+    """Fields of a recovery."""
+
+    account: strawberry.ID = _field("The account whose keys were lost.")
+    actor: strawberry.ID = _field("The operator.")
+    keys: list[str] = _field("All keys the account has once the recovery delay has passed, 1 to 8. Each of them signs.")
+    threshold: int | None = _optional("How many of the keys must sign then; left out when it is 1.")
+
+
+@strawberry.input
+class CancelRecoveryFields:
+    """Fields of the end of a recovery."""
+
+    account: strawberry.ID = _field("The account whose pending recovery is dropped.")
+    actor: strawberry.ID = _field("The account itself, or the operator.")
+
+
+@strawberry.input
+class ReplaceLogKeyFields:
+    """Fields of a replacement of the log's key."""
+
+    actor: strawberry.ID = _field("The operator.")
+    log_key: str = _field(
+        "The key that signs checkpoints from this entry's on (C2SP signed-note verifier key); it bears the origin."
+    )
+
+
 @strawberry.input(description="Opens an account.")
 class AccountSubmitInput(AccountFields, Signed):
     """A signed opening of an account."""
@@ -288,6 +327,26 @@ class RedemptionSubmitInput(RedemptionFields, Signed):
 @strawberry.input(description="Retires lots whose last day has passed.")
 class ExpirySubmitInput(ExpiryFields, Signed):
     """A signed expiry."""
+
+
+@strawberry.input(description="Gives an account other keys.")
+class ReplaceKeysSubmitInput(ReplaceKeysFields, Signed):
+    """A signed replacement of keys."""
+
+
+@strawberry.input(description="Gives other keys, after a delay, to an account whose own were lost.")
+class RecoverKeysSubmitInput(RecoverKeysFields, Signed):
+    """A signed recovery."""
+
+
+@strawberry.input(description="Drops an account's pending recovery.")
+class CancelRecoverySubmitInput(CancelRecoveryFields, Signed):
+    """A signed end of a recovery."""
+
+
+@strawberry.input(description="Gives the log another key.")
+class ReplaceLogKeySubmitInput(ReplaceLogKeyFields, Signed):
+    """A signed replacement of the log's key."""
 
 
 @strawberry.input(description="An account to be opened.")
@@ -330,6 +389,26 @@ class ExpiryPreviewInput(ExpiryFields, Unsigned):
     """An expiry not signed yet."""
 
 
+@strawberry.input(description="Keys to be replaced.")
+class ReplaceKeysPreviewInput(ReplaceKeysFields, Unsigned):
+    """A replacement of keys not signed yet."""
+
+
+@strawberry.input(description="A recovery to be recorded.")
+class RecoverKeysPreviewInput(RecoverKeysFields, Unsigned):
+    """A recovery not signed yet."""
+
+
+@strawberry.input(description="A recovery to be dropped.")
+class CancelRecoveryPreviewInput(CancelRecoveryFields, Unsigned):
+    """An end of a recovery not signed yet."""
+
+
+@strawberry.input(description="A log's key to be replaced.")
+class ReplaceLogKeyPreviewInput(ReplaceLogKeyFields, Unsigned):
+    """A replacement of the log's key not signed yet."""
+
+
 @strawberry.input(description="The operation to preview: exactly one.", one_of=True)
 class OperationPreviewInput:
     """One operation, typed or as a document."""
@@ -342,6 +421,10 @@ class OperationPreviewInput:
     transfer: TransferPreviewInput | None = _optional("A transfer to be made.")
     redemption: RedemptionPreviewInput | None = _optional("A redemption to be made.")
     expiry: ExpiryPreviewInput | None = _optional("An expiry to be carried out.")
+    replace_keys: ReplaceKeysPreviewInput | None = _optional("Keys to be replaced.")
+    recover_keys: RecoverKeysPreviewInput | None = _optional("A recovery to be recorded.")
+    cancel_recovery: CancelRecoveryPreviewInput | None = _optional("A recovery to be dropped.")
+    replace_log_key: ReplaceLogKeyPreviewInput | None = _optional("A log's key to be replaced.")
     document: str | None = _optional("Any operation as the canonical JSON of its document, without signatures.")
 
 
@@ -375,6 +458,10 @@ KIND_OF: dict[type, str] = {
     TransferFields: "transfer",
     RedemptionFields: "redeem",
     ExpiryFields: "expire",
+    ReplaceKeysFields: "replace_keys",
+    RecoverKeysFields: "recover_keys",
+    CancelRecoveryFields: "cancel_recovery",
+    ReplaceLogKeyFields: "replace_log_key",
 }
 """The kind of operation that each group of fields describes."""
 

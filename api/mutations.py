@@ -11,32 +11,37 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import strawberry
 
-from api.access import authority_for
 from api.context import Context
 from api.inputs import (
     AccountSubmitInput,
     AssetSubmitInput,
+    CancelRecoverySubmitInput,
     ExpirySubmitInput,
     GrantSubmitInput,
     OperationsSubmitInput,
     ProgramSubmitInput,
     PurchasesSubmitInput,
+    RecoverKeysSubmitInput,
     RedemptionSubmitInput,
+    ReplaceKeysSubmitInput,
+    ReplaceLogKeySubmitInput,
     SessionOpenInput,
     Signed,
     TransferSubmitInput,
     signed_document,
 )
 from api.proofs import RECEIPT, receipt_of
+from api.queries import ledger_now
 from api.rejections import UserError, user_error
 from api.scalars import Hash, Points, Time, UInt53
-from api.sessions import Answer, Token, Viewer
+from api.sessions import Answer, Session, Token
 from api.types import (
     Account,
     ApiInfo,
     Asset,
     Entry,
     LazyEntry,
+    Ledger,
     Program,
     account_of,
     argument,
@@ -45,6 +50,7 @@ from api.types import (
     program_of,
     resolved,
 )
+from ledger import queries
 from ledger.encoding import format_time
 from ledger.entries import decode_entry
 from ledger.operations import AnyOperation, DefineAsset, OpenAccount, PublishProgram, SignedOperation
@@ -68,7 +74,7 @@ class SubmitPayload:
 class AccountSubmitPayload(SubmitPayload):
     """The answer to ``accountSubmit``."""
 
-    account: Account | None = field("The account; null when it was refused.")
+    account: Account | None = field("The account as this entry opened it; null when it was refused.")
 
 
 @strawberry.type(description="What became of an asset's definition.")
@@ -126,6 +132,37 @@ class RedemptionSubmitPayload(SubmitPayload):
 @strawberry.type(description="What became of an expiry.")
 class ExpirySubmitPayload(SubmitPayload):
     """The answer to ``expirySubmit``."""
+
+
+_ACCOUNT_NOW = "The account as it is now; null when it was refused or replayed."
+
+
+@strawberry.type(description="What became of a replacement of keys.")
+class ReplaceKeysSubmitPayload(SubmitPayload):
+    """The answer to ``replaceKeysSubmit``."""
+
+    account: Account | None = field(_ACCOUNT_NOW)
+
+
+@strawberry.type(description="What became of a recovery.")
+class RecoverKeysSubmitPayload(SubmitPayload):
+    """The answer to ``recoverKeysSubmit``."""
+
+    account: Account | None = field(_ACCOUNT_NOW + " Its `recovery` tells when the keys come into force.")
+
+
+@strawberry.type(description="What became of the end of a recovery.")
+class CancelRecoverySubmitPayload(SubmitPayload):
+    """The answer to ``cancelRecoverySubmit``."""
+
+    account: Account | None = field(_ACCOUNT_NOW)
+
+
+@strawberry.type(description="What became of a replacement of the log's key.")
+class ReplaceLogKeySubmitPayload(SubmitPayload):
+    """The answer to ``replaceLogKeySubmit``."""
+
+    ledger: Ledger | None = field("The ledger as it is now, with the keys of its log; null when it was refused.")
 
 
 @strawberry.type(description="What became of one operation of many.")
@@ -199,6 +236,17 @@ async def _submit(info: ApiInfo, fields: Signed) -> _Submission:
     prepared = prepare(_encoder.encode({"op": document, "sigs": signatures}))
     outcome = await service.submitter.submit(prepared)
     return _Submission(_without_fault(outcome))
+
+
+async def _account_now(context: Context, done: _Submission, account_id: str) -> Account | None:
+    """An account as an entry of this submission left it, for those who signed it.
+
+    Whoever only has an old document, and sends it again, is told nothing of what became of the account.
+    """
+    if isinstance(done.outcome, Rejection) or done.outcome.replayed:
+        return None
+    found = await context.read(queries.authority, account_id, context.now())
+    return account_of(found.account, (), with_recovery=True) if found is not None else None
 
 
 def _without_fault(outcome: Outcome) -> Recorded | Rejection:
@@ -283,6 +331,56 @@ class Mutation:
         return (await _submit(info, input)).payload(ExpirySubmitPayload)
 
     @resolved(
+        "Gives an account other keys: submits a `replace_keys` document. For rotation, for a key that may be in other "
+        "hands, for several keys with a threshold, and for a member to claim its account from custody. Sessions of the "
+        "old keys are over."
+    )
+    async def replace_keys_submit(
+        self, info: ApiInfo, input: Annotated[ReplaceKeysSubmitInput, argument("The signed document, field by field.")]
+    ) -> ReplaceKeysSubmitPayload:
+        """Submit ``replace_keys``."""
+        done = await _submit(info, input)
+        account = await _account_now(info.context, done, input.given["actor"])
+        return done.payload(ReplaceKeysSubmitPayload, account=account)
+
+    @resolved(
+        "Gives other keys, after the ledger's recovery delay, to an account whose own were lost: submits a "
+        "`recover_keys` document. Until then the account's keys of now are in force, and can cancel it."
+    )
+    async def recover_keys_submit(
+        self, info: ApiInfo, input: Annotated[RecoverKeysSubmitInput, argument("The signed document, field by field.")]
+    ) -> RecoverKeysSubmitPayload:
+        """Submit ``recover_keys``."""
+        done = await _submit(info, input)
+        account = await _account_now(info.context, done, input.given["account"])
+        return done.payload(RecoverKeysSubmitPayload, account=account)
+
+    @resolved("Drops an account's pending recovery: submits a `cancel_recovery` document.")
+    async def cancel_recovery_submit(
+        self,
+        info: ApiInfo,
+        input: Annotated[CancelRecoverySubmitInput, argument("The signed document, field by field.")],
+    ) -> CancelRecoverySubmitPayload:
+        """Submit ``cancel_recovery``."""
+        done = await _submit(info, input)
+        account = await _account_now(info.context, done, input.given["account"])
+        return done.payload(CancelRecoverySubmitPayload, account=account)
+
+    @resolved(
+        "Gives the log another key: submits a `replace_log_key` document. A server that has not got the new key "
+        "refuses it as UNAVAILABLE."
+    )
+    async def replace_log_key_submit(
+        self,
+        info: ApiInfo,
+        input: Annotated[ReplaceLogKeySubmitInput, argument("The signed document, field by field.")],
+    ) -> ReplaceLogKeySubmitPayload:
+        """Submit ``replace_log_key``."""
+        done = await _submit(info, input)
+        ledger = await ledger_now(info.context) if isinstance(done.outcome, Recorded) else None
+        return done.payload(ReplaceLogKeySubmitPayload, ledger=ledger)
+
+    @resolved(
         "Submits up to 1,000 signed documents of any kind. Each is recorded or refused on its own; sending "
         "the same again is answered with the entries already recorded."
     )
@@ -300,7 +398,10 @@ class Mutation:
         results = [_result(item, _without_fault(outcome)) for item, outcome in zip(prepared, outcomes, strict=True)]
         return OperationsSubmitPayload(results=results, user_errors=[])
 
-    @resolved("Opens a session for reading, of 15 minutes, with an answered challenge.")
+    @resolved(
+        "Opens a session for reading, with an answered challenge. It lasts 15 minutes, unless other keys come to act "
+        "for the account before."
+    )
     async def session_open(
         self, info: ApiInfo, input: Annotated[SessionOpenInput, argument("The answered challenge.")]
     ) -> SessionOpenPayload:
@@ -320,11 +421,13 @@ async def _open_session(context: Context, answer: Answer) -> Token | Rejection:
     sessions, now_ms = context.service.sessions, context.service.clock()
     if refusal := sessions.check_answer(answer, now_ms):
         return refusal
-    account, authority = await context.read(authority_for, answer.account)
+    authority = await context.read(queries.authority, answer.account, format_time(now_ms))
     if refusal := sessions.check_authority(answer, authority):
         return refusal
-    assert account is not None
-    return sessions.open(answer, Viewer(account=account.id, role=account.role), now_ms)
+    assert authority is not None
+    account = authority.account
+    session = Session(account=account.id, role=account.role, keys_seq=authority.keys_seq)
+    return sessions.open(answer, session, now_ms)
 
 
 def _result(item: SignedOperation | Rejection, outcome: Recorded | Rejection) -> OperationResult:

@@ -1,4 +1,4 @@
-"""Opening what the settings name: the ledger in its database, and the key of its log.
+"""Opening what the settings name: the ledger in its database, and the keys of its log.
 
 The server and the command share it.
 """
@@ -56,8 +56,15 @@ def only_origin(engine: Engine) -> str:
 
 
 def load_log_key(settings: Settings) -> Ed25519PrivateKey:
-    """The key that signs checkpoints; raise :class:`KeyFileError` when it cannot be used."""
+    """The log key in the server's own file; raise :class:`KeyFileError` when it cannot be used."""
     return load_private_key(settings.log_key_file, key_passphrase(settings))
+
+
+def load_log_keys(settings: Settings) -> list[Ed25519PrivateKey]:
+    """The keys that sign checkpoints, the server's own first; raise :class:`KeyFileError` when one cannot be used."""
+    passphrase = key_passphrase(settings)
+    files = (settings.log_key_file, *settings.other_log_key_files)
+    return [load_private_key(file, passphrase) for file in files]
 
 
 def key_passphrase(settings: Settings) -> bytes | None:

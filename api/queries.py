@@ -12,8 +12,16 @@ import strawberry
 from sqlalchemy.engine import Connection as Snapshot
 from strawberry import UNSET
 
-from api.access import may_see_entry, parties, require_points_of, require_session, sight_of, visible_assets
-from api.context import Context
+from api.access import (
+    may_see_entry,
+    parties,
+    require_points_of,
+    require_session,
+    sees_recovery,
+    sight_of,
+    visible_assets,
+)
+from api.context import Context, Service
 from api.errors import BadInputError, ForbiddenError
 from api.ids import ACCOUNT_ID, ASSET_CODE, ASSET_ID, ENTRY_ID, PROGRAM_ID, require_account_id, require_asset_code
 from api.inputs import AccountRole, OperationPreviewInput, Unsigned, unsigned_document
@@ -33,6 +41,7 @@ from api.types import (
     OperationKind,
     Posting,
     Program,
+    Witnessing,
     account_of,
     argument,
     asset_of,
@@ -42,8 +51,11 @@ from api.types import (
     ledger_of,
     program_of,
     resolved,
+    witnessing_of,
 )
 from ledger import queries
+from ledger.checkpoint import WitnessPolicy
+from ledger.cosignatures import read_cosignatures
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
 from ledger.entries import Entry as RecordedEntry
 from ledger.entries import decode_entry
@@ -52,7 +64,7 @@ from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.rules import Account as StoredAccount
 from ledger.rules import Code, Rejection
 from ledger.sequencer import Preview, read_unsigned
-from ledger.store import HeadState, Store
+from ledger.store import Store
 
 MAX_NODES = 100
 
@@ -81,7 +93,7 @@ class EntryFilterInput:
     account: strawberry.ID | None = strawberry.field(
         description=(
             "Entries that touch this account, as far as this session is told that they do: a posting, a purchase that "
-            "earned nothing, its own act, its opening."
+            "earned nothing, its own act, its opening, its recovery."
         ),
         default=UNSET,
     )
@@ -199,14 +211,17 @@ class Query:
     @resolved("The ledger. Public.")
     async def ledger(self, info: ApiInfo) -> Ledger:
         """The ledger."""
-        service = info.context.service
-        head = await info.context.read(_head)
-        return ledger_of(head, service.genesis, service.operator)
+        return await ledger_now(info.context)
 
-    @resolved("The newest checkpoint. Public.")
+    @resolved("The newest checkpoint, witnessed or not. Public.")
     async def checkpoint(self, info: ApiInfo) -> Checkpoint:
         """The checkpoint."""
-        return checkpoint_of(await info.context.read(_head))
+        return await info.context.read(_newest_checkpoint, info.context.service.policy)
+
+    @resolved("Who watches that this ledger only grows, and how far they are. Public.")
+    async def witnessing(self, info: ApiInfo) -> Witnessing:
+        """The witnesses."""
+        return witnessing_of(await info.context.read(read_cosignatures, info.context.service.policy))
 
     @resolved("The asset with a code; null when there is none. Public.")
     async def asset(self, info: ApiInfo, code: Annotated[str, argument("Its code.")]) -> Asset | None:
@@ -459,8 +474,20 @@ class Query:
         return await _preview(info.context, input)
 
 
-def _head(store: Store, connection: Snapshot) -> HeadState:
-    return store.head(connection)
+async def ledger_now(context: Context) -> Ledger:
+    """The ledger as it is now."""
+    return await context.read(_ledger, context.service)
+
+
+def _ledger(store: Store, connection: Snapshot, service: Service) -> Ledger:
+    head, log_keys = store.head(connection), store.log_keys(connection)
+    checkpoint = _newest_checkpoint(store, connection, service.policy)
+    return ledger_of(head, service.genesis, service.operator, log_keys, checkpoint)
+
+
+def _newest_checkpoint(store: Store, connection: Snapshot, policy: WitnessPolicy) -> Checkpoint:
+    said = read_cosignatures(store, connection, policy)
+    return checkpoint_of(said.on(store.head(connection).checkpoint), policy)
 
 
 def _asset(store: Store, connection: Snapshot, code: str) -> Asset | None:
@@ -474,11 +501,12 @@ def _program(store: Store, connection: Snapshot, code: str, version: int) -> Pro
 
 
 def _account(store: Store, connection: Snapshot, viewer: Viewer, account_id: str) -> Account | None:
-    found = queries.account(store, connection, account_id)
+    found = queries.account(store, connection, account_id, viewer.time)
     if found is None:
         return None
-    visible = visible_assets(store, connection, sight_of(store, connection, viewer), found)
-    return account_of(found, visible) if visible != () else None
+    sight = sight_of(store, connection, viewer)
+    visible = visible_assets(store, connection, sight, found)
+    return account_of(found, visible, with_recovery=sees_recovery(sight, found)) if visible != () else None
 
 
 def _accounts(
@@ -487,13 +515,13 @@ def _accounts(
     sight = sight_of(store, connection, viewer)
     if not sight.everything and viewer.role != "merchant":
         raise ForbiddenError("accounts are listed for merchants, auditors and the operator")
-    found = queries.accounts(store, connection, sight, role, page)
-    return [(account.seq, account_of(account, _listed_assets(sight, account))) for account in found]
+    found = queries.accounts(store, connection, sight, role, page, time=viewer.time)
+    return [(account.seq, _listed(sight, account)) for account in found]
 
 
-def _listed_assets(sight: Sight, account: StoredAccount) -> tuple[str, ...] | None:
-    everything = sight.everything or sight.account in (account.id, account.custodian)
-    return None if everything else sight.assets
+def _listed(sight: Sight, account: StoredAccount) -> Account:
+    everything = sees_recovery(sight, account)
+    return account_of(account, None if everything else sight.assets, with_recovery=everything)
 
 
 def _entry(
@@ -506,7 +534,7 @@ def _entry(
     if stored is None:
         return None
     recorded = decode_entry(stored.data)
-    own = queries.account(store, connection, viewer.account)
+    own = queries.account(store, connection, viewer.account, viewer.time)
     opened_seq = own.seq if own is not None else None
     sight = sight_of(store, connection, viewer, _accounts_of(recorded))
     return entry_of(stored, sight) if may_see_entry(sight, recorded, opened_seq) else None

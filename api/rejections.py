@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import strawberry
 
-from api.scalars import Points
+from api.scalars import Points, Time
 from ledger.rules import Code, Rejection
 
 
@@ -44,6 +44,9 @@ class UserErrorCode(Enum):
         "SIGNATURE_UNEXPECTED", description="Someone signed who has no authority here."
     )
     NOT_PERMITTED = strawberry.enum_value("NOT_PERMITTED", description="The actor may not do this.")
+    RECOVERY_PENDING = strawberry.enum_value("RECOVERY_PENDING", description="A recovery of the account is pending.")
+    NO_RECOVERY = strawberry.enum_value("NO_RECOVERY", description="No recovery of the account is pending.")
+    LOG_KEY_USED = strawberry.enum_value("LOG_KEY_USED", description="The ledger has or had this log key.")
     UNKNOWN_ASSET = strawberry.enum_value("UNKNOWN_ASSET", description="There is no such asset.")
     ASSET_EXISTS = strawberry.enum_value("ASSET_EXISTS", description="The asset's code is taken.")
     UNKNOWN_CURRENCY = strawberry.enum_value(
@@ -89,7 +92,8 @@ class UserErrorCode(Enum):
         "OVERLOADED", description="Too many operations are waiting: send the same document again."
     )
     UNAVAILABLE = strawberry.enum_value(
-        "UNAVAILABLE", description="The database did not answer: send the same document again."
+        "UNAVAILABLE",
+        description="The database did not answer, or this server lacks the log's key: send the same document again.",
     )
 
 
@@ -145,6 +149,13 @@ class EntryTooLargeError(UserError):
     max_bytes: int = strawberry.field(description="The most bytes an entry may have.")
 
 
+@strawberry.type(description="A recovery of the account is pending.")
+class RecoveryPendingError(UserError):
+    """A recovery while another one waits."""
+
+    effective_at: Time = strawberry.field(description="When it takes effect, unless it is cancelled.")
+
+
 USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     OperationRefusedError,
     InsufficientPointsError,
@@ -152,6 +163,7 @@ USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     ReferenceUsedError,
     GrantTooLargeError,
     EntryTooLargeError,
+    RecoveryPendingError,
 )
 
 _DETAILED: dict[Code, type[UserError]] = {
@@ -161,6 +173,7 @@ _DETAILED: dict[Code, type[UserError]] = {
     Code.REFERENCE_EXISTS: ReferenceUsedError,
     Code.GRANT_TOO_LARGE: GrantTooLargeError,
     Code.TOO_LARGE: EntryTooLargeError,
+    Code.RECOVERY_PENDING: RecoveryPendingError,
 }
 
 _INDEXED = re.compile(r"([^\[\]]*)\[([0-9]+|\.\.\.)\]")

@@ -3,8 +3,13 @@
 A challenge is text bound to an account and an expiry by an HMAC, so the server need not store it; signatures by as many
 keys in force for the account as its threshold says open a session. A challenge that opened one is remembered until it
 ends and opens no other; each server process remembers its own, so several processes may let one challenge open one
-session each. Tokens are JWTs (HS256). Both secrets are derived from the log's private key with HKDF, so that every
-server process of a ledger accepts what another one issued, and nothing is configured.
+session each. Tokens are JWTs (HS256). Both secrets are derived with HKDF from the private log key that the server signs
+with first, so that every server process of a ledger accepts what another one issued, and nothing is configured. A
+server given another log key as its own issues and accepts other tokens: who stole the old one can forge none.
+
+A token names the keys that opened its session, by the entry that gave them (:class:`ledger.queries.Authority`). The
+session is over as soon as other keys act for the account: with a rotation or a recovery, of the account itself or, for
+one in custody, of its custodian, and when a member claims an account from custody.
 
 Writing needs no session: an operation carries its authority in its signatures.
 """
@@ -24,7 +29,8 @@ from msgspec import Struct
 from ledger.encoding import encode_base64url
 from ledger.keys import SESSION_CONTEXT, verify
 from ledger.operations import MAX_SIGNATURES
-from ledger.rules import Account, Code, Rejection
+from ledger.queries import Authority
+from ledger.rules import Code, Rejection
 
 CHALLENGE_LIFETIME_MS = 120_000
 TOKEN_LIFETIME_MS = 900_000
@@ -43,11 +49,20 @@ class TokenError(ValueError):
     """A bearer token that is not one of ours, or not any more. The message says what to do."""
 
 
-class Viewer(Struct, frozen=True, kw_only=True):
-    """Who is asking: an account and its role, which never changes."""
+class Session(Struct, frozen=True, kw_only=True):
+    """What a bearer token says: an account, its role, which never changes, and the entry that gave its keys."""
 
     account: str
     role: str
+    keys_seq: int
+
+
+class Viewer(Struct, frozen=True, kw_only=True):
+    """Who is asking, and when: at ``time`` the keys of the session act for the account."""
+
+    account: str
+    role: str
+    time: str
 
 
 class Challenge(Struct, frozen=True, kw_only=True):
@@ -102,11 +117,11 @@ class Sessions:
             return _ANSWERED
         return _check_signatures(answer)
 
-    def check_authority(self, answer: Answer, authority: Account | None) -> Rejection | None:
+    def check_authority(self, answer: Answer, authority: Authority | None) -> Rejection | None:
         """Why the keys of a checked answer do not act for its account; ``None`` when they do.
 
-        ``authority`` is the account whose keys act for the answer's. An unknown account is refused as a key without
-        authority is, so that an answer does not tell who exists.
+        ``authority`` has the keys in force. An unknown account is refused as a key without authority is, so that an
+        answer does not tell who exists.
         """
         for i, (key, _) in enumerate(answer.signatures):
             if authority is None or key not in authority.keys:
@@ -116,14 +131,14 @@ class Sessions:
             return Rejection(Code.SIGNATURE_MISSING, "more of the account's keys must sign", ("signatures",))
         return None
 
-    def open(self, answer: Answer, viewer: Viewer, now_ms: int) -> Token | Rejection:
+    def open(self, answer: Answer, session: Session, now_ms: int) -> Token | Rejection:
         """A bearer token for an account that answered its challenge, which is used up; or why there is none now.
 
         While the database was read, the same answer may have come again: here the first one wins.
         """
         if refusal := self._use_up(answer.challenge, now_ms):
             return refusal
-        return self.token(viewer, now_ms)
+        return self.token(session, now_ms)
 
     def _use_up(self, challenge: str, now_ms: int) -> Rejection | None:
         if challenge in self._answered:
@@ -136,21 +151,25 @@ class Sessions:
         self._answered[challenge] = now_ms + CHALLENGE_LIFETIME_MS
         return None
 
-    def token(self, viewer: Viewer, now_ms: int) -> Token:
-        """A bearer token for an account."""
+    def token(self, session: Session, now_ms: int) -> Token:
+        """A bearer token of a session."""
         expires_at_ms = now_ms + TOKEN_LIFETIME_MS
         claims = {
             "iss": self._origin,
             "aud": self._origin,
-            "sub": viewer.account,
-            "role": viewer.role,
+            "sub": session.account,
+            "role": session.role,
+            "keys": session.keys_seq,
             "iat": now_ms // 1000,
             "exp": expires_at_ms // 1000,
         }
         return Token(text=jwt.encode(claims, self._token_secret, algorithm="HS256"), expires_at_ms=expires_at_ms)
 
-    def viewer(self, token: str, now_ms: int) -> Viewer:
-        """Who a bearer token stands for; raise :class:`TokenError` when it is forged, foreign or over."""
+    def session(self, token: str, now_ms: int) -> Session:
+        """What a bearer token says; raise :class:`TokenError` when it is forged, foreign or too old.
+
+        Whether its keys are still in force is for :func:`viewer_at`.
+        """
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -159,17 +178,24 @@ class Sessions:
                 audience=self._origin,
                 issuer=self._origin,
                 # The clock is passed in, so the expiry is compared below.
-                options={"require": ["exp", "sub", "role"], "verify_exp": False, "verify_iat": False},
+                options={"require": ["exp", "sub", "role", "keys"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.InvalidTokenError:
             raise TokenError("the bearer token is not one of this ledger: open a session") from None
         if claims["exp"] * 1000 <= now_ms:
             raise TokenError("the session is over: open a new one")
-        return Viewer(account=claims["sub"], role=claims["role"])
+        return Session(account=claims["sub"], role=claims["role"], keys_seq=claims["keys"])
 
     def _mac(self, stated: str) -> str:
         message = f"{self._origin}\n{stated}".encode()
         return encode_base64url(hmac.new(self._challenge_secret, message, hashlib.sha256).digest())
+
+
+def viewer_at(session: Session, authority: Authority | None) -> Viewer:
+    """Who asks in a session, by the keys that act for its account now; raise :class:`TokenError` when others do."""
+    if authority is None or authority.keys_seq != session.keys_seq:
+        raise TokenError("the session is over, since the account's keys have changed: open a new one")
+    return Viewer(account=session.account, role=session.role, time=authority.time)
 
 
 def _check_signatures(answer: Answer) -> Rejection | None:

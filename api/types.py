@@ -5,7 +5,7 @@ on who is looking, has a resolver. Records of the core (postings, signatures, lo
 reads their attributes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Annotated, Any, TypeVar, cast
 
@@ -19,9 +19,12 @@ from api.inputs import AccountRole, AmountRounding, PointsRounding
 from api.paging import After, Before, Connection, First, Last, Window
 from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
 from ledger import queries, rules
-from ledger.checkpoint import decode_checkpoint
+from ledger.checkpoint import WitnessKey, WitnessPolicy, encode_witness_key
+from ledger.cosignatures import Cosignatures, CosignedCheckpoint, StoredCosignature
+from ledger.encoding import format_time
 from ledger.entries import decode_entry
 from ledger.operations import (
+    DEFAULT_RECOVERY_DELAY_MS,
     ExpiresAfterDays,
     ExpiresAfterMonths,
     ExpiresAtYearEnd,
@@ -64,6 +67,12 @@ class OperationKind(Enum):
     TRANSFER = strawberry.enum_value("transfer", description="Transfers points.")
     REDEEM = strawberry.enum_value("redeem", description="Spends points.")
     EXPIRE = strawberry.enum_value("expire", description="Retires points whose last day has passed.")
+    REPLACE_KEYS = strawberry.enum_value("replace_keys", description="Gives an account other keys.")
+    RECOVER_KEYS = strawberry.enum_value(
+        "recover_keys", description="Gives other keys, after a delay, to an account whose own were lost."
+    )
+    CANCEL_RECOVERY = strawberry.enum_value("cancel_recovery", description="Drops a pending recovery.")
+    REPLACE_LOG_KEY = strawberry.enum_value("replace_log_key", description="Gives the log another key.")
 
 
 @strawberry.interface(description="Something with an id that says its type: `mem_…`, `ent_41`, `ast_STAR`.")
@@ -329,14 +338,30 @@ def asset_of(found: rules.Asset) -> Asset:
     )
 
 
+@strawberry.type(
+    description="Keys that become an account's by themselves at a time, unless the account or the operator cancels it."
+)
+class Recovery:
+    """A pending recovery; the core's record stands for it."""
+
+    keys: list[str] = field("The public keys that will be the account's, in base64url.")
+    threshold: int = field("How many of them must sign then.")
+    effective_at: Time = field("From when on they are in force, and the keys of now are not.")
+    seq: UInt53 = field("Sequence number of the entry that began it.")
+
+
 @strawberry.type(description="A holder of points, a merchant, an auditor or the operator.")
 class Account(Node):
-    """An account. ``visible_assets`` are the assets whose balances the viewer may see; ``None`` for all."""
+    """An account as it is now. ``visible_assets`` are those whose balances the viewer may see; ``None`` for all."""
 
     role: AccountRole = field("What it is for.")
     name: str | None = field("Public name of an organisation; members have none.")
-    keys: list[str] = field("Its public keys, in base64url; none while it is held in custody.")
+    keys: list[str] = field("Its public keys in force, in base64url; none while it is held in custody.")
     threshold: int = field("How many of its keys must sign.")
+    keys_seq: UInt53 = field("Sequence number of the entry that gave it these keys; while in custody, that opened it.")
+    recovery: Recovery | None = field(
+        "Its pending recovery; null when there is none. Told to itself, its custodian, auditors and the operator."
+    )
     custodian_id: strawberry.ID | None = field("The merchant whose keys act for it while it has none.")
     opened_at: Time = field("When it was opened, as its signer says.")
     entry_id: strawberry.ID = field("The entry that opened it.")
@@ -358,18 +383,42 @@ class Account(Node):
         return cast("list[Balance]", await info.context.loaders.balances.load((self.id, codes)))
 
 
-def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None) -> Account:
-    """An account as a viewer sees it who may see balances in some assets, or in all (``None``)."""
+def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None, *, with_recovery: bool = False) -> Account:
+    """An account, as it is now, to a viewer who may see balances in some assets, or in all (``None``)."""
     return Account(
         id=strawberry.ID(found.id),
         role=cast(AccountRole, found.role),
         name=found.name,
         keys=cast("list[str]", found.keys),
         threshold=found.threshold,
+        keys_seq=UInt53(found.keys_seq),
+        recovery=cast("Recovery | None", found.recovery) if with_recovery else None,
         custodian_id=strawberry.ID(found.custodian) if found.custodian is not None else None,
         opened_at=Time(found.opened_at),
         entry_id=strawberry.ID(f"ent_{found.seq}"),
         visible_assets=visible_assets,
+    )
+
+
+@strawberry.type(
+    description="That a witness had seen this ledger only grow, up to a checkpoint (C2SP tlog-cosignature)."
+)
+class Cosignature:
+    """A cosignature."""
+
+    witness: str = field("The witness's name.")
+    verifier_key: str = field("The witness's public key, to check it with (C2SP tlog-cosignature verifier key).")
+    size: UInt53 = field("How many entries the checkpoint has.")
+    time: Time = field("When it was made, by the witness's clock.")
+
+
+def cosignature_of(row: StoredCosignature, key: WitnessKey) -> Cosignature:
+    """A cosignature as clients see it."""
+    return Cosignature(
+        witness=row.witness,
+        verifier_key=encode_witness_key(key.name, key.public_key),
+        size=UInt53(row.size),
+        time=Time(format_time(row.timestamp_s * 1000)),
     )
 
 
@@ -379,14 +428,67 @@ class Checkpoint:
 
     size: UInt53 = field("How many entries.")
     root: Hash = field("Root of the Merkle tree over them (RFC 6962).")
-    note: str = field("The signed note (C2SP tlog-checkpoint), to be verified with the ledger's `logKey`.")
+    note: str = field(
+        "The signed note (C2SP tlog-checkpoint), to be verified with the one of `logKeys` that is of its size. Behind "
+        "the log's signatures stand the lines of its `cosignatures`."
+    )
+    cosignatures: list[Cosignature] = field(
+        "What the ledger's witnesses have said of it so far, in their order in `witnessing`."
+    )
 
 
-def checkpoint_of(head: HeadState) -> Checkpoint:
-    """The checkpoint of a head."""
-    text = head.checkpoint.partition("\n\n")[0] + "\n"
-    root = decode_checkpoint(text).root
-    return Checkpoint(size=UInt53(head.size), root=Hash(root.hex()), note=head.checkpoint)
+def checkpoint_of(found: CosignedCheckpoint, policy: WitnessPolicy) -> Checkpoint:
+    """A checkpoint, and what the witnesses of a policy said of it."""
+    keys = {key.name: key for key in policy.witnesses}
+    return Checkpoint(
+        size=UInt53(found.size),
+        root=Hash(found.root.hex()),
+        note=found.note,
+        cosignatures=[cosignature_of(row, keys[row.witness]) for row in found.cosignatures],
+    )
+
+
+@strawberry.type(description="A witness that this ledger asks for cosignatures.")
+class Witness:
+    """A witness."""
+
+    name: str = field("Its name.")
+    verifier_key: str = field("Its public key, to check its cosignatures with (C2SP tlog-cosignature verifier key).")
+    newest: Cosignature | None = field("Its last cosignature of a checkpoint of this ledger; null while there is none.")
+
+
+@strawberry.type(
+    description=(
+        "Who watches that everybody is shown the same ledger: witnesses cosign a checkpoint only if it begins with the "
+        "one they cosigned last."
+    )
+)
+class Witnessing:
+    """What this server's policy says about witnesses, and how far they are."""
+
+    quorum: UInt53 = field("How many of the witnesses must have cosigned a checkpoint for it to count as witnessed.")
+    checkpoint: Checkpoint | None = field(
+        "The newest witnessed checkpoint, which `/log/checkpoint` serves and receipts use; null while there is none."
+    )
+    witnesses: list[Witness] = field("The witnesses that are asked; none where the ledger has none.")
+
+
+def witnessing_of(said: Cosignatures) -> Witnessing:
+    """How far a policy's witnesses are."""
+    policy, witnessed = said.policy, said.witnessed()
+    return Witnessing(
+        quorum=UInt53(policy.threshold),
+        checkpoint=checkpoint_of(witnessed, policy) if witnessed is not None else None,
+        witnesses=[_witness_of(key, said.newest(key)) for key in policy.witnesses],
+    )
+
+
+def _witness_of(key: WitnessKey, newest: StoredCosignature | None) -> Witness:
+    return Witness(
+        name=key.name,
+        verifier_key=encode_witness_key(key.name, key.public_key),
+        newest=cosignature_of(newest, key) if newest is not None else None,
+    )
 
 
 @strawberry.type(description="A settlement currency of the ledger.")
@@ -395,6 +497,16 @@ class Currency:
 
     code: str = field("ISO 4217 code.")
     scale: int = field("Decimal places of its unit: 2 for USD.")
+
+
+@strawberry.type(description="A key of the log.")
+class LogKey:
+    """A key of the log."""
+
+    verifier_key: str = field("Its public half (C2SP signed-note verifier key).")
+    from_size: UInt53 = field(
+        "It signs every checkpoint of this size or more, until the next key's. Others of the log may sign beside it."
+    )
 
 
 @strawberry.type(description="The ledger that this server serves. All of it is public.")
@@ -409,12 +521,17 @@ class Ledger:
     last_time: Time = field("When the newest entry was recorded.")
     clock_tolerance_ms: int = field("By how much an operation's `at` may lie after its recording, in milliseconds.")
     currencies: list[Currency] = field("Settlement currencies.")
-    log_key: str = field("The key that signs checkpoints (C2SP signed-note verifier key).")
+    recovery_delay_ms: UInt53 = field("How long after its recording a recovery takes effect, in milliseconds.")
+    log_key: str = field("The key that signs the newest checkpoint (C2SP signed-note verifier key).")
+    log_keys: list[LogKey] = field("Every key the log had, the first first; the last one signs now.")
     checkpoint: Checkpoint = field("The newest checkpoint.")
 
 
-def ledger_of(head: HeadState, genesis: Genesis, operator: str) -> Ledger:
+def ledger_of(
+    head: HeadState, genesis: Genesis, operator: str, log_keys: Sequence[tuple[int, str]], checkpoint: Checkpoint
+) -> Ledger:
     """The ledger as everybody sees it."""
+    delay_ms = DEFAULT_RECOVERY_DELAY_MS if genesis.recovery_delay_ms is None else genesis.recovery_delay_ms
     return Ledger(
         origin=head.origin,
         name=genesis.name,
@@ -424,6 +541,8 @@ def ledger_of(head: HeadState, genesis: Genesis, operator: str) -> Ledger:
         last_time=Time(head.last_time),
         clock_tolerance_ms=genesis.clock_tolerance_ms,
         currencies=cast("list[Currency]", genesis.currencies),
-        log_key=genesis.log_key,
-        checkpoint=checkpoint_of(head),
+        recovery_delay_ms=UInt53(delay_ms),
+        log_key=log_keys[-1][1],
+        log_keys=[LogKey(verifier_key=log_key, from_size=UInt53(seq + 1)) for seq, log_key in log_keys],
+        checkpoint=checkpoint,
     )

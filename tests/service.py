@@ -8,13 +8,14 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -35,6 +36,10 @@ MUTATIONS = {
     "transfer": ("transferSubmit", "TransferSubmitInput"),
     "redeem": ("redemptionSubmit", "RedemptionSubmitInput"),
     "expire": ("expirySubmit", "ExpirySubmitInput"),
+    "replace_keys": ("replaceKeysSubmit", "ReplaceKeysSubmitInput"),
+    "recover_keys": ("recoverKeysSubmit", "RecoverKeysSubmitInput"),
+    "cancel_recovery": ("cancelRecoverySubmit", "CancelRecoverySubmitInput"),
+    "replace_log_key": ("replaceLogKeySubmit", "ReplaceLogKeySubmitInput"),
 }
 """Mutation and input type of each kind of operation."""
 
@@ -44,6 +49,7 @@ ERRORS = """userErrors { __typename code message path retryable
   ... on ReferenceUsedError { entryId }
   ... on GrantTooLargeError { maxPoints }
   ... on EntryTooLargeError { maxBytes }
+  ... on RecoveryPendingError { effectiveAt }
 }"""
 
 _ENUMS = {"role", "round_amount", "round_points"}
@@ -126,14 +132,27 @@ class Service:
 
 
 @contextmanager
-def running(world: World, folder: Path, **settings: Any) -> Iterator[Service]:
-    """The application on a world's ledger, with the world's clock, until the block ends."""
-    key_file = folder / "log.pem"
-    if not key_file.exists():
-        save_private_key(key_file, world.log_key, None)
-    given = Settings(data=folder, database_url=world.url, log_key_file=key_file, **settings)
+def running(
+    world: World, folder: Path, log_keys: Sequence[Ed25519PrivateKey] | None = None, **settings: Any
+) -> Iterator[Service]:
+    """The application on a world's ledger, with the world's clock, until the block ends.
+
+    ``log_keys`` are the keys of the log that it has, its own first; the world's when left out.
+    """
+    own, *others = (key_file(folder, key) for key in log_keys or [world.log_key])
+    given = Settings(
+        data=folder, database_url=world.url, log_key_file=own, other_log_key_files=tuple(others), **settings
+    )
     with TestClient(create_app(given, world.clock), raise_server_exceptions=False) as client:
         yield Service(world, client)
+
+
+def key_file(folder: Path, key: Ed25519PrivateKey) -> Path:
+    """A file of a private key, made when it is missing."""
+    path = folder / f"{encode_public_key(key)}.pem"
+    if not path.exists():
+        save_private_key(path, key, None)
+    return path
 
 
 def signed_text(signed: SignedOperation) -> str:

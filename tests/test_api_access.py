@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from ledger.keys import encode_public_key
-from ledger.operations import Expire, ExpiresAfterDays, OpenAccount, Purchase, Recipient, RecordPurchases, Transfer
+from ledger.operations import (
+    CancelRecovery,
+    Expire,
+    ExpiresAfterDays,
+    OpenAccount,
+    Purchase,
+    Recipient,
+    RecordPurchases,
+    RecoverKeys,
+    Transfer,
+)
 from ledger.sequencer import account_opened_by
 from ledger.wallet import Wallet
 from tests.service import Service, running, typed_document
@@ -40,6 +50,10 @@ class Coalition:
         world.grant(self.mile, "MILE", self.carol, 100)
         (moved,) = world.record(pay(self.alice, "STAR", 10, self.bob))
         self.moved = moved.seq
+        key, of_bob = world.make_key(), dict[str, Any](account=self.bob.account)
+        recovery = world.operator.sign(RecoverKeys, co_signers=[key], keys=(encode_public_key(key),), **of_bob)
+        begun, _ = world.record(recovery, world.operator.sign(CancelRecovery, **of_bob))
+        self.recovered = begun.seq
 
     def wallet(self, name: str) -> Wallet:
         """A party by name."""
@@ -58,7 +72,7 @@ def service(world: World, coalition: Coalition, tmp_path: Path) -> Iterator[Serv
         yield service
 
 
-ROLES = ("nobody", "alice", "carol", "dave", "star", "mile", "auditor", "operator")
+ROLES = ("nobody", "alice", "bob", "carol", "dave", "star", "mile", "auditor", "operator")
 ALL = frozenset({"auditor", "operator"})
 
 # For each question, about alice or her entry of STAR: who is answered, and what the others hear.
@@ -67,7 +81,8 @@ QUESTIONS: dict[str, tuple[str, frozenset[str], str]] = {
     "balances": ("{ account(id: $alice) { balances { total } } }", ALL | {"alice", "star"}, "null"),
     "custodial account": ("{ account(id: $dave) { id } }", ALL | {"dave", "star"}, "null"),
     "accounts": ("{ accounts { nodes { id } } }", ALL | {"star", "mile"}, "FORBIDDEN"),
-    "entry": ("{ entry(by: {seq: $moved}) { id } }", ALL | {"alice", "star"}, "null"),
+    "entry": ("{ entry(by: {seq: $moved}) { id } }", ALL | {"alice", "bob", "star"}, "null"),
+    "recovery of another": ("{ entry(by: {seq: $recovered}) { id } }", ALL | {"bob"}, "null"),
     "statement": (
         '{ statement(account: $alice, asset: "STAR") { openingBalance } }',
         ALL | {"alice", "star"},
@@ -101,7 +116,7 @@ def test_read_rules(role: str, coalition: Coalition, service: Service) -> None:
     """A member its own, a merchant also its holders', auditors and the operator all, nobody what is public."""
     token = service.sign_in(coalition.wallet(role)) if role != "nobody" else None
     names = {"$alice": f'"{coalition.alice.account}"', "$dave": f'"{coalition.dave.account}"'}
-    names["$moved"] = str(coalition.moved)
+    names |= {"$moved": str(coalition.moved), "$recovered": str(coalition.recovered)}
     heard = {}
     expected = {}
     for question, (document, answered, otherwise) in QUESTIONS.items():

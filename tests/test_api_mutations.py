@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from api.inputs import KIND_OF
+from ledger.checkpoint import encode_verifier_key
+from ledger.encoding import format_time
 from ledger.entries import decode_entry, leaf_hash, signed_operation_of
 from ledger.keys import encode_public_key
 from ledger.operations import (
     KINDS,
+    CancelRecovery,
     DefineAsset,
     Expire,
     ExpiresAfterDays,
@@ -24,7 +27,10 @@ from ledger.operations import (
     Purchase,
     Recipient,
     RecordPurchases,
+    RecoverKeys,
     Redeem,
+    ReplaceKeys,
+    ReplaceLogKey,
     SignedOperation,
     Transfer,
     Value,
@@ -32,7 +38,7 @@ from ledger.operations import (
 from ledger.sequencer import account_opened_by
 from ledger.wallet import Wallet
 from tests.service import MUTATIONS, Service, running, signed_text, typed_input
-from tests.worlds import World, make_program, pay
+from tests.worlds import DAY_MS, World, make_program, pay
 
 
 class Shop:
@@ -43,6 +49,7 @@ class Shop:
         world.add_asset(self.merchant, "STAR", make_program(expiry=ExpiresAfterDays(count=30)), supply_cap=10_000)
         self.alice, self.bob = world.add_members(2)
         world.grant(self.merchant, "STAR", self.alice, 500)
+        self.next_log_key = world.make_key()
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def shop(world: World) -> Shop:
 
 @pytest.fixture
 def service(world: World, shop: Shop, tmp_path: Path) -> Iterator[Service]:
-    with running(world, tmp_path) as service:
+    with running(world, tmp_path, [world.log_key, shop.next_log_key]) as service:
         yield service
 
 
@@ -86,6 +93,8 @@ def operations(world: World, shop: Shop) -> dict[str, tuple[SignedOperation, str
     other = world.add_merchant("Other")
     world.add_asset(other, "MILE")
     program = make_program(expiry=ExpiresAtYearEnd(count=1))
+    world.record(recover(world, shop.bob, world.make_key()))
+    account = "account { id keys threshold keysSeq recovery { keys threshold effectiveAt seq } }"
     return {
         "open_account": (
             member.sign(OpenAccount, role="member", keys=(encode_public_key(key),)),
@@ -111,6 +120,13 @@ def operations(world: World, shop: Shop) -> dict[str, tuple[SignedOperation, str
         "grant": (grant(shop, 7), ""),
         "transfer": (pay(shop.alice, "STAR", 40, shop.bob), "balance"),
         "redeem": (redeem(shop, 60, reference="bill-1"), "balance"),
+        "replace_keys": (shop.alice.replace_keys([world.make_key(), *shop.alice.keys], threshold=2), account),
+        "recover_keys": (recover(world, shop.alice, world.make_key(), world.make_key(), threshold=2), account),
+        "cancel_recovery": (shop.bob.sign(CancelRecovery, account=shop.bob.account), account),
+        "replace_log_key": (
+            world.operator.sign(ReplaceLogKey, log_key=encode_verifier_key(world.origin, shop.next_log_key)),
+            "ledger { logKey logKeys { verifierKey fromSize } }",
+        ),
     }
 
 
@@ -146,6 +162,33 @@ def test_payload_tells_what_came_of_it(world: World, shop: Shop, service: Servic
     assert program["bands"] == [{"from": 0, "points": 1, "per": 100}]
     assert service.submit(*some["transfer"])["balance"] == 460
     assert service.submit(*some["redeem"])["balance"] == 400
+
+
+def test_payload_of_new_keys_tells_the_account_as_it_is_now(world: World, shop: Shop, service: Service) -> None:
+    """Keys in force, and the pending recovery; nothing to whoever only sends an old document again."""
+    some = operations(world, shop)
+    recovered = some["recover_keys"][0]
+    payload = service.submit(*some["recover_keys"])
+    account, seq = payload["account"], payload["entry"]["seq"]
+    assert account["keys"] == [encode_public_key(key) for key in shop.alice.keys]
+    assert account["recovery"] == {
+        "keys": [signature.key for signature in recovered.sigs[1:]],
+        "threshold": 2,
+        "effectiveAt": effective(world),
+        "seq": seq,
+    }
+    replaced = some["replace_keys"][0]
+    payload = service.submit(*some["replace_keys"])
+    account = {"id": str(shop.alice.account), "threshold": 2, "keysSeq": payload["entry"]["seq"], "recovery": None}
+    assert isinstance(replaced.op, ReplaceKeys)
+    assert payload["account"] == {**account, "keys": list(replaced.op.keys)}
+    assert service.submit(*some["cancel_recovery"])["account"]["recovery"] is None
+    for kind in ("recover_keys", "replace_keys", "cancel_recovery"):
+        again = service.submit(*some[kind])
+        assert (again["replayed"], again["account"]) == (True, None)
+    ledger = service.submit(*some["replace_log_key"])["ledger"]
+    assert ledger["logKey"] == ledger["logKeys"][1]["verifierKey"]
+    assert service.submit(*some["replace_log_key"])["ledger"] == ledger
 
 
 def test_lots_due_are_retired(world: World, shop: Shop, service: Service) -> None:
@@ -184,9 +227,17 @@ def test_custodial_member_is_opened_by_its_merchant(world: World, shop: Shop, se
     assert payload["account"] == {"keys": [], "custodianId": shop.merchant.account}
 
 
+def recover(world: World, wallet: Wallet, *keys: Any, threshold: int = 1) -> SignedOperation:
+    """The operator's recovery of an account, co-signed by its new keys."""
+    public = tuple(encode_public_key(key) for key in keys)
+    given = {"account": wallet.account, "keys": public, "threshold": threshold}
+    return world.operator.sign(RecoverKeys, co_signers=keys, **given)
+
+
 def refusals(world: World, shop: Shop) -> dict[str, tuple[SignedOperation, list[str], dict[str, Any]]]:
     """Operations that are refused: by code, with path and details."""
     stranger = world.wallet(shop.alice.account, world.make_key())
+    world.record(recover(world, shop.bob, world.make_key()))
     elsewhere = Wallet("ledger.example/other", shop.alice.account, shop.alice.keys, world.clock)
     return {
         "INSUFFICIENT_POINTS": (
@@ -224,7 +275,23 @@ def refusals(world: World, shop: Shop) -> dict[str, tuple[SignedOperation, list[
             ["input", "activity"],
             {},
         ),
+        "RECOVERY_PENDING": (
+            recover(world, shop.bob, world.make_key()),
+            ["input", "account"],
+            {"effectiveAt": effective(world)},
+        ),
+        "NO_RECOVERY": (shop.alice.sign(CancelRecovery, account=shop.alice.account), ["input", "account"], {}),
+        "LOG_KEY_USED": (
+            world.operator.sign(ReplaceLogKey, log_key=encode_verifier_key(world.origin, world.log_key)),
+            ["input", "logKey"],
+            {},
+        ),
     }
+
+
+def effective(world: World) -> str:
+    """When a recovery that is recorded now takes effect."""
+    return format_time(world.clock() + 7 * DAY_MS)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +302,10 @@ def refusals(world: World, shop: Shop) -> dict[str, tuple[SignedOperation, list[
         "EXPIRED",
         "GRANT_TOO_LARGE",
         "INSUFFICIENT_POINTS",
+        "LOG_KEY_USED",
         "NOT_PERMITTED",
+        "NO_RECOVERY",
+        "RECOVERY_PENDING",
         "SIGNATURE_MISSING",
         "SUPPLY_EXCEEDED",
         "UNKNOWN_ACCOUNT",

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from api.sessions import CHALLENGE_LIFETIME_MS, TOKEN_LIFETIME_MS, Sessions, TokenError, Viewer
+from api.sessions import CHALLENGE_LIFETIME_MS, TOKEN_LIFETIME_MS, Session, Sessions, TokenError
 from ledger.encoding import format_time
 from ledger.keys import encode_public_key, sign
 from ledger.operations import OpenAccount
@@ -123,7 +123,7 @@ def test_database_is_asked_only_about_challenges_of_ours(
         raise AssertionError("the database was read")
 
     good = service.answer(alice)
-    monkeypatch.setattr(Store, "accounts", fail)
+    monkeypatch.setattr(Store, "read", fail)
     for answer in (
         {**good, "account": "\x00"},
         {**good, "challenge": good["challenge"].replace("v1", "v2")},
@@ -187,13 +187,15 @@ def forged_tokens(world: World, token: str) -> dict[str, str]:
     none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
     other_ledger = Sessions("ledger.example/other", world.log_key)
     other_key = Sessions(ORIGIN, world.make_key())
-    viewer = Viewer(account=claims["sub"], role="operator")
+    session = Session(account=claims["sub"], role="operator", keys_seq=claims["keys"])
+    unbound = {name: value for name, value in claims.items() if name != "keys"}
     return {
         "changed claims": f"{header}.{changed}.{signature}",
         "no algorithm": f"{none}.{changed}.",
         "another secret": jwt.encode(operator, "x" * 32, algorithm="HS256"),
-        "another ledger": other_ledger.token(viewer, world.clock()).text,
-        "another log key": other_key.token(viewer, world.clock()).text,
+        "another ledger": other_ledger.token(session, world.clock()).text,
+        "another log key": other_key.token(session, world.clock()).text,
+        "no keys": jwt.encode(unbound, Sessions(ORIGIN, world.log_key)._token_secret, algorithm="HS256"),
         "cut short": token[:-2],
         "rubbish": "rubbish",
         "nothing": "",
@@ -233,7 +235,7 @@ def test_token_does_not_hold_what_was_not_signed(world: World) -> None:
     """The two secrets differ, and neither is the key."""
     sessions = Sessions(ORIGIN, world.log_key)
     with pytest.raises(TokenError):
-        sessions.viewer(jwt.encode({"sub": "x"}, world.log_key.private_bytes_raw(), algorithm="HS256"), 0)
+        sessions.session(jwt.encode({"sub": "x"}, world.log_key.private_bytes_raw(), algorithm="HS256"), 0)
 
 
 def test_keys_show_nothing_private(alice: Wallet, service: Service) -> None:

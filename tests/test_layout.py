@@ -23,6 +23,7 @@ PURE: dict[str, set[str]] = {
     "receipt": {"checkpoint", "encoding", "entries", "merkle"},
     "programs": {"encoding", "entries", "operations"},
     "rules": {"checkpoint", "encoding", "entries", "operations", "programs"},
+    "replay": {"encoding", "entries", "merkle", "operations", "rules", "tiles"},
 }
 
 # What a pure module may import from outside: values in, values out. `datetime` and `zoneinfo` are calendars here
@@ -36,8 +37,9 @@ MORE_OUTSIDE = {"operations": {"importlib"}}
 # The modules above them: clock, store and signer are passed in. The order is the direction of imports.
 LAYERS = [
     {"store"},
-    {"migrations", "queries", "log", "sequencer", "wallet", "keyring", "verifier"},
+    {"migrations", "queries", "log", "cosignatures", "sequencer", "wallet", "keyring", "verifier", "audit_state"},
     {"archive", "audit", "purchases", "witness"},
+    {"audit_database", "published_log"},
 ]
 
 # Nothing of the service, the command line or their libraries is known to the ledger.
@@ -45,7 +47,8 @@ SERVICE = {"api", "strawberry", "graphql", "starlette", "uvicorn", "uvloop", "ht
 SERVICE |= {"rich", "click", "orjson", "asyncio", "socket", "http", "urllib"}
 
 # Names of the rules that decide or change something; the store holds their records but takes no decision.
-DECISIONS = {"admit", "apply", "touches", "due_lots", "spendable", "authority_of", "Rejection", "Code"}
+DECISIONS = {"admit", "apply", "touches", "due_lots", "spendable", "authority_of", "account_at", "new_keys"}
+DECISIONS |= {"log_key_for", "Rejection", "Code"}
 
 # Reading a clock: a name, and the attribute of it that reads.
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("time", "time")}

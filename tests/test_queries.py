@@ -9,11 +9,25 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger import queries
-from ledger.encoding import MAX_INTEGER
+from ledger.encoding import MAX_INTEGER, format_time
 from ledger.entries import Entry, decode_entry
-from ledger.operations import Band, Expire, ExpiresAfterDays, Purchase, Recipient, RecordPurchases, Redeem, Transfer
+from ledger.keys import encode_public_key
+from ledger.operations import (
+    Band,
+    CancelRecovery,
+    Expire,
+    ExpiresAfterDays,
+    OpenAccount,
+    Purchase,
+    Recipient,
+    RecordPurchases,
+    RecoverKeys,
+    Redeem,
+    Transfer,
+)
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StatementKey
-from tests.worlds import START, World, make_program, pay
+from ledger.sequencer import account_opened_by
+from tests.worlds import DAY_MS, START, World, make_program, pay
 
 
 class History:
@@ -46,8 +60,21 @@ class History:
                 amount = world.random.randrange(1, 30)
                 world.submit(giver.sign(Redeem, asset=asset, amount=amount, merchant=merchant.account))
                 world.clock.advance(ms=1000)
+            self.change_keys()
         world.clock.advance(days=40)
         world.record(world.operator.sign(Expire, asset="ALFA", limit=400, through="2026-02-20"))
+
+    def change_keys(self) -> None:
+        """A recovery of someone, which someone may cancel, or a rotation may drop."""
+        world, (recovered, rotated) = self.world, self.world.random.sample(range(4), 2)
+        key, next_key = world.make_key(), world.make_key()
+        account = self.members[recovered].account
+        recovery = {"account": account, "keys": (encode_public_key(key),)}
+        world.submit(world.operator.sign(RecoverKeys, co_signers=[key], **recovery))
+        if canceller := world.random.choice((None, world.operator, self.members[recovered])):
+            world.submit(canceller.sign(CancelRecovery, account=account))
+        world.record(self.members[rotated].replace_keys([next_key]))
+        self.members[rotated] = world.wallet(self.members[rotated].account, next_key)
 
     def entries(self, connection: Connection) -> list[Entry]:
         """All entries, in order."""
@@ -73,6 +100,7 @@ def bought(entry: Entry, accounts: Collection[str]) -> bool:
 
 def touches(entry: Entry, account: str, opened: dict[str, int]) -> bool:
     acted = getattr(entry.op, "actor", None) == account or opened.get(account) == entry.seq
+    acted = acted or getattr(entry.op, "account", None) == account
     return acted or bought(entry, {account}) or any(leg.account == account for leg in entry.postings)
 
 
@@ -124,7 +152,7 @@ def test_lists_of_entries_are_what_a_walk_finds(world: World, history: History, 
         EntryFilter(account=account, asset=asset, kind=kind)
         for account in (None, member, other, merchant, operator)
         for asset in (None, "ALFA", "BETA")
-        for kind in (None, "transfer", "record_purchases")
+        for kind in (None, "transfer", "record_purchases", "recover_keys")
     ]
     for sight, wanted in itertools.product(sights, filters):
 
@@ -307,6 +335,52 @@ def test_amounts_are_summed_beyond_any_integer(world: World) -> None:
     assert total.amount == months[0].amount == row.amount == 1_100 * MAX_INTEGER > 2**63
 
 
+def test_account_is_where_the_index_of_entries_looks_for_it(
+    world: World, history: History, connection: Connection
+) -> None:
+    """Canonical bytes begin with it in each entry of these kinds, and in no other place of it the index would find."""
+    found = 0
+    for entry, (seq, data) in zip(
+        history.entries(connection),
+        sorted(world.store.entry_data(connection, range(world.store.head(connection).size)).items()),
+        strict=True,
+    ):
+        assert entry.seq == seq
+        if isinstance(entry.op, RecoverKeys | CancelRecovery):
+            found += 1
+            assert data[18:48].decode() == entry.op.account
+    assert found > 8
+
+
+def test_authority_is_what_the_next_entry_would_be_held_to(world: World) -> None:
+    """By the clock or the last entry, whichever is later; of an account in custody, its custodian's."""
+    merchant, alice = world.add_merchant(), world.add_member()
+    (opened,) = world.record(merchant.sign(OpenAccount, role="member"))
+    member, keys = account_opened_by(opened), {name: world.make_key() for name in ("alice", "member", "merchant")}
+
+    def public(key: Any) -> tuple[str, ...]:
+        return (encode_public_key(key),)
+
+    for key, account in ((keys["alice"], alice.account), (keys["member"], member)):
+        world.record(world.operator.sign(RecoverKeys, co_signers=[key], account=account, keys=public(key)))
+    world.record(merchant.replace_keys([keys["merchant"]]))
+
+    def authority(account: str | None, ms: int = 0) -> tuple[Any, ...]:
+        with world.store.read() as connection:
+            found = queries.authority(world.store, connection, str(account), format_time(world.clock() + ms))
+        assert found is not None
+        return found.keys, found.keys_seq, found.account.custodian, found.time
+
+    now, effective = format_time(world.clock()), format_time(world.clock() + 7 * DAY_MS)
+    alice_seq = opened.seq + 1
+    assert authority(alice.account, -5_000) == (public(alice.keys[0]), opened.seq - 1, None, now)
+    assert authority(member) == (public(keys["merchant"]), opened.seq + 3, merchant.account, now)
+    assert authority(alice.account, 7 * DAY_MS) == (public(keys["alice"]), alice_seq, None, effective)
+    assert authority(member, 7 * DAY_MS) == (public(keys["member"]), alice_seq + 1, None, effective)
+    with world.store.read() as connection:
+        assert queries.authority(world.store, connection, "mem_" + "a" * 26, now) is None
+
+
 # PostgreSQL scans tables as small as these, and rightly: it is SQLite's plans that are read.
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -347,6 +421,7 @@ def test_lists_of_entries_use_the_indexes_made_for_them(world: World, history: H
     assert "INDEX entry_actor (ledger_id=? AND actor=? AND seq>?)" in own
     assert "INDEX earning_nothing (ledger_id=? AND account=? AND seq>?)" in own
     assert "INDEX posting_account (ledger_id=? AND account=?)" in own
+    assert "INDEX entry_account (ledger_id=? AND <expr>=? AND seq>?)" in own
     kinds = "\n".join(plan_of(world, connection, EntryFilter(kind="expire"), ALL))
     assert "INDEX entry_kind (ledger_id=? AND kind=? AND seq>?)" in kinds
 
@@ -361,6 +436,6 @@ def test_reader_is_not_led_along_the_postings_of_others(world: World, history: H
         for query, _ in sources:
             text = query.compile(connection, compile_kwargs={"literal_binds": True}).string
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
-            begins = ("INDEX posting_account", "INDEX earning_nothing", "INDEX entry_actor", "SEARCH account_1 USING")
-            assert any(begin in plan[0] for begin in begins), plan
-            assert "account=?" in plan[0] or "actor=?" in plan[0], plan
+            begins = ("INDEX posting_account", "INDEX earning_nothing", "INDEX entry_actor", "INDEX entry_account")
+            assert any(begin in plan[0] for begin in (*begins, "SEARCH account_1 USING")), plan
+            assert any(key in plan[0] for key in ("account=?", "actor=?", "<expr>=?")), plan

@@ -126,13 +126,20 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         "witness.example/w1+",
         "localhost/first-light has 0 entries cosigned",
         "\n— witness.example/w1 ",
+        '{"data":{"witnessing":{"quorum":1,"checkpoint":{"size":245',
+        "\n  cosigned    by witness.example/w1 at 20",
         "entry 2451 of localhost/first-light is proven",
         "log-site: 2,455 entries, 2,455 of them new, 22 files written",
+        '"keysSeq":',
+        '"recovery":{"keys":["',
+        "in force     for checkpoints of 2,",
+        '"logKeys":[{"verifierKey":"localhost/first-light+',
         "2 purchases of 2 customers: 2 recorded, 0 known already, 2 accounts opened",
         "ledger       ledger.example/coalition",
         "ledger-copy.sqlite: ",
     ):
         assert line in output, f"{line!r} is not in:\n{output[-4000:]}"
+    assert output.count('"replayed":false,"userErrors":[]}],"userErrors":[]}') == 4  # a transfer, and keys over time
     assert (clone / "points.csv").read_text(encoding="utf-8").count("C-1001") == 2
 
 
