@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger import checkpoint, entries, keys, operations
 from ledger.checkpoint import (
     Checkpoint,
+    VerifierKey,
     cosign_checkpoint,
     encode_checkpoint,
     encode_verifier_key,
@@ -31,6 +32,7 @@ from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
 from ledger.merkle import TILE_WIDTH, CompactRange, hash_node, prove_inclusion, subtree_root
 from ledger.operations import (
     Band,
+    CancelRecovery,
     Currency,
     DefineAsset,
     Expire,
@@ -49,7 +51,10 @@ from ledger.operations import (
     Purchase,
     Recipient,
     RecordPurchases,
+    RecoverKeys,
     Redeem,
+    ReplaceKeys,
+    ReplaceLogKey,
     Rounding,
     SignedOperation,
     Transfer,
@@ -58,8 +63,20 @@ from ledger.operations import (
     signed_message,
 )
 from ledger.programs import last_day, local_date, points_for, round_ratio
-from ledger.receipt import Receipt, encode_receipt
-from ledger.rules import Admission, State, admit, apply, opened_account, operator_account
+from ledger.receipt import MAX_PROOF_HASHES as MAX_RECEIPT_HASHES
+from ledger.receipt import MAX_RECEIPT_CHARACTERS, Receipt, encode_receipt
+from ledger.rules import (
+    Account,
+    Admission,
+    State,
+    account_at,
+    admit,
+    apply,
+    authority_of,
+    log_key_for,
+    opened_account,
+    operator_account,
+)
 from ledger.tiles import encode_bundle, tiles_of
 from ledger.wallet import sign_operation
 
@@ -68,10 +85,11 @@ BLOCK = re.compile(r"<!-- example: ([a-z0-9-]+) -->\n```[a-z]*\n(.*?)^```$", re.
 FENCE = re.compile(r"^```", re.MULTILINE)
 
 ORIGIN = "ledger.example/beans"
-KEYS = {
-    name: Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
-    for seed, name in enumerate(("operator", "log", "shop", "ada", "school"), start=1)
-}
+SEEDS = {"operator": 1, "log": 2, "shop": 3, "ada": 4, "school": 5}
+SEEDS |= {"witness": 6, "bob": 7, "till": 8, "rescuer": 9, "school2": 10, "log2": 11}
+KEYS = {name: Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for name, seed in SEEDS.items()}
+NAMES = {keys.encode_public_key(key): name for name, key in KEYS.items()}
+WITNESS = "witness.example/w1"
 
 VERSION_1 = Program(
     bands=(Band(from_amount=5_000, points=1, per=100), Band(from_amount=10_000, points=2, per=100)),
@@ -104,9 +122,11 @@ class ExampleLedger:
         self.leaves: list[bytes] = []
         self.checkpoints: list[str] = []
         self.accounts: dict[str, str] = {}
+        self.kept: list[dict[str, Account]] = []
         self._found()
         self._open()
         self._trade()
+        self._change_keys()
 
     def record(self, time: str, kind: type[Operation], signers: str, **fields: Any) -> SignedOperation:
         """Sign an operation with the keys named and make it the next entry, recorded at a time."""
@@ -124,9 +144,16 @@ class ExampleLedger:
         self.data.append(data)
         self.leaves.append(leaf_hash(data))
         self.range.append(leaf_hash(data))
-        text = Checkpoint(origin=ORIGIN, size=seq + 1, root=self.range.root())
-        self.checkpoints.append(sign_checkpoint(text, KEYS["log"]))
+        self.kept.append(dict(self.state.accounts))
+        self.checkpoints.append(self._sign(Checkpoint(origin=ORIGIN, size=seq + 1, root=self.range.root())))
         return signed
+
+    def _sign(self, checkpoint: Checkpoint) -> str:
+        """The checkpoint, signed by all log keys so far, the one in force first."""
+        texts = [log_key for _, log_key in reversed(self.state.log_keys)]
+        assert texts[0] == log_key_for(self.state.log_keys, checkpoint.size)
+        by_text = {encode_verifier_key(ORIGIN, KEYS[name]): KEYS[name] for name in ("log", "log2")}
+        return sign_checkpoint(checkpoint, *(by_text[VerifierKey(text)] for text in texts))
 
     def _found(self) -> None:
         signed = self.record(
@@ -143,8 +170,8 @@ class ExampleLedger:
         self.accounts["operator"] = operator_account(signed.op, signed.op_id).id
 
     def _open_account(self, who: str, time: str, signers: str, **fields: Any) -> None:
-        if who in KEYS:
-            fields["keys"] = (keys.encode_public_key(KEYS[who]),)
+        if who in signers.split():
+            fields["keys"] = key_texts(who)
         signed = self.record(time, OpenAccount, signers, **fields)
         assert isinstance(signed.op, OpenAccount)
         self.accounts[who] = opened_account(signed.op, signed.op_id, 0).id
@@ -235,6 +262,60 @@ class ExampleLedger:
             through="2026-03-01",
         )
 
+    def _change_keys(self) -> None:
+        operator, shop, ada = self.accounts["operator"], self.accounts["shop"], self.accounts["ada"]
+        school = self.accounts["school"]
+        self.record(
+            "2026-03-02T09:00:00.000Z", ReplaceKeys, "shop bob", actor=self.accounts["bob"], keys=key_texts("bob")
+        )
+        self.record(
+            "2026-03-02T10:00:00.000Z",
+            ReplaceKeys,
+            "shop till",
+            actor=shop,
+            keys=key_texts("shop", "till"),
+            threshold=2,
+        )
+        self.record(
+            "2026-03-03T08:00:00.000Z",
+            RecoverKeys,
+            "operator rescuer",
+            account=ada,
+            actor=operator,
+            keys=key_texts("rescuer"),
+        )
+        self.record("2026-03-05T12:00:00.000Z", CancelRecovery, "ada", account=ada, actor=ada)
+        self.record(
+            "2026-03-06T08:00:00.000Z",
+            RecoverKeys,
+            "operator school2",
+            account=school,
+            actor=operator,
+            keys=key_texts("school2"),
+        )
+        self.record(
+            "2026-03-13T08:00:00.000Z",
+            Redeem,
+            "school2",
+            actor=school,
+            amount=20,
+            asset="BEAN",
+            merchant=shop,
+            reference="B-7",
+        )
+        self.record(
+            "2026-03-14T08:00:00.000Z",
+            ReplaceLogKey,
+            "operator",
+            actor=operator,
+            log_key=encode_verifier_key(ORIGIN, KEYS["log2"]),
+        )
+
+
+def key_texts(*names: str) -> tuple[str, ...]:
+    """The public keys of these names, as operations write them."""
+    return tuple(keys.encode_public_key(KEYS[name]) for name in names)
+
 
 @lru_cache(maxsize=1)
 def example_ledger() -> ExampleLedger:
@@ -268,7 +349,7 @@ def _identity_examples() -> Iterator[tuple[str, str]]:
         "keys",
         lines(
             f"{name:8} seed {seed:02x} × 32  public {encode_base64url(KEYS[name].public_key().public_bytes_raw())}"
-            for seed, name in enumerate(KEYS, start=1)
+            for name, seed in SEEDS.items()
         ),
     )
     yield "verifier-key", lines([encode_verifier_key(ORIGIN, KEYS["log"])])
@@ -286,9 +367,8 @@ def _entry_examples() -> Iterator[tuple[str, str]]:
         yield f"entry-{seq}-bytes", lines([ledger.data[seq].decode()])
         yield f"entry-{seq}-leaf", lines([ledger.leaves[seq].hex()])
     yield "entry-2-message", lines([signed_message(ledger.steps[2][0].op_bytes).hex()])
-    names = {keys.encode_public_key(key): name for name, key in KEYS.items()}
     for seq, (signed, time, admission) in enumerate(ledger.steps[3:], start=3):
-        signers = " and ".join(names[keys.PublicKey(signature.key)] for signature in signed.sigs)
+        signers = " and ".join(NAMES[keys.PublicKey(signature.key)] for signature in signed.sigs)
         yield (
             f"entry-{seq}",
             lines(
@@ -301,6 +381,32 @@ def _entry_examples() -> Iterator[tuple[str, str]]:
             ),
         )
     yield "chain", lines(data.decode() for data in ledger.data)
+    yield "keys-in-force", lines(_keys_in_force(ledger))
+
+
+MOMENTS_OF_KEYS = [
+    (14, "bob", "2026-03-02T09:00:00.000Z"),
+    (15, "bob", "2026-03-02T09:00:00.000Z"),
+    (15, "shop", "2026-03-02T10:00:00.000Z"),
+    (16, "shop", "2026-03-02T10:00:00.000Z"),
+    (17, "ada", "2026-03-10T07:59:59.999Z"),
+    (17, "ada", "2026-03-10T08:00:00.000Z"),
+    (18, "ada", "2026-03-10T08:00:00.000Z"),
+    (19, "school", "2026-03-13T07:59:59.999Z"),
+    (19, "school", "2026-03-13T08:00:00.000Z"),
+]
+
+
+def _keys_in_force(ledger: ExampleLedger) -> Iterator[str]:
+    for size, who, time in MOMENTS_OF_KEYS:
+        state = State(ORIGIN)
+        state.accounts = dict(ledger.kept[size - 1])
+        account = account_at(state.accounts[ledger.accounts[who]], time)
+        authority = authority_of(state, account, time)
+        names = " and ".join(NAMES[keys.PublicKey(key)] for key in authority.keys)
+        custody = ", in custody" if account.custodian else ""
+        pending = ", recovery pending" if account.recovery else ""
+        yield f"{size} entries  {time}  {who:6}  {authority.threshold} of {names}{custody}{pending}"
 
 
 def _tree_examples() -> Iterator[tuple[str, str]]:
@@ -343,16 +449,16 @@ def _log_examples() -> Iterator[tuple[str, str]]:
         described.append(f"at {at:4}: {length.hex()} and the {len(data)} bytes of entry {seq}")
         at += 2 + len(data)
     yield "bundle-3", lines(described)
-    seq, size = 11, len(ledger.data)
+    seq, size = 11, 14
     proof = prove_inclusion(
         seq, size, lambda nodes: [subtree_root(ledger.leaves[i << h : (i + 1) << h]) for h, i in nodes]
     )
-    receipt = Receipt(data=ledger.data[seq], seq=seq, proof=tuple(proof), note=ledger.checkpoints[-1])
+    receipt = Receipt(data=ledger.data[seq], seq=seq, proof=tuple(proof), note=ledger.checkpoints[size - 1])
     yield "receipt-11", encode_receipt(receipt)
 
 
 def _witness_examples() -> Iterator[tuple[str, str]]:
-    name, key = "witness.example/w1", Ed25519PrivateKey.from_private_bytes(bytes([6]) * 32)
+    name, key = WITNESS, KEYS["witness"]
     note = example_ledger().checkpoints[2]
     line = cosign_checkpoint(note, key, name, 1_795_000_000)
     yield "cosigned-3", note + line
@@ -434,7 +540,12 @@ def _limit_examples() -> Iterator[tuple[str, str]]:
         "days of an expiry": operations.MAX_DAYS,
         "months of an expiry": operations.MAX_MONTHS,
         "clock tolerance in ms": operations.MAX_CLOCK_TOLERANCE_MS,
+        "recovery delay in ms, least": operations.MIN_RECOVERY_DELAY_MS,
+        "recovery delay in ms, most": operations.MAX_RECOVERY_DELAY_MS,
+        "recovery delay in ms, absent": operations.DEFAULT_RECOVERY_DELAY_MS,
         "signatures of a note": checkpoint._MAX_SIGNATURES,
+        "hashes of a receipt's proof": MAX_RECEIPT_HASHES,
+        "characters of a receipt": MAX_RECEIPT_CHARACTERS,
     }
     yield "limits", lines(f"{name:30} {value}" for name, value in limits.items())
 

@@ -7,7 +7,6 @@ state that starts empty, to compare what the database holds with what its entrie
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,38 +16,9 @@ from ledger.checkpoint import decode_verifier_key, verify_checkpoint
 from ledger.entries import decode_entry, signed_operation_of
 from ledger.rules import Admission, State, admit, apply
 from ledger.store import Store
+from tests.naive import canonical, naive_root, naive_tiles
 
 FOREVER = "9999-12-31"
-
-
-def naive_root(hashes: Sequence[bytes]) -> bytes:
-    """Merkle tree hash over leaf hashes (RFC 6962 section 2.1), by its recursive definition."""
-    if not hashes:
-        return hashlib.sha256(b"").digest()
-    if len(hashes) == 1:
-        return hashes[0]
-    split = 1
-    while split * 2 < len(hashes):
-        split *= 2
-    return hashlib.sha256(b"\x01" + naive_root(hashes[:split]) + naive_root(hashes[split:])).digest()
-
-
-def naive_tiles(leaves: Sequence[bytes], width: int = 256) -> dict[tuple[int, int], tuple[bytes, bytes]]:
-    """Every full tile ``(level, index)`` and its root: a tile's hashes are roots over equal runs of leaves."""
-    tiles = {}
-    level, run = 0, 1
-    while run * width <= len(leaves):
-        for index in range(len(leaves) // (run * width)):
-            first = index * run * width
-            runs = [leaves[i : i + run] for i in range(first, first + run * width, run)]
-            tiles[(level, index)] = (b"".join(naive_root(r) for r in runs), naive_root(leaves[first:][: run * width]))
-        level, run = level + 1, run * width
-    return tiles
-
-
-def canonical(value: Any) -> bytes:
-    """RFC 8785 for what entries hold: ASCII keys, strings, integers, booleans."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def rows(connection: Connection, store: Store, table: str, columns: str, order: str) -> list[tuple[Any, ...]]:
@@ -91,10 +61,11 @@ def check_record(store: Store, tile_width: int = 256) -> list[dict[str, Any]]:
 
 
 def check_checkpoint(note: str, entries: list[dict[str, Any]], leaves: list[bytes], origin: str) -> None:
-    """A signed checkpoint must state the size and the naive root of exactly these leaves."""
+    """A checkpoint must state the size and naive root of exactly these leaves, and be signed with the last log key."""
     root = base64.b64encode(naive_root(leaves)).decode()
     assert note.split("\n")[:3] == [origin, str(len(leaves)), root]
-    verify_checkpoint(note, decode_verifier_key(entries[0]["op"]["log_key"]), origin)
+    log_keys = [entry["op"]["log_key"] for entry in entries if entry["op"]["kind"] in {"genesis", "replace_log_key"}]
+    verify_checkpoint(note, decode_verifier_key(log_keys[-1]), origin)
 
 
 def check_projections(store: Store) -> State:
@@ -105,7 +76,8 @@ def check_projections(store: Store) -> State:
                 connection,
                 store,
                 "account",
-                "account, role, keys, threshold, custodian, name, opened_at, seq",
+                "account, role, keys, threshold, custodian, name, opened_at, seq, keys_seq, "
+                "recovery_keys, recovery_threshold, recovery_at, recovery_seq",
                 "seq, account",
             ),
             "asset": rows(
@@ -118,6 +90,7 @@ def check_projections(store: Store) -> State:
             "program": rows(
                 connection, store, "program", "asset, version, starts, ends, document, seq", "asset, version"
             ),
+            "log_key": rows(connection, store, "log_key", "seq, log_key", "seq"),
             "lot": rows(connection, store, "lot", "account, asset, last_day, points", "account, asset, last_day"),
             "earning": rows(
                 connection,
@@ -169,6 +142,17 @@ def rows_of_state(state: State, programs: dict[int, str]) -> dict[str, list[tupl
                 a.name,
                 a.opened_at,
                 a.seq,
+                a.keys_seq,
+            )
+            + (
+                (
+                    json.dumps(a.recovery.keys, separators=(",", ":")),
+                    a.recovery.threshold,
+                    a.recovery.effective_at,
+                    a.recovery.seq,
+                )
+                if a.recovery
+                else (None, None, None, None)
             )
             for a in accounts
         ],
@@ -178,6 +162,7 @@ def rows_of_state(state: State, programs: dict[int, str]) -> dict[str, list[tupl
             + (a.seq,)
             for a in assets
         ],
+        "log_key": list(state.log_keys),
         "program": [(v.asset, v.version, v.starts, v.ends, programs[v.seq], v.seq) for v in versions],
         "lot": sorted(
             (account, asset, day, points)

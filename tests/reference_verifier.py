@@ -3,9 +3,10 @@
 It is naive on purpose and shares no code with the package: plain dictionaries, exact fractions, a recursive tree. The
 section of FORMAT.md stands above what follows from it. Of `cryptography` only the Ed25519 primitive is used.
 
-    python -m tests.reference_verifier CHECKPOINT < entries.jsonl
+    python -m tests.reference_verifier [--light] CHECKPOINT [LOG_KEY…] < entries.jsonl
 
-where standard input has one entry per line (an entry's bytes contain no newline) and CHECKPOINT is a file.
+where standard input has one entry per line (an entry's bytes contain no newline), CHECKPOINT is a file and each LOG_KEY
+a verifier key known from elsewhere.
 """
 
 import base64
@@ -16,7 +17,7 @@ import json
 import re
 import sys
 import zoneinfo
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -31,6 +32,8 @@ zoneinfo.reset_tzpath(to=())
 
 MAX_INTEGER = 2**53 - 1
 MAX_ENTRY_BYTES = 65_535
+MAX_RECEIPT_CHARACTERS = 131_072
+WEEK_MS = 604_800_000
 NEVER = "~"
 """Sorts after every date: the place of points that never expire in the order of spending."""
 
@@ -142,6 +145,18 @@ def _check_calendar(value: str) -> None:
     form(1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1], f"no day {value}")
 
 
+def check_lot(value: Any) -> None:
+    """The form of a date, with the years that a local date and an expiry can lead to."""
+    form(isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value), f"{value!r} is no date")
+    form(1899 <= int(value[:4]) <= 3100, f"{value} is no last day")
+    _check_calendar(value)
+
+
+def check_holder(value: Any) -> None:
+    if value not in ("sys_issued", "sys_spent", "sys_expired"):
+        text("account")(value)
+
+
 def check_name(value: Any) -> None:
     form(isinstance(value, str) and 1 <= len(value) <= 64, "a name has 1 to 64 characters")
     form(not any(ord(c) < 0x20 or ord(c) == 0x7F for c in value), "a control character in a name")
@@ -249,6 +264,17 @@ COMMON = {
     "nonce": text("nonce"),
 }
 KEYS = array(check_key, 1, 8, whole)
+
+
+def check_log_key(value: Any) -> None:
+    form(isinstance(value, str) and len(value) <= 256, "a verifier key has at most 256 characters")
+
+
+def check_recovery_delay(value: Any) -> None:
+    integer(60_000, 7_776_000_000)(value)
+    form(value != WEEK_MS, "seven days are what absence means")
+
+
 PURCHASE = record({"amount": MONEY, "at": check_time, "member": ACCOUNT, "order": REFERENCE})
 RECIPIENT = record({"amount": POINTS, "to": ACCOUNT})
 
@@ -261,10 +287,10 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
                 record({"code": CURRENCY, "scale": integer(0, 4)}), 1, 32, lambda currency: currency["code"]
             ),
             "keys": KEYS,
-            "log_key": lambda value: form(isinstance(value, str) and len(value) <= 256),
+            "log_key": check_log_key,
             "name": check_name,
         },
-        {"threshold": THRESHOLD},
+        {"recovery_delay_ms": check_recovery_delay, "threshold": THRESHOLD},
     ),
     "open_account": (
         {"role": one_of("member", "merchant", "beneficiary", "auditor")},
@@ -313,6 +339,10 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
         {"reference": REFERENCE},
     ),
     "expire": ({"actor": ACCOUNT, "asset": ASSET, "limit": integer(1, 400), "through": check_date}, {}),
+    "replace_keys": ({"actor": ACCOUNT, "keys": KEYS}, {"threshold": THRESHOLD}),
+    "recover_keys": ({"account": ACCOUNT, "actor": ACCOUNT, "keys": KEYS}, {"threshold": THRESHOLD}),
+    "cancel_recovery": ({"account": ACCOUNT, "actor": ACCOUNT}, {}),
+    "replace_log_key": ({"actor": ACCOUNT, "log_key": check_log_key}, {}),
 }
 
 
@@ -443,11 +473,32 @@ class Replica:
         self.origin = origin
         self.genesis: dict[str, Any] | None = None
         self.accounts: dict[str, dict[str, Any]] = {}
+        self.log_keys: list[tuple[int, str]] = []
         self.assets: dict[str, dict[str, Any]] = {}
         self.programs: dict[str, list[dict[str, Any]]] = {}
         self.lots: dict[tuple[str, str, str], int] = {}
         self.references: set[tuple[str, str, str]] = set()
         self.op_ids: set[bytes] = set()
+
+    # Section 6.1
+    def account_at(self, account: str, time: str) -> dict[str, Any]:
+        """An account as it is at a time: with the keys of its recovery once that is in effect."""
+        found = self.accounts[account]
+        recovery = found["recovery"]
+        if recovery is None or milliseconds(time) < recovery["from_ms"]:
+            return found
+        return {**found, **recovery, "custodian": None, "recovery": None}
+
+    def acting_for(self, account: str, time: str) -> tuple[list[str], int]:
+        """The keys that act for an account at a time, and how many of them must sign."""
+        found = self.account_at(account, time)
+        if not found["keys"]:
+            found = self.account_at(found["custodian"], time)
+        return found["keys"], found["threshold"]
+
+    def log_key_for(self, size: int) -> str:
+        """The log key in force for a checkpoint of a size: the last whose sequence number is below it."""
+        return [key for seq, key in self.log_keys if seq < size][-1]
 
     def decide(self, op: dict[str, Any], signers: set[str], time: str) -> list[Posting]:
         """Section 6.2: the postings of an operation recorded at a time, or the first refusal that applies."""
@@ -460,8 +511,8 @@ class Replica:
         actor = None
         if "actor" in op:
             require(op["actor"] in self.accounts, "UNKNOWN_ACCOUNT", op["actor"])
-            actor = self.accounts[op["actor"]]
-        self._check_authority(op, actor, signers)
+            actor = self.account_at(op["actor"], time)
+        self._check_authority(op, signers, time)
         decide: dict[str, Callable[..., list[Posting]]] = {
             "open_account": self._decide_open_account,
             "define_asset": self._decide_define_asset,
@@ -471,6 +522,10 @@ class Replica:
             "transfer": self._decide_transfer,
             "redeem": self._decide_redeem,
             "expire": self._decide_expire,
+            "replace_keys": self._decide_replace_keys,
+            "recover_keys": self._decide_recover_keys,
+            "cancel_recovery": self._decide_cancel_recovery,
+            "replace_log_key": self._decide_replace_log_key,
         }
         return decide[op["kind"]](op, actor, time)
 
@@ -478,15 +533,16 @@ class Replica:
         assert genesis is not None
         require(milliseconds(at) - milliseconds(time) <= genesis["clock_tolerance_ms"], "AT_IN_FUTURE")
 
-    def _check_authority(self, op: dict[str, Any], actor: dict[str, Any] | None, signers: set[str]) -> None:
+    def _check_authority(self, op: dict[str, Any], signers: set[str], time: str) -> None:
         allowed: set[str] = set()
-        if actor is not None:
-            authority = actor if actor["keys"] else self.accounts[actor["custodian"]]
-            allowed |= set(authority["keys"])
-            require(len(signers & allowed) >= authority["threshold"], "SIGNATURE_MISSING")
-        if op["kind"] == "open_account":
+        if "actor" in op:
+            keys, threshold = self.acting_for(op["actor"], time)
+            allowed |= set(keys)
+            require(len(signers & allowed) >= threshold, "SIGNATURE_MISSING")
+        if op["kind"] in ("open_account", "replace_keys", "recover_keys"):
             new = set(op.get("keys", []))
-            require(new <= signers, "SIGNATURE_MISSING")
+            had = set(self.account_at(op["actor"], time)["keys"]) if op["kind"] == "replace_keys" else set()
+            require(new - had <= signers, "SIGNATURE_MISSING")
             allowed |= new
         require(signers <= allowed, "SIGNATURE_UNEXPECTED")
 
@@ -494,8 +550,7 @@ class Replica:
     def _decide_genesis(self, op: dict[str, Any], signers: set[str], time: str) -> list[Posting]:
         require(self.genesis is None, "GENESIS_EXISTS")
         self._check_at(op["at"], time, op)
-        name, _, _ = parse_verifier_key(op["log_key"])
-        require(name == op["ledger"], "MALFORMED", "the log key's name")
+        self._check_log_key(op["log_key"])
         require(signers >= set(op["keys"]), "SIGNATURE_MISSING")
         require(signers <= set(op["keys"]), "SIGNATURE_UNEXPECTED")
         return []
@@ -603,6 +658,37 @@ class Replica:
         legs = [leg(account, op["asset"], -self.lots[account, op["asset"], lot], lot) for lot, account in due]
         return [*legs, leg("sys_expired", op["asset"], -sum(item["amount"] for item in legs))]
 
+    # Section 7.10
+    def _decide_replace_keys(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        return []
+
+    # Section 7.11
+    def _decide_recover_keys(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "operator", "NOT_PERMITTED")
+        require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
+        require(op["account"] != op["actor"], "NOT_PERMITTED")
+        require(self.account_at(op["account"], time)["recovery"] is None, "RECOVERY_PENDING")
+        return []
+
+    # Section 7.12
+    def _decide_cancel_recovery(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(op["account"] == op["actor"] or actor["role"] == "operator", "NOT_PERMITTED")
+        require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
+        require(self.account_at(op["account"], time)["recovery"] is not None, "NO_RECOVERY")
+        return []
+
+    # Section 7.13
+    def _decide_replace_log_key(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "operator", "NOT_PERMITTED")
+        public = self._check_log_key(op["log_key"])
+        require(public not in {parse_verifier_key(key)[2] for _, key in self.log_keys}, "LOG_KEY_USED")
+        return []
+
+    def _check_log_key(self, log_key: str) -> bytes:
+        name, _, public = parse_verifier_key(log_key)
+        require(name == self.origin, "MALFORMED", "the log key's name")
+        return public
+
     def _units(self) -> dict[str, int]:
         assert self.genesis is not None
         return {currency["code"]: 10 ** currency["scale"] for currency in self.genesis["currencies"]}
@@ -654,7 +740,7 @@ class Replica:
         require(cap is None or issued - gone + total <= cap, "SUPPLY_EXCEEDED")
         return [leg("sys_issued", asset, -total), *legs]
 
-    def apply(self, op: dict[str, Any], op_id: bytes, postings: list[Posting]) -> None:
+    def apply(self, op: dict[str, Any], op_id: bytes, postings: list[Posting], *, seq: int, time: str) -> None:
         """Make an entry part of the state."""
         self.op_ids.add(op_id)
         for item in postings:
@@ -665,6 +751,7 @@ class Replica:
         kind = op["kind"]
         if kind == "genesis":
             self.genesis = op
+            self.log_keys = [(seq, op["log_key"])]
             self._open("operator", op, op_id)
         elif kind == "open_account":
             self._open(op["role"], op, op_id)
@@ -676,6 +763,22 @@ class Replica:
             self.references |= {(op["actor"], "order", purchase["order"]) for purchase in op["purchases"]}
         elif kind == "grant":
             self.references.add((op["actor"], "grant:" + op["activity"], op["reference"]))
+        elif kind == "replace_log_key":
+            self.log_keys.append((seq, op["log_key"]))
+        elif kind in ("replace_keys", "recover_keys", "cancel_recovery"):
+            self._change_keys(op, time)
+
+    def _change_keys(self, op: dict[str, Any], time: str) -> None:
+        name = op.get("account", op["actor"])
+        account = {**self.account_at(name, time), "recovery": None}
+        given = {"keys": op.get("keys"), "threshold": op.get("threshold", 1)}
+        if op["kind"] == "replace_keys":
+            account = {**account, **given, "custodian": None}
+        if op["kind"] == "recover_keys":
+            assert self.genesis is not None
+            from_ms = milliseconds(time) + self.genesis.get("recovery_delay_ms", WEEK_MS)
+            account["recovery"] = {**given, "from_ms": from_ms}
+        self.accounts[name] = account
 
     def _open(self, role: str, op: dict[str, Any], op_id: bytes) -> None:
         name = account_id(role, op_id)
@@ -687,14 +790,15 @@ class Replica:
             "keys": keys,
             "threshold": op.get("threshold", 1),
             "custodian": custodian,
+            "recovery": None,
         }
 
 
 # Section 9: entries
 
 POSTING = record(
-    {"account": whole, "amount": integer(-MAX_INTEGER), "asset": text("asset")},
-    {"lot": whole},
+    {"account": check_holder, "amount": integer(-MAX_INTEGER), "asset": ASSET},
+    {"lot": check_lot},
 )
 ENTRY = record(
     {
@@ -711,37 +815,73 @@ ENTRY = record(
 def check_sums(postings: list[Posting]) -> None:
     sums: dict[str, int] = {}
     for item in postings:
+        form(item["amount"] != 0, "a posting of nothing")
         sums[item["asset"]] = sums.get(item["asset"], 0) + item["amount"]
     require(not any(sums.values()), "SUM", str(sums))
 
 
-def replay(entries: Sequence[bytes]) -> Replica:
-    """Section 12, steps 1 to 9: check a whole chain from entry 0; return the state it leads to."""
-    prev, last_time = "0" * 64, ""
-    replica: Replica | None = None
-    for seq, data in enumerate(entries):
-        require(len(data) <= MAX_ENTRY_BYTES, "TOO_LARGE", f"entry {seq}")
+# Section 12: verifying
+
+
+class Verifier:
+    """Steps 1 to 10, entry by entry. ``light`` makes steps 8 and 10 for few of them: section 12.2."""
+
+    def __init__(self, *, light: bool = False) -> None:
+        self.light = light
+        self.size = 0
+        self.prev, self.time = "0" * 64, ""
+        self.leaves: list[bytes] = []
+        self.replica = Replica("")
+
+    @property
+    def origin(self) -> str:
+        return self.replica.origin
+
+    def add(self, data: bytes) -> None:
+        """Check the next entry and take it in; raise :class:`RefusedError`."""
+        where = f"entry {self.size}"
+        require(len(data) <= MAX_ENTRY_BYTES, "TOO_LARGE", where)
         entry = decode(data)
         ENTRY(entry)
-        require(entry["seq"] == seq, "SEQ", f"entry {seq} says {entry['seq']}")
-        require(entry["prev"] == prev, "PREV", f"entry {seq}")
-        require(entry["time"] >= last_time, "TIME", f"entry {seq}")
+        require(entry["seq"] == self.size, "SEQ", f"{where} says {entry['seq']}")
+        require(entry["prev"] == self.prev, "PREV", where)
+        require(entry["time"] >= self.time, "TIME", where)
         op, time = entry["op"], entry["time"]
-        if replica is None:
-            require(op["kind"] == "genesis", "GENESIS", "entry 0 is genesis")
-            replica = Replica(op["ledger"])
+        require((op["kind"] == "genesis") == (self.size == 0), "GENESIS", f"genesis is entry 0, {where}")
+        if self.size == 0:
+            self.replica.origin = op["ledger"]
+        require(op["ledger"] == self.origin, "WRONG_LEDGER", where)
         op_bytes = encode(op)
         op_id = hashlib.sha256(op_bytes).digest()
-        require(op_id not in replica.op_ids, "REPLAYED", f"entry {seq}")
+        require(op_id not in self.replica.op_ids, "REPLAYED", where)
         check_signatures(op_bytes, entry["sigs"])
-        postings = replica.decide(op, {item["key"] for item in entry["sigs"]}, time)
         check_sums(entry["postings"])
-        require(entry["postings"] == postings, "POSTINGS", f"entry {seq}")
-        replica.apply(op, op_id, postings)
-        prev, last_time = hashlib.sha256(b"\x00" + data).hexdigest(), time
-    require(replica is not None, "GENESIS", "an empty chain")
-    assert replica is not None
-    return replica
+        if not self.light or self._is_of_the_log(op):
+            postings = self.replica.decide(op, {item["key"] for item in entry["sigs"]}, time)
+            require(entry["postings"] == postings, "POSTINGS", where)
+            self.replica.apply(op, op_id, postings, seq=self.size, time=time)
+        self.leaves.append(data)
+        self.prev, self.time = hashlib.sha256(b"\x00" + data).hexdigest(), time
+        self.size += 1
+
+    def _is_of_the_log(self, op: dict[str, Any]) -> bool:
+        """Section 12.2: genesis, another log key, or other keys of the operator, whose account is the first."""
+        by_operator = bool(self.size) and op.get("actor") == next(iter(self.replica.accounts))
+        return op["kind"] in ("genesis", "replace_log_key") or (op["kind"] == "replace_keys" and by_operator)
+
+    def check_checkpoint(self, note: str, known: Sequence[str] = ()) -> None:
+        """Steps 11 to 14: the log signed exactly these entries. ``known`` are log keys known from elsewhere."""
+        require(self.size > 0, "GENESIS", "an empty chain")
+        history = [key for _, key in self.replica.log_keys]
+        usable = [key for key in known if key in history]
+        require(usable or not known, "LOG_KEY", "not the log that is known")
+        in_force = self.replica.log_key_for(self.size)
+        (origin, size, stated_root), signers = signed_lines(note, {*known, *history})
+        require(in_force in signers, "CHECKPOINT", "not signed by the log key in force")
+        require(not known or signers & set(usable), "CHECKPOINT", "not signed by a log key that is known")
+        require(origin == self.origin, "CHECKPOINT", "not of this ledger")
+        require(size == str(self.size), "SIZE", size)
+        require(stated_root == base64.b64encode(tree_hash(self.leaves)).decode(), "ROOT", stated_root)
 
 
 # Section 10: the tree
@@ -761,12 +901,15 @@ def tree_hash(leaves: Sequence[bytes]) -> bytes:
 # Section 11: the checkpoint
 
 
-def parse_verifier_key(value: str) -> tuple[str, bytes, bytes]:
+ED25519, COSIGNATURE = 1, 4
+
+
+def parse_verifier_key(value: str, algorithm: int = ED25519) -> tuple[str, bytes, bytes]:
     match = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)", value)
     form(match, "no verifier key")
     assert match is not None
     blob = _base64(match[3])
-    form(len(blob) == 33 and blob[0] == 1, "not Ed25519")
+    form(len(blob) == 33 and blob[0] == algorithm, "not a key of this use")
     key_id = hashlib.sha256(match[1].encode() + b"\n" + blob).digest()[:4]
     form(key_id.hex() == match[2], "the key id")
     check_public_key(blob[1:])
@@ -782,76 +925,84 @@ def _base64(value: str) -> bytes:
     return data
 
 
-def signed_lines(note: str, log_key: str) -> list[str]:
-    """Section 11: the note is signed by the log key; origin, size and root as text."""
-    name, key_id, public = parse_verifier_key(log_key)
+def signed_lines(note: str, known: Collection[str]) -> tuple[list[str], set[str]]:
+    """Section 11: origin, size and root of a note as text, and which of the verifier keys one knows signed it."""
     require(not any(ord(c) < 0x20 and c != "\n" for c in note), "CHECKPOINT", "a control character")
     head, separator, tail = note.rpartition("\n\n")
     require(separator and tail.endswith("\n"), "CHECKPOINT", "no signatures")
     body = head + "\n"
-    signed = False
+    signers: set[str] = set()
+    for name, key_id, signature in signature_lines(tail):
+        for log_key in set(known) - signers:
+            if parse_verifier_key(log_key)[:2] == (name, key_id):
+                public = parse_verifier_key(log_key)[2]
+                require(is_signature(public, signature, body.encode()), "CHECKPOINT", "a forged signature")
+                signers.add(log_key)
+    require(signers, "CHECKPOINT", "not signed by a key that is known")
+    parts = body.split("\n")
+    require(len(parts) == 4 and parts[0] and parts[3] == "", "CHECKPOINT", "not three lines")
+    size = re.fullmatch(r"0|[1-9][0-9]*", parts[1], re.ASCII)
+    require(size and int(parts[1]) <= MAX_INTEGER, "CHECKPOINT", "not a size")
+    require(len(_base64(parts[2])) == 32, "CHECKPOINT", "not a root")
+    return parts[:3], signers
+
+
+def signature_lines(tail: str) -> list[tuple[str, bytes, bytes]]:
+    """Name, key id and signature of each line behind the empty one."""
     lines = tail[:-1].split("\n")
     require(len(lines) <= 64, "CHECKPOINT", "more than 64 signatures")
+    found = []
     for line in lines:
         match = re.fullmatch(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)", line)
         require(match, "CHECKPOINT", "a line that is no signature")
         assert match is not None
         blob = _base64(match[2])
         require(len(blob) >= 5, "CHECKPOINT", "a short signature")
-        if match[1] == name and blob[:4] == key_id and not signed:
-            require(is_signature(public, blob[4:], body.encode()), "CHECKPOINT", "a forged signature")
-            signed = True
-    require(signed, "CHECKPOINT", "not signed by the log key")
-    parts = body.split("\n")
-    require(len(parts) == 4 and parts[3] == "", "CHECKPOINT", "not three lines")
-    return parts[:3]
+        found.append((match[1], blob[:4], blob[4:]))
+    return found
 
 
-def check_checkpoint(note: str, origin: str, log_key: str, entries: Sequence[bytes]) -> None:
-    """Section 12, steps 10 to 12: the note is signed by the log key and commits to exactly these entries."""
-    stated_origin, size, stated_root = signed_lines(note, log_key)
-    root = base64.b64encode(tree_hash(entries)).decode()
-    require(stated_origin == origin, "CHECKPOINT", "not of this ledger")
-    require(size == str(len(entries)), "SIZE", size)
-    require(stated_root == root, "ROOT", stated_root)
-
-
-def verify_ledger(entries: Sequence[bytes], checkpoint: str, *, log_key: str | None = None) -> Replica:
+def verify_ledger(
+    entries: Sequence[bytes], checkpoint: str, *, log_keys: Sequence[str] = (), light: bool = False
+) -> Replica:
     """Check a whole ledger; raise :class:`RefusedError` naming the first thing that is wrong.
 
-    Who knows the log key from elsewhere gives it, and is then safe from another ledger in this one's place.
+    Who knows log keys from elsewhere gives them, and is then safe from another ledger in this one's place.
     """
-    replica = replay(entries)
-    assert replica.genesis is not None
-    require(log_key in (None, replica.genesis["log_key"]), "LOG_KEY")
-    check_checkpoint(checkpoint, replica.origin, replica.genesis["log_key"], entries)
-    return replica
+    verifier = Verifier(light=light)
+    for data in entries:
+        verifier.add(data)
+    verifier.check_checkpoint(checkpoint, log_keys)
+    return verifier.replica
 
 
 # Section 16: receipts
 
 
-def verify_receipt(file: str, log_key: str) -> Any:
-    """Check a receipt; give its entry, or raise :class:`RefusedError`."""
+def verify_receipt(file: str, log_keys: Sequence[str]) -> Any:
+    """Check a receipt with the log keys one knows; give its entry, or raise :class:`RefusedError`."""
+    require(len(file) <= MAX_RECEIPT_CHARACTERS, "RECEIPT", "too many characters")
     head, _, note = file.partition("\n\n")
     match = re.fullmatch(
         r"c2sp\.org/tlog-proof@v1\nextra (\S+)\nindex (0|[1-9][0-9]*)((?:\n\S+){0,63})", head, re.ASCII
     )
     require(match, "RECEIPT", "not the lines of section 16")
     assert match is not None
-    origin, size, root = signed_lines(note, log_key)
-    require(origin == log_key.split("+", maxsplit=1)[0], "CHECKPOINT", "not of the ledger of this key")
+    (origin, size, root), signers = signed_lines(note, log_keys)
+    require(origin in {parse_verifier_key(key)[0] for key in signers}, "CHECKPOINT", "not of the log of this key")
     data, index = _base64(match[1]), int(match[2])
     require(index < int(size), "RECEIPT", "beyond the checkpoint")
     proof = [_base64(line) for line in match[3].split()]
     require(all(len(value) == 32 for value in proof), "RECEIPT", "not a hash")
-    require(_root_of(tree_hash([data]), index, int(size), proof) == _base64(root), "ROOT", "another root")
+    require(root_of(tree_hash([data]), index, int(size), proof) == _base64(root), "ROOT", "another root")
+    require(len(data) <= MAX_ENTRY_BYTES, "TOO_LARGE")
     entry = decode(data)
+    ENTRY(entry)
     require(entry["seq"] == index and entry["op"]["ledger"] == origin, "RECEIPT", "another entry")
     return entry
 
 
-def _root_of(leaf: bytes, index: int, size: int, proof: list[bytes]) -> bytes:
+def root_of(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
     """The root that PATH(index, D[size]) of RFC 6962 leads to, read from its end."""
     if size == 1:
         require(not proof, "RECEIPT", "hashes to spare")
@@ -862,11 +1013,46 @@ def _root_of(leaf: bytes, index: int, size: int, proof: list[bytes]) -> bytes:
         split *= 2
     *rest, sibling = proof
     if index < split:
-        return hashlib.sha256(b"\x01" + _root_of(leaf, index, split, rest) + sibling).digest()
-    return hashlib.sha256(b"\x01" + sibling + _root_of(leaf, index - split, size - split, rest)).digest()
+        return hashlib.sha256(b"\x01" + root_of(leaf, index, split, rest) + sibling).digest()
+    return hashlib.sha256(b"\x01" + sibling + root_of(leaf, index - split, size - split, rest)).digest()
+
+
+# Section 17: cosignatures
+
+
+def check_policy(log_keys: Collection[str], witnesses: Collection[str], wanted: int) -> None:
+    """Section 17.5: no public key twice, and not more cosignatures wanted than there can be."""
+    logs = {parse_verifier_key(key)[2] for key in log_keys}
+    publics = [parse_verifier_key(key, COSIGNATURE)[2] for key in witnesses]
+    form(len(set(publics)) == len(publics) and not logs & set(publics), "a key twice")
+    form(0 <= wanted <= len(publics), "a number of witnesses that cannot be")
+
+
+def verify_cosigned(
+    note: str, log_keys: Collection[str], witnesses: Collection[str], wanted: int
+) -> tuple[list[str], list[tuple[str, int]]]:
+    """Check a note by k of n witnesses; give its three lines, and which witness cosigned it at which second."""
+    check_policy(log_keys, witnesses, wanted)
+    lines, signers = signed_lines(note, log_keys)
+    require(lines[0] in {parse_verifier_key(key)[0] for key in signers}, "CHECKPOINT", "not of the log of this key")
+    text, _, tail = note.rpartition("\n\n")
+    found: dict[str, tuple[str, int]] = {}
+    for name, key_id, data in signature_lines(tail):
+        for witness in witnesses:
+            known_name, known_id, public = parse_verifier_key(witness, COSIGNATURE)
+            if (name, key_id) == (known_name, known_id) and witness not in found:
+                second = int.from_bytes(data[:8], "big")
+                message = f"cosignature/v1\ntime {second}\n{text}\n".encode()
+                require(len(data) == 72 and second < 2**63, "COSIGNATURE", "not 72 bytes, or too late")
+                require(is_signature(public, data[8:], message), "COSIGNATURE", "a forged cosignature")
+                found[witness] = (name, second)
+    require(len(found) >= wanted, "COSIGNATURE", "too few witnesses")
+    return lines, list(found.values())
 
 
 if __name__ == "__main__":
-    lines = sys.stdin.buffer.read().split(b"\n")
-    verified = verify_ledger(lines[:-1], Path(sys.argv[1]).read_text("utf-8"))
-    print(f"{len(verified.op_ids)} entries of {verified.origin} are in order")
+    light = "--light" in sys.argv
+    file, *known = [argument for argument in sys.argv[1:] if argument != "--light"]
+    chain = sys.stdin.buffer.read().split(b"\n")[:-1]
+    verified = verify_ledger(chain, Path(file).read_text("utf-8"), log_keys=known, light=light)
+    print(f"{len(chain)} entries of {verified.origin} are in order")

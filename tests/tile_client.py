@@ -13,16 +13,7 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tests.reference import naive_root
-
-
-def tile_name(level: int | str, index: int, width: int = 256) -> str:
-    """``tile/<L>/<N>[.p/<W>]``: the number in groups of three digits, each but the last behind an x."""
-    digits = str(index)
-    digits = digits.zfill(-(-len(digits) // 3) * 3)
-    groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
-    name = "/".join([f"x{group}" for group in groups[:-1]] + groups[-1:])
-    return f"tile/{level}/{name}" + ("" if width == 256 else f".p/{width}")
+from tests.naive import naive_root, tile_name
 
 
 class TileClient:
