@@ -273,6 +273,7 @@ class _Audit:
             origin=self.subject.origin,
             light=self.light,
             checkpoint=self.note,
+            log_keys=tuple(sorted({*self.terms.log_keys, *(() if self.resume is None else self.resume.log_keys)})),
             position=self.replay.position(),
             state=save_state(self.replay.state),
         )
@@ -369,11 +370,22 @@ class _Audit:
         return log_key_for(keys, max(size, 1)) if keys else next(iter(self.terms.log_keys), None)
 
     def _check_log_key(self) -> None:
-        """The keys known from elsewhere are the log's."""
+        """The keys known from elsewhere are the log's, and one of them stands for this history, or for its beginning.
+
+        That genesis names a key is not enough: anyone can found a ledger that names another's, and then replaces it.
+        """
         own = [key for _, key in self._log_keys()]
         for key in self.terms.log_keys:
             if own and key not in own:
                 self._fail("checkpoint", 0, f"genesis names the log key {own[0]}, and no entry names {key}")
+                return
+        vouched = () if self.resume is None else self.resume.log_keys
+        if not self.terms.log_keys or set(self.terms.log_keys) & set(vouched):
+            return
+        notes = [self.note, *self._kept_checkpoints()]
+        if not any(_is_signed(note, key) for note in notes for key in self.terms.log_keys):
+            message = "no log key that was given has signed this checkpoint, nor one that was kept: ask for the new one"
+            self._fail("checkpoint", None, message)
 
     def _check_signed(self, note: Any, check: str, what: str = "") -> Checkpoint | None:
         """Check that a note is a checkpoint of this ledger signed by the log's key in force at its size."""
@@ -492,6 +504,14 @@ class _Audit:
 
 _ENTRY_CHECKS = ("entries", "chain", "operation_ids", "conservation", "rules", "balances")
 """The checks of each entry, in the order they are made."""
+
+
+def _is_signed(note: Any, log_key: str) -> bool:
+    """Whether this key has signed a note."""
+    try:
+        return isinstance(note, str) and bool(verify_note(note, [decode_verifier_key(log_key)]))
+    except CheckpointError:
+        return False
 
 
 def make_failure(check: str, seq: int | None, message: str) -> Failure:

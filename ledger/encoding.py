@@ -126,15 +126,13 @@ def encode_base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-_URL_TO_STANDARD = str.maketrans("-_", "+/")
-
-
 def decode_base64url(text: str, size: int) -> bytes:
     """Read exactly ``size`` bytes of unpadded base64url; any other spelling of them raises :class:`EncodingError`."""
     try:
         if "+" in text or "/" in text:
             raise EncodingError("standard base64 where base64url is asked for")
-        data = binascii.a2b_base64(text.translate(_URL_TO_STANDARD) + "=" * (-len(text) % 4), strict_mode=True)
+        standard = text.replace("-", "+").replace("_", "/")
+        data = binascii.a2b_base64(standard + "=" * (-len(text) % 4), strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise EncodingError(f"not base64url: {error}") from error
     if len(data) != size or encode_base64url(data) != text:

@@ -30,7 +30,7 @@ NO_LAST_DAY = "9999-12-31"
 HashText = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
-class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One leg of an entry. ``amount`` is in the asset's smallest unit, negative where the account gives.
 
     ``lot`` is the last day these points can be used, in the program's time zone; absent when they never expire and on
@@ -43,7 +43,7 @@ class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     lot: str | None = None
 
 
-class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """An entry, read. ``seq`` counts from 0; ``time`` is when it was recorded and never decreases."""
 
     op: AnyOperation

@@ -119,7 +119,7 @@ Rounding = Literal["down", "half_up", "half_even", "up"]
 zoneinfo.reset_tzpath(to=())
 
 
-class _Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A part of an operation: immutable, no unknown fields, absent fields are left out of the bytes."""
 
 
@@ -392,14 +392,14 @@ KINDS: dict[str, type[Operation]] = {cls.KIND: cls for cls in get_args(AnyOperat
 """Every kind of operation by its name, in the order of the documentation."""
 
 
-class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A public key and its signature of the operation it travels with."""
 
     key: KeyText
     sig: SignatureText
 
 
-class SignedOperation(Struct, frozen=True, kw_only=True):
+class SignedOperation(Struct, frozen=True, kw_only=True, gc=False):
     """An operation as submitted and as embedded in its entry: exact bytes, id, meaning and signatures."""
 
     op_bytes: bytes
@@ -569,8 +569,9 @@ def _check_record_purchases(op: RecordPurchases) -> None:
 
 
 def _check_transfer(op: Transfer) -> None:
-    if len(op.recipients) > 1:
-        _check_unique([recipient.to for recipient in op.recipients], "recipients")
+    if len(op.recipients) == 1 and op.recipients[0].to != op.actor:
+        return  # which most are
+    _check_unique([recipient.to for recipient in op.recipients], "recipients")
     for i, recipient in enumerate(op.recipients):
         if recipient.to == op.actor:
             raise MalformedError("MALFORMED", "a transfer to oneself moves nothing", (f"recipients[{i}]", "to"))

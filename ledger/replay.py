@@ -248,9 +248,9 @@ class LightReplay:
     def _apply_to_log(self, seq: int, entry: _StoredEntry, op_bytes: bytes) -> None:
         """Apply the rules to an operation of the operator's: genesis, its own keys, the log's keys."""
         signed = _read_operation(op_bytes, entry.sigs)
-        actor = getattr(signed.op, "actor", None)
-        if self.state.parameters is not None and actor != self.state.parameters.operator:
-            return
+        parameters = self.state.parameters
+        if isinstance(signed.op, ReplaceKeys) and parameters is not None and signed.op.actor != parameters.operator:
+            return  # another account's, which have no say here
         decision = admit(self.state, signed, entry.time)
         if isinstance(decision, Rejection):
             raise BrokenEntryError("log_keys", _words(decision))

@@ -322,7 +322,7 @@ class Earning(Struct, frozen=True, gc=False):
     points: int
 
 
-class Admission(Struct, frozen=True):
+class Admission(Struct, frozen=True, gc=False):
     """What an admitted operation does: its postings in the order they are recorded, and the events it used up.
 
     ``effective_at`` is when the recovery it begins takes effect.
@@ -722,10 +722,11 @@ def _admit_replace_log_key(state: State, op: ReplaceLogKey, actor: Account, time
         return Rejection(Code.NOT_PERMITTED, "only the operator replaces the log key", ("actor",))
     if refusal := _check_log_key(op.log_key, op.ledger):
         return refusal
-    # Under one name, a public key has one verifier key and that one spelling.
-    used = next((seq for seq, log_key in state.log_keys if log_key == op.log_key), None)
+    # A note names keys by id: of two that share one, nobody could tell whose line is whose.
+    key_id = decode_verifier_key(op.log_key).key_id
+    used = next((seq for seq, log_key in state.log_keys if decode_verifier_key(log_key).key_id == key_id), None)
     if used is not None:
-        message = f"this has been a log key since entry {used}: make a new one"
+        message = f"this is the id of the log key of entry {used}: make a new one"
         return Rejection(Code.LOG_KEY_USED, message, ("log_key",))
     return _NOTHING_MOVES
 

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -24,11 +26,19 @@ from ledger.keys import verify
 SignatureJob = Sequence[tuple[int, str, str, bytes]]
 """Signatures to verify: of which entry, public key, signature, and the message it covers."""
 
+_Waiting = tuple[SignatureJob, "Future[int | None]"]
+
 _JOB = 250
 """Signatures in a job."""
 
 _JOBS_WAITING = 16
 """Jobs of each process that may wait."""
+
+_AHEAD = 2
+"""Jobs a process has been sent: the one it is at, and the next."""
+
+_PIPE_BYTES = 1024 * 1024
+"""Room for the jobs a process was sent, so that whoever sends one need not wait (Linux lets everybody have as much)."""
 
 _NONE = -1
 _encoder = msgspec.msgpack.Encoder()
@@ -47,47 +57,98 @@ class VerifierPool:
     """Processes that verify signatures; a context manager, at the end of which they are gone."""
 
     def __init__(self, processes: int) -> None:
-        # Each thread feeds a process of its own and sleeps while that works.
-        self._threads = ThreadPoolExecutor(processes, thread_name_prefix="guerdon-verifier")
-        self._own = threading.local()
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._jobs: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._verifiers = [_Verifier(self._jobs) for _ in range(processes)]
+        for verifier in self._verifiers:
+            verifier.start()
 
     def __enter__(self) -> "VerifierPool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        for process in self._started:
-            process.communicate()
+        with suppress(Empty):  # what nobody waits for any more
+            while True:
+                self._jobs.get_nowait()
+        for _verifier in self._verifiers:
+            self._jobs.put(None)
+        for thread in self._verifiers:
+            thread.join()
 
     def submit(self, job: SignatureJob) -> Future[int | None]:
         """Verify a job's signatures; the future gives the first entry with one that is not valid."""
-        return self._threads.submit(self._run, job)
+        future: Future[int | None] = Future()
+        self._jobs.put((job, future))
+        return future
 
-    def _run(self, job: SignatureJob) -> int | None:
-        process = getattr(self._own, "process", None)
-        if process is None:
-            process = self._own.process = self._start()
+
+class _Verifier(threading.Thread):
+    """A process that verifies, and the thread that feeds it: it has a job ready when the one before is done."""
+
+    def __init__(self, jobs: "SimpleQueue[_Waiting | None]") -> None:
+        super().__init__(name="guerdon-verifier", daemon=True)
+        self._jobs = jobs
+        self._sent: deque[Future[int | None]] = deque()
+
+    def run(self) -> None:
+        """Send jobs and take answers until there are no more."""
+        try:
+            with self._verifying_process() as process:
+                self._work(process)
+        except OSError:
+            self._give_up()
+            while (waiting := self._jobs.get()) is not None:
+                self._sent.append(waiting[1])
+                self._give_up()
+
+    def _work(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        frame = _encoder.encode(job)
-        process.stdin.write(len(frame).to_bytes(4, "big") + frame)
-        process.stdin.flush()
-        answer = process.stdout.read(8)
-        if len(answer) != 8:
-            raise RuntimeError("a process that verifies signatures has ended: nothing is known of its signatures")
-        seq = int.from_bytes(answer, "big", signed=True)
-        return None if seq == _NONE else seq
+        more = True
+        while more or self._sent:
+            if more and len(self._sent) < _AHEAD:
+                with suppress(Empty):
+                    waiting = self._jobs.get(block=not self._sent)
+                    if waiting is None:
+                        more = False
+                    else:
+                        self._send(process.stdin, *waiting)
+                    continue
+            self._take_answer(process.stdout)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    @staticmethod
+    @contextmanager
+    def _verifying_process() -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "ledger.verifier"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pipesize=_PIPE_BYTES,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
-        self._started.append(process)
-        return process
+        try:
+            yield process
+        finally:
+            with suppress(OSError):  # which has ended by itself
+                process.communicate()
+
+    def _send(self, to: IO[bytes], job: SignatureJob, future: Future[int | None]) -> None:
+        self._sent.append(future)
+        frame = _encoder.encode(job)
+        to.write(len(frame).to_bytes(4, "big") + frame)
+        to.flush()
+
+    def _take_answer(self, source: IO[bytes]) -> None:
+        answer = source.read(8)
+        if len(answer) != 8:
+            raise BrokenPipeError("the process has ended")
+        seq = int.from_bytes(answer, "big", signed=True)
+        self._sent.popleft().set_result(None if seq == _NONE else seq)
+
+    def _give_up(self) -> None:
+        """The process has ended: what it was sent stays unanswered, and so does what it would be sent."""
+        while self._sent:
+            error = RuntimeError("a process that verifies signatures has ended: nothing is known of its signatures")
+            self._sent.popleft().set_exception(error)
 
 
 class SignatureChecks:

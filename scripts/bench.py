@@ -9,8 +9,10 @@ d  bulk of one-transfer operations through ``operationsSubmit``, one process per
 e  purchases in operations of 100, through ``operationsSubmit``, one process per core
 f  audit from genesis of the ledger that came of c and d: every entry replayed, every signature verified
 g  pgbench's TPC-B on the same PostgreSQL server, 32 clients
+h  light audit of the same ledger: every signature verified, no rules; and what it costs without the signatures
 
-Then start-up time and memory of the server on a short and on a long chain. The load comes from a process of its own
+Then start-up time and memory of the server on a short and on a long chain, and an audit of the long chain that goes on
+where the last one ended. The load comes from a process of its own
 on the same machine, so every figure over HTTP includes the client's share of the cores.
 """
 
@@ -36,9 +38,10 @@ from msgspec import Struct
 from strawberry.asgi import GraphQL
 
 from api.opening import system_clock
-from ledger import migrations
+from ledger import log, migrations
 from ledger.audit import AuditReport
 from ledger.audit_database import audit_database
+from ledger.audit_state import AuditState
 from ledger.checkpoint import encode_verifier_key
 from ledger.keyring import save_private_key
 from ledger.keys import decode_public_key, encode_public_key, verify_raw
@@ -59,8 +62,10 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
+from ledger.replay import FullReplay, LightReplay
 from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, open_engine
+from ledger.tiles import tiles_of
 from ledger.wallet import Wallet, encode_document
 from tests.postgres import running_postgres
 
@@ -377,14 +382,32 @@ def measure_database(name: str, url: str, folder: Path, *, ceiling: float, no_op
     audited = report.counts["signatures"] / (time.perf_counter() - started)
     if not report.ok:
         sys.exit(f"bench: the audit failed: {report.failures}")
+    started = time.perf_counter()
+    light = audit_database(world.store, light=True)
+    lightly = light.counts["signatures"] / (time.perf_counter() - started)
     purchases = bulk_requests(make_purchases(world, 1_000 * scale), OPERATIONS_PER_PURCHASE_REQUEST)
     with serving("api.app:from_environment", environment, CORES) as (port, _, _):
         load(port, purchases[:4], CORES)
         rate = load(port, purchases[4:], 4 * CORES) * PURCHASES * OPERATIONS_PER_PURCHASE_REQUEST
     show("e", f"purchases in hundreds, {CORES} processes", rate, "purchases/s", ratio(rate, ceiling, "a", "2.00"))
     what = f"audit from genesis of the {report.size:,} entries of c and d"
-    show("f", what, audited, "signatures/s", ratio(audited, ceiling, "a", "0.70"))
+    show("f", what, audited, "signatures/s", ratio(audited, ceiling, "a", "0.80"))
+    show("h", "light audit of the same", lightly, "signatures/s", ratio(lightly, ceiling, "a", "0.80"))
+    for name_, replay in (("light", LightReplay), ("full", FullReplay)):
+        print(f"     {name_} replay without signatures: {replay_us(world.store, replay):.1f} µs an entry", flush=True)
     world.store.engine.dispose()
+
+
+def replay_us(store: Store, kind: type[LightReplay]) -> float:
+    """Microseconds of one core that an entry takes to be replayed, read from the database, without its signatures."""
+    replay = kind(store.origin, lambda *_: None)
+    started = time.process_time()
+    with store.read() as connection:
+        bundles = [tile for tile in tiles_of(store.head(connection).size) if tile.level == 0]
+        for bundle in bundles:
+            for data in log.read_bundle(store, connection, bundle):
+                replay.add(data)
+    return (time.process_time() - started) * 1e6 / replay.size
 
 
 def measure_pgbench(programs: Path, host: str, seconds: int) -> None:
@@ -412,7 +435,27 @@ def measure_start(folder: Path, sizes: Sequence[int]) -> None:
                 starts.append(seconds)
                 memory = resident_kib(pid)
         print(f"     {size:>9,} entries: {min(starts):.2f} s, {memory // 1024} MiB", flush=True)
+    measure_going_on(world)
     world.store.engine.dispose()
+
+
+def measure_going_on(world: World) -> None:
+    """What an audit takes from genesis, and for 1,000 new entries from where that one ended."""
+    print("\naudit on SQLite that goes on from the last one")
+    for light in (True, False):
+        kept: list[AuditState] = []
+        for what in ("from genesis", "going on"):
+            started = time.perf_counter()
+            resume = kept[-1] if kept else None
+            report = audit_database(world.store, light=light, resume=resume, keep=kept.append)
+            if not report.ok:
+                sys.exit(f"bench: the audit failed: {report.failures}")
+            kind = "light" if light else "full"
+            read = report.size - report.first
+            taken = time.perf_counter() - started
+            print(f"     {kind:<5} {what:<13} {read:>9,} of {report.size:,} entries read: {taken:.2f} s", flush=True)
+            if resume is None:
+                grow(world, report.size + 1_000)
 
 
 def grow(world: World, size: int) -> None:

@@ -680,14 +680,14 @@ class Replica:
     # Section 7.13
     def _decide_replace_log_key(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
-        public = self._check_log_key(op["log_key"])
-        require(public not in {parse_verifier_key(key)[2] for _, key in self.log_keys}, "LOG_KEY_USED")
+        key_id = self._check_log_key(op["log_key"])
+        require(key_id not in {parse_verifier_key(key)[1] for _, key in self.log_keys}, "LOG_KEY_USED")
         return []
 
     def _check_log_key(self, log_key: str) -> bytes:
-        name, _, public = parse_verifier_key(log_key)
+        name, key_id, _ = parse_verifier_key(log_key)
         require(name == self.origin, "MALFORMED", "the log key's name")
-        return public
+        return key_id
 
     def _units(self) -> dict[str, int]:
         assert self.genesis is not None

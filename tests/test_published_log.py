@@ -1,11 +1,14 @@
 """The audit of a log as it is published: an archive in a folder, read as any client of tiled logs would."""
 
+import base64
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +17,10 @@ from ledger.audit import CHECKS, FULL_CHECKS, LIGHT_CHECKS, AuditReport, Terms
 from ledger.audit_database import audit_database
 from ledger.audit_state import AuditState, AuditStateError
 from ledger.checkpoint import cosign_checkpoint, decode_witness_key, encode_verifier_key, encode_witness_key
+from ledger.operations import ReplaceLogKey
 from ledger.published_log import LogError, audit_published_log, folder_fetch
 from ledger.store import Store, open_engine
+from tests.naive import canonical
 from tests.tampering import Copy, Insider, Sound, copy_sqlite
 from tests.worlds import ORIGIN, World
 
@@ -151,6 +156,59 @@ def test_light_audit_believes_no_log_key_the_operator_did_not_sign_for(sound: So
     folder = publish(copy, tmp_path / "log")
     for light, check in ((True, "log_keys"), (False, "rules")):
         assert found(audit_folder(folder, light=light))[0] == (check, sound.names["replace_log_key"])
+
+
+def test_ledger_that_only_names_anothers_log_key_is_refused(tmp_path: Path) -> None:
+    """A genesis may name any key, and another entry replace it: the key one knows has to have signed something."""
+    victim = Ed25519PrivateKey.generate()
+    copy = Sound(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    insider = Insider(Copy(copy.url, copy.names))
+    genesis = insider.entries[0]
+    genesis["op"]["log_key"] = encode_verifier_key(ORIGIN, victim)
+    genesis["sigs"] = [insider.sign(genesis["op"], insider.operator_key)]
+    operator = f"opr_{account_text(genesis['op'])}"
+    insider.entries[1:] = [insider.entry("replace_log_key")]
+    replaced = insider.entries[1]
+    replaced["op"]["actor"] = operator
+    replaced["sigs"] = [insider.sign(replaced["op"], insider.operator_key)]
+    insider.rewrite()
+    folder = publish(Copy(copy.url, copy.names), tmp_path / "log")
+    for light in (False, True):
+        assert audit_folder(folder, light=light).ok
+        known = audit_folder(folder, light=light, log_keys=(encode_verifier_key(ORIGIN, victim),))
+        assert found(known) == [("checkpoint", None)]
+        assert "has signed" in known.failures[0].message
+
+
+def account_text(op: dict[str, Any]) -> str:
+    """What follows the prefix in the id of the account that an operation opens."""
+    return base64.b32encode(hashlib.sha256(canonical(op)).digest()[:16]).decode().lower().rstrip("=")
+
+
+def test_known_key_goes_on_to_stand_for_a_log_that_changed_keys(tmp_path: Path) -> None:
+    """Whoever audited under the first key follows the change, as the operator signed it; whoever comes anew asks."""
+    with World(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as world:
+        first = (encode_verifier_key(ORIGIN, world.log_key),)
+        kept: list[AuditState] = []
+        assert audit_database(world.store, Terms(log_keys=first), keep=kept.append, processes=0).ok
+        with world.store.read() as connection:
+            note = world.store.head(connection).checkpoint
+        new = world.make_key()
+        with world.make_sequencer(world.log_key, new) as sequencer:
+            change = world.operator.sign(ReplaceLogKey, log_key=encode_verifier_key(ORIGIN, new))
+            sequencer.submit([change]).result(60)
+        assert audit_database(world.store, Terms(log_keys=first), processes=0).ok  # both have signed this one
+        world.restart(new)
+        for _ in range(2):
+            world.add_members(1)
+            report = audit_database(world.store, Terms(log_keys=first), resume=kept[-1], keep=kept.append, processes=0)
+            assert report.failures == ()
+        assert audit_database(world.store, Terms(log_keys=first, kept=note), processes=0).ok
+        assert found(audit_database(world.store, Terms(log_keys=first), processes=0)) == [("checkpoint", None)]
+        second = (encode_verifier_key(ORIGIN, new),)
+        assert audit_database(world.store, Terms(log_keys=second), processes=0).ok
+        write_archive(world.store, tmp_path / "log")
+        assert audit_folder(tmp_path / "log", resume=kept[1], log_keys=first).ok
 
 
 # What a light audit sees, and what it does not

@@ -1,6 +1,8 @@
 """The rules: who may do what, in which order it is refused, and what moves."""
 
+import base64
 import copy
+import hashlib
 import itertools
 import random
 from collections import Counter
@@ -970,6 +972,26 @@ def test_log_key_signs_the_checkpoints_that_hold_its_entry() -> None:
     assert [log_key_for(world.state.log_keys, size) for size in sizes] == [first, first, second, third, third]
     for used in (first, second, third):
         assert world.refuse(world.sign("operator", ReplaceLogKey, log_key=used)).code == Code.LOG_KEY_USED
+
+
+def test_log_key_with_the_id_of_another_is_refused() -> None:
+    """A note names its keys by 32 bits, so two of one id can be found: nobody could tell whose line is whose."""
+    world = make_world()
+    seen: dict[bytes, str] = {}
+    pair: tuple[str, str] | None = None
+    for i in itertools.count():
+        public = hashlib.sha256(b"%d" % i).digest()
+        key_id = hashlib.sha256(f"{ORIGIN}\n".encode() + b"\x01" + public).digest()[:4]
+        text = f"{ORIGIN}+{key_id.hex()}+{base64.b64encode(b'%c' % 1 + public).decode()}"
+        if key_id in seen:
+            pair = (seen[key_id], text)
+            break
+        seen[key_id] = text
+    assert pair is not None
+    world.record(world.sign("operator", ReplaceLogKey, log_key=pair[0]))
+    refused = world.refuse(world.sign("operator", ReplaceLogKey, log_key=pair[1]))
+    assert refused.code == Code.LOG_KEY_USED
+    assert f"entry {world.size - 1}" in refused.message
 
 
 class KeyEvent(NamedTuple):
