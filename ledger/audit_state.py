@@ -32,8 +32,8 @@ class AuditState(Struct, frozen=True, kw_only=True):
     """Where an audit stood, after how many entries, and what it knew there.
 
     ``checkpoint`` is the signed note it verified, of ``position.size`` entries or more: an audit that was interrupted
-    has not reached its end. ``log_keys`` are those known from elsewhere that were found to stand for it. ``light`` tells
-    which of the two replays it was; one does not go on as the other.
+    has not reached its end. ``log_keys`` are those known from elsewhere that were found to stand for it. ``light``
+    tells which of the two replays it was; one does not go on as the other.
     """
 
     origin: str
