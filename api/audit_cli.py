@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import msgspec
 import typer
@@ -16,7 +16,7 @@ from api.client import LogClient, open_session
 from api.opening import opened_store
 from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings
-from ledger.audit import CHECKS, AuditReport, Terms
+from ledger.audit import CHECKS, AuditReport, Options, Terms
 from ledger.audit_database import audit_database
 from ledger.audit_state import AuditState, read_audit_state, write_audit_state
 from ledger.checkpoint import LogKey, encode_verifier_key
@@ -133,7 +133,9 @@ def _without_collector() -> Iterator[None]:
         gc.enable()
 
 
-def _audit(source: str | None, terms: Terms, sign_in: Callable[[], str] | None, **options: Any) -> AuditReport:
+def _audit(
+    source: str | None, terms: Terms, sign_in: Callable[[], str] | None, **options: Unpack[Options]
+) -> AuditReport:
     if source is None:
         with opened_store(Settings.from_environment(os.environ)) as store:
             return audit_database(store, terms, **options)

@@ -13,7 +13,7 @@ Elliptic-curve work is most of an audit, so signatures are verified in other pro
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -163,27 +163,33 @@ class Subject(Protocol):
         """How often each of its own checks was made, and the check of the tiles."""
 
 
-def audit(
-    subject: Subject,
-    terms: Terms,
-    *,
-    light: bool = False,
-    resume: AuditState | None = None,
-    keep: Callable[[AuditState], None] | None = None,
-    processes: int | None = None,
-    progress: Progress | None = None,
-) -> AuditReport:
+class Options(TypedDict, total=False):
+    """How an audit is made.
+
+    A ``light`` one checks what needs no rules. ``resume`` is what ``keep`` was called with by an earlier audit, which
+    is done when it found nothing wrong, or was interrupted before it did. ``processes`` is how many verify signatures
+    beside this one (default: one per core; 0: none).
+    """
+
+    light: bool
+    resume: AuditState | None
+    keep: Callable[[AuditState], None] | None
+    processes: int | None
+    progress: Progress | None
+
+
+def audit(subject: Subject, terms: Terms, **options: Unpack[Options]) -> AuditReport:
     """Audit a subject; raise :class:`AuditInterruptedError` when interrupted with somewhere to ``keep`` what was done.
 
-    ``resume`` is what ``keep`` was called with by an earlier audit, as long as it found nothing wrong. ``processes`` is
-    how many verify signatures beside this one (default: one per core; 0: none).
+    Raise :class:`AuditStateError` when what is to be resumed was an audit of another log, or of the other depth.
     """
-    started = _Audit(subject, terms, light=light, resume=resume)
+    started = _Audit(subject, terms, light=options.get("light", False), resume=options.get("resume"))
+    processes = options.get("processes")
     workers = (os.cpu_count() or 1) if processes is None else processes
     if started.expected < _INLINE_SIGNATURES:
         workers = 0
     with SignatureChecks(workers) as signatures:
-        return started.run(signatures, keep, progress or (lambda _done, _total: None))
+        return started.run(signatures, options.get("keep"), options.get("progress") or (lambda _done, _total: None))
 
 
 class _Audit:

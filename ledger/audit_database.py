@@ -5,17 +5,16 @@ column, and what is not of its column's type is a difference to be reported, not
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger import log
-from ledger.audit import AuditReport, Failure, Progress, Terms, audit, first_leaf, make_failure
-from ledger.audit_state import AuditState
+from ledger.audit import AuditReport, Failure, Options, Terms, audit, first_leaf, make_failure
 from ledger.checkpoint import CheckpointError, WitnessPolicy
 from ledger.cosignatures import Cosignatures, stored_cosignatures
 from ledger.entries import leaf_hash
@@ -52,32 +51,15 @@ _LIGHT = ("head", "append_only")
 _FULL = ("postings", "earnings", "projections", *_LIGHT)
 
 
-def audit_database(
-    store: Store,
-    terms: Terms | None = None,
-    *,
-    light: bool = False,
-    resume: AuditState | None = None,
-    keep: Callable[[AuditState], None] | None = None,
-    processes: int | None = None,
-    progress: Progress | None = None,
-) -> AuditReport:
+def audit_database(store: Store, terms: Terms | None = None, **options: Unpack[Options]) -> AuditReport:
     """Audit one ledger of a database, in one read-only snapshot; writers may go on meanwhile.
 
     A light audit looks at the record, its tiles and the head; a full one at every table. One that is resumed compares
-    the rows of new entries only, and the projections whole. See :func:`ledger.audit.audit` for what is passed on.
+    the rows of new entries only, and the projections whole.
     """
     with store.read() as connection, _undecoded_text(connection):
-        database = _Database(store, connection, light=light)
-        report = audit(
-            database,
-            terms or Terms(),
-            light=light,
-            resume=resume,
-            keep=keep,
-            processes=processes,
-            progress=progress,
-        )
+        database = _Database(store, connection, light=options.get("light", False))
+        report = audit(database, terms or Terms(), **options)
         connection.rollback()  # on a damaged file even the end of a transaction that only read fails
         return report
 

@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from ledger.archive import CHECKPOINT
-from ledger.audit import AuditReport, Failure, Progress, Terms, audit, first_leaf, make_failure
-from ledger.audit_state import AuditState
+from ledger.audit import AuditReport, Failure, Options, Terms, audit, first_leaf, make_failure
 from ledger.checkpoint import CheckpointError, decode_checkpoint, decode_note
 from ledger.merkle import TILE_WIDTH
 from ledger.replay import BrokenEntryError, FullTile, LightReplay, Replayed
@@ -52,28 +51,11 @@ class LogError(RuntimeError):
     """Something that is no log at all; the message says what was found where a log was expected."""
 
 
-def audit_published_log(
-    fetch: Fetch,
-    terms: Terms | None = None,
-    *,
-    light: bool = False,
-    resume: AuditState | None = None,
-    keep: Callable[[AuditState], None] | None = None,
-    processes: int | None = None,
-    progress: Progress | None = None,
-) -> AuditReport:
-    """Audit a published log; raise :class:`LogError` when there is none. See :func:`ledger.audit.audit`."""
+def audit_published_log(fetch: Fetch, terms: Terms | None = None, **options: Unpack[Options]) -> AuditReport:
+    """Audit a published log; raise :class:`LogError` when there is none."""
     with ThreadPoolExecutor(FETCHING_THREADS, thread_name_prefix="guerdon-fetch") as threads:
         try:
-            return audit(
-                _PublishedLog(fetch, threads),
-                terms or Terms(),
-                light=light,
-                resume=resume,
-                keep=keep,
-                processes=processes,
-                progress=progress,
-            )
+            return audit(_PublishedLog(fetch, threads), terms or Terms(), **options)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
