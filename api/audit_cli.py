@@ -1,11 +1,13 @@
 """The command ``guerdon audit``: of a database, of a server's log, of an archive, and of a receipt."""
 
 import gc
+import ipaddress
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Unpack
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -39,7 +41,7 @@ class _WithDefault(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the name of the first command where none is named."""
         first = next(iter(self.commands))
-        return super().parse_args(ctx, args if args and args[0] in self.commands else [first, *args])
+        return super().parse_args(ctx, args if args and args[0] in {*self.commands, "--help"} else [first, *args])
 
 
 audit_app = typer.Typer(
@@ -162,10 +164,20 @@ def _sign_in(
         raise typer.BadParameter("only a server asks who one is: leave it out", param_hint="--account, --key")
     if account is None or not key:
         raise typer.BadParameter("signing in takes both", param_hint="--account, --key")
+    address = urlsplit(source)
+    if address.scheme != "https" and not _is_loopback(address.hostname):
+        raise typer.BadParameter("a session is opened over https:// only, or on this machine", param_hint="SOURCE")
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
     keys = [load_private_key(path, passphrase) for path in key]
     api = source.rstrip("/").removesuffix("/log") + "/graphql"
     return lambda: open_session(api, account, keys)
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _read_kept(path: Path) -> str:
@@ -182,12 +194,15 @@ def print_audit(result: AuditReport, *, log_key_given: bool) -> None:
     """What was checked, of how many, and what failed."""
     broken = {failure.check for failure in result.failures}
     kind = "light audit" if result.light else "audit"
-    typer.echo(f"{kind} of {result.origin}: {result.size:,} entries, root {result.root}")
+    origin = "".join(c for c in result.origin if c.isprintable())
+    typer.echo(f"{kind} of {origin}: {result.size:,} entries, root {result.root}")
     if result.first:
         typer.echo(f"  the first {result.first:,} were audited before; {result.size - result.first:,} are new")
     for check, count in result.counts.items():
         mark = "FAILED" if check in broken else "ok" if count else "-"
         typer.echo(f"  {mark:<6} {count:>9,} {check:<14} {CHECKS[check]}")
+    if result.witnessed:
+        typer.echo(f"the first {result.witnessed:,} of {result.size:,} entries are witnessed")
     for cosignature in result.cosignatures:
         typer.echo(f"cosigned by {cosignature.witness} at {_moment(cosignature.timestamp_s)}")
     for failure in result.failures:

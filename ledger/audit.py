@@ -12,7 +12,11 @@ Elliptic-curve work is most of an audit, so signatures are verified in other pro
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol, TypedDict, Unpack
 
 from msgspec import Struct
@@ -23,17 +27,20 @@ from ledger.checkpoint import (
     CheckpointError,
     Cosignature,
     LogKey,
+    QuorumError,
     WitnessKey,
+    WitnessPolicy,
     decode_checkpoint,
     decode_note,
     decode_verifier_key,
     verify_checkpoint,
-    verify_cosignatures,
     verify_note,
+    verify_witnessed,
 )
 from ledger.merkle import TILE_WIDTH, Node, ProofError, prove_consistency, verify_consistency
 from ledger.replay import START, BrokenEntryError, FullReplay, FullTile, LightReplay, Replayed
 from ledger.rules import log_key_for
+from ledger.store import StoreError
 from ledger.tiles import Tile, TileError, node_hashes, tiles_for
 from ledger.verifier import SignatureChecks
 
@@ -53,7 +60,7 @@ CHECKS = {
     "head": "size, last leaf hash, time and compact range of the head row are those of the entries",
     "checkpoint": "the checkpoint is signed by the log key, for this size and the recomputed Merkle root",
     "history": "the ledger begins with the one that was audited before, or whose checkpoint was kept",
-    "witnesses": "as many of the witnesses as asked for have cosigned a checkpoint, and it is of this ledger",
+    "witnesses": "as many of the witnesses as asked for have cosigned the same checkpoint, and it is of this ledger",
     "append_only": "the database refuses to change or delete entries, postings and tiles",
 }
 """Every check by name, with the invariant it stands for, in the order a report lists them."""
@@ -76,6 +83,10 @@ Progress = Callable[[int, int], None]
 """Told how many entries of how many have been replayed."""
 
 
+UNREACHABLE = (OSError, StoreError)
+"""What a subject raises when it cannot be read for the moment, which says nothing about what is in it."""
+
+
 class AuditInterruptedError(Exception):
     """An audit was told to stop and has kept where it stood, after ``size`` entries; the next one goes on there."""
 
@@ -96,7 +107,8 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     """What was checked, of how many, and what failed.
 
     ``counts`` has every check that was to be made and how often it was; ``first`` is the first entry that was read,
-    those before it having been audited another time; ``cosignatures`` are those of the witnesses that were asked for.
+    those before it having been audited another time. ``cosignatures`` are those of the witnesses that were asked for,
+    on the tree of the first ``witnessed`` entries: of what came after, they have said nothing.
     """
 
     origin: str
@@ -107,6 +119,7 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     root: str
     counts: dict[str, int]
     failures: tuple[Failure, ...]
+    witnessed: int = 0
     cosignatures: tuple[Cosignature, ...] = ()
 
     @property
@@ -185,7 +198,7 @@ def audit(subject: Subject, terms: Terms, **options: Unpack[Options]) -> AuditRe
     """
     started = _Audit(subject, terms, light=options.get("light", False), resume=options.get("resume"))
     processes = options.get("processes")
-    workers = (os.cpu_count() or 1) if processes is None else processes
+    workers = len(os.sched_getaffinity(0)) if processes is None else processes
     if started.expected < _INLINE_SIGNATURES:
         workers = 0
     with SignatureChecks(workers) as signatures:
@@ -211,6 +224,9 @@ class _Audit:
         self.note = subject.checkpoint()
         self.first = 0 if resume is None else resume.position.size
         self._cosignatures: tuple[Cosignature, ...] = ()
+        self._witnessed = 0
+        self._vouched: tuple[str, ...] = ()
+        self._compared = self.first
         self._roots: dict[int, bytes] = {}
         claimed = self._read(self.note)
         self.claimed = 0 if claimed is None else claimed.size
@@ -225,11 +241,16 @@ class _Audit:
         witnessed_note = self.subject.witnessed_checkpoint(self.terms) if self.terms.quorum else None
         self._wanted = {note.size for note in (*kept.values(), self._read(witnessed_note)) if note is not None}
         complete = self._extends_resumed()
-        try:
-            complete = complete and self._replay_all(progress)
-        except KeyboardInterrupt:
-            self._keep_interrupted(signatures, keep)
-            raise
+        with _interrupts_noted(wanted=keep is not None) as interrupted:
+            try:
+                complete = complete and self._replay_all(progress, interrupted)
+            except AuditInterruptedError as error:
+                if self._keep_so_far(signatures, keep):
+                    raise
+                raise KeyboardInterrupt from error
+            except UNREACHABLE:
+                self._keep_so_far(signatures, keep)
+                raise
         if complete:
             self._compare_end()
         for check, count in self.subject.counted().items():
@@ -240,14 +261,14 @@ class _Audit:
             self._fail("signatures", bad_signature, "a signature does not fit the operation's bytes")
         if self.light:
             self.counts["log_keys"] = len(self._log_keys())
-        self._check_log_key()
         self._check_checkpoint(complete)
         for name, note in kept.items():
             self._check_kept(name, note, complete)
+        self._check_log_key()
         self._check_witnesses(witnessed_note, complete)
         self.failures.sort(key=lambda failure: (failure.seq is None, failure.seq or 0))
         if keep is not None and complete and not self.failures:
-            keep(self._state())
+            keep(self._state(checkpoints=(self.note,), vouched=self._vouched))
         return self._report()
 
     def _make_replay(self, signatures: SignatureChecks) -> LightReplay:
@@ -271,15 +292,17 @@ class _Audit:
             root=self.replay.range.root().hex(),
             counts=self.counts,
             failures=tuple(self.failures),
+            witnessed=self._witnessed,
             cosignatures=self._cosignatures,
         )
 
-    def _state(self) -> AuditState:
+    def _state(self, *, checkpoints: tuple[str, ...], vouched: tuple[str, ...]) -> AuditState:
+        known = () if self.resume is None else self.resume.log_keys
         return AuditState(
             origin=self.subject.origin,
             light=self.light,
-            checkpoint=self.note,
-            log_keys=tuple(sorted({*self.terms.log_keys, *(() if self.resume is None else self.resume.log_keys)})),
+            checkpoints=checkpoints,
+            log_keys=tuple(sorted({*vouched, *known})),
             position=self.replay.position(),
             state=save_state(self.replay.state),
         )
@@ -289,7 +312,7 @@ class _Audit:
 
     # Replaying
 
-    def _replay_all(self, progress: Progress) -> bool:
+    def _replay_all(self, progress: Progress, interrupted: Callable[[], bool]) -> bool:
         """Replay all entries; False when one of them ended it."""
         chunks = self.subject.chunks(self.first)
         while True:
@@ -312,7 +335,10 @@ class _Audit:
                 return False
             if not replayed:
                 break
+            self._compared = self.replay.size
             progress(self.replay.size - self.first, max(self.expected, self.replay.size - self.first))
+            if interrupted():
+                raise AuditInterruptedError(self.replay.size)
         if self.replay.size == 0:
             self._fail("chain", 0, "there is no entry, not even genesis")
             return False
@@ -334,20 +360,21 @@ class _Audit:
             for check in order[: order.index(broken.check)]:
                 self.counts[check] += 1
 
-    def _keep_interrupted(self, signatures: SignatureChecks, keep: Callable[[AuditState], None] | None) -> None:
-        """Keep what was verified so far, if it is all sound and the log's checkpoint stands for it."""
-        claimed = self._read(self.note)
+    def _keep_so_far(self, signatures: SignatureChecks, keep: Callable[[AuditState], None] | None) -> bool:
+        """Keep what was replayed and compared, to go on from, if all of it is sound.
+
+        Nothing signed stands for it yet: the next audit proves that its checkpoint's tree begins with it. What this one
+        was to be held to and has not reached is left to that one.
+        """
         size = self.replay.size
-        if keep is None or claimed is None or self.failures or not self.first < size <= claimed.size:
-            return
+        if keep is None or self.failures or not self.first < size == self._compared:
+            return False
         if signatures.first_failure() is not None:
-            return
-        self._check_log_key()
-        self._check_signed(self.note, "checkpoint")
-        if self.failures or not self._extends(self.replay.range.root(), size, claimed):
-            return
-        keep(self._state())
-        raise AuditInterruptedError(size)
+            return False
+        known = [*self.terms.log_keys, *(key for _, key in self._log_keys())]
+        newest = [self.note] if any(_is_signed(self.note, key) for key in known) else []
+        keep(self._state(checkpoints=(*self._kept_checkpoints(), *newest), vouched=()))
+        return True
 
     # Checkpoints
 
@@ -362,10 +389,9 @@ class _Audit:
 
     def _kept_checkpoints(self) -> dict[str, Checkpoint | None]:
         """The checkpoints of earlier visits, by the notes they came in."""
-        notes = [self.terms.kept]
-        if self.resume is not None and self.resume.position.size != 0:
-            notes.append(self.resume.checkpoint)
-        return {note: self._read(note) for note in notes if note is not None}
+        notes = [] if self.terms.kept is None else [self.terms.kept]
+        notes += [] if self.resume is None else self.resume.checkpoints
+        return {note: self._read(note) for note in notes}
 
     def _log_keys(self) -> tuple[tuple[int, str], ...]:
         return self.replay.state.log_keys
@@ -389,7 +415,8 @@ class _Audit:
         if not self.terms.log_keys or set(self.terms.log_keys) & set(vouched):
             return
         notes = [self.note, *self._kept_checkpoints()]
-        if not any(_is_signed(note, key) for note in notes for key in self.terms.log_keys):
+        self._vouched = tuple(key for key in self.terms.log_keys if any(_is_signed(note, key) for note in notes))
+        if not self._vouched:
             message = "no log key that was given has signed this checkpoint, nor one that was kept: ask for the new one"
             self._fail("checkpoint", None, message)
 
@@ -434,14 +461,19 @@ class _Audit:
         if claimed is None:
             return True  # told where the checkpoint is checked
         if claimed.size < self.first:
+            if self._extends(claimed.root, claimed.size, Checkpoint(origin="", size=self.first, root=self._root())):
+                return False  # an older checkpoint of the same log: there is nothing new to read
             message = f"{self.first} entries were audited before, the checkpoint counts {claimed.size}"
             self._fail("history", claimed.size, message)
             return False
-        if not self._extends(self.replay.range.root(), self.first, claimed):
+        if not self._extends(self._root(), self.first, claimed):
             message = f"the first {self.first} entries are not those audited before: history was rewritten"
             self._fail("history", None, message)
             return False
         return True
+
+    def _root(self) -> bytes:
+        return self.replay.range.root()
 
     def _extends(self, root: bytes, size: int, newer: Checkpoint) -> bool:
         """Whether a checkpoint's tree begins with the tree of ``size`` entries with this root, by the tiles there."""
@@ -472,16 +504,22 @@ class _Audit:
             self._fail("history", None, message)
 
     def _is_of_this(self, checkpoint: Checkpoint, complete: bool) -> bool:
-        """Whether a checkpoint's tree is the one replayed, as far as can be told."""
-        if checkpoint.size == 0:
-            return True
+        """Whether a checkpoint's tree is the one replayed, as far as can be told.
+
+        A log that waits for its witnesses shows a checkpoint that is older than what it has signed: whether that one's
+        tree goes on from it, the tiles say that are there already.
+        """
         root = self._roots.get(checkpoint.size)
+        newest = self._read(self.note)
+        if checkpoint.size == 0 or newest is None:
+            return True  # of no checkpoint is told elsewhere
         if root is not None:
             return root == checkpoint.root
+        if checkpoint.size > newest.size:
+            return self._extends(newest.root, newest.size, checkpoint)
         if checkpoint.size > self.first:
             return not complete  # what was not reached cannot be told
-        newest = self._read(self.note)
-        return newest is None or self._extends(checkpoint.root, checkpoint.size, newest)
+        return self._extends(checkpoint.root, checkpoint.size, newest)
 
     def _check_witnesses(self, note: Any, complete: bool) -> None:
         terms = self.terms
@@ -494,15 +532,15 @@ class _Audit:
         checkpoint = self._check_signed(note, "witnesses", "the cosigned checkpoint: ")
         if checkpoint is None:
             return
+        logs = tuple(decode_verifier_key(key) for _, key in self._log_keys())
         try:
-            self._cosignatures = verify_cosignatures(note, terms.witnesses)
+            policy = WitnessPolicy(log_keys=logs, witnesses=terms.witnesses, threshold=terms.quorum)
+            found = verify_witnessed(note, policy, self.subject.origin)
         except CheckpointError as error:
+            self._cosignatures = error.cosignatures if isinstance(error, QuorumError) else ()
             self._fail("witnesses", None, str(error))
             return
-        if len(self._cosignatures) < terms.quorum:
-            names = ", ".join(cosignature.witness for cosignature in self._cosignatures) or "none"
-            message = f"cosigned by {len(self._cosignatures)} of the {terms.quorum} witnesses it takes: {names}"
-            self._fail("witnesses", None, message)
+        self._cosignatures, self._witnessed = found.cosignatures, checkpoint.size
         if not self._is_of_this(checkpoint, complete):
             message = f"the witnesses cosigned other entries than the first {checkpoint.size} of these: a split view"
             self._fail("witnesses", None, message)
@@ -510,6 +548,30 @@ class _Audit:
 
 _ENTRY_CHECKS = ("entries", "chain", "operation_ids", "conservation", "rules", "balances")
 """The checks of each entry, in the order they are made."""
+
+
+@contextmanager
+def _interrupts_noted(*, wanted: bool) -> Iterator[Callable[[], bool]]:
+    """While it lasts, Ctrl-C and SIGTERM are noted for whoever asks, and only the second one interrupts.
+
+    An interrupt can come between any two steps of a replay, whose state is then of no entry at all.
+    """
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+        if len(noted) > 1:
+            raise KeyboardInterrupt
+
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def _is_signed(note: Any, log_key: str) -> bool:

@@ -2,8 +2,8 @@
 
 The next audit reads it, proves that the log still begins with what was verified, and replays only what is new. The
 file is the auditor's own: whoever can write it can make the next audit believe anything of the past, so it is readable
-and writable by its owner only. It is written whole or not at all. It holds a line that names its version, SHA-256 of
-what follows, and that: a msgpack document.
+and writable by its owner only. It is written whole or not at all. It holds a line that names the shape of what is
+kept, SHA-256 of what follows, and that: a msgpack document.
 """
 
 import hashlib
@@ -19,7 +19,6 @@ from ledger.programs import ProgramVersion
 from ledger.replay import Position
 from ledger.rules import Account, Asset, Parameters, State
 
-_VERSION_LINE = b"guerdon audit state v1\n"
 _OWNER_ONLY = 0o600
 _ID_SIZE = 32
 
@@ -31,21 +30,25 @@ class AuditStateError(RuntimeError):
 class AuditState(Struct, frozen=True, kw_only=True):
     """Where an audit stood, after how many entries, and what it knew there.
 
-    ``checkpoint`` is the signed note it verified, of ``position.size`` entries or more: an audit that was interrupted
-    has not reached its end. ``log_keys`` are those known from elsewhere that were found to stand for it. ``light``
-    tells which of the two replays it was; one does not go on as the other.
+    ``checkpoints`` are the signed notes that the next audit is held to: the one that was verified, of ``position.size``
+    entries; or, where an audit was interrupted, those it was held to and had not reached. ``log_keys`` are those known
+    from elsewhere that were found to stand for the ledger. ``light`` tells which of the two replays it was; one does
+    not go on as the other.
     """
 
     origin: str
     light: bool
-    checkpoint: str
+    checkpoints: tuple[str, ...]
     log_keys: tuple[str, ...]
     position: Position
     state: "SavedState"
 
 
 class SavedState(Struct, frozen=True, kw_only=True):
-    """The contents of a :class:`~ledger.rules.State`. ``recorded`` has the ids of all operations, in their order."""
+    """The contents of a :class:`~ledger.rules.State`.
+
+    ``recorded`` has the ids of operations, ``recorded_in`` their entries; where these are all, in order, it is absent.
+    """
 
     parameters: Parameters | None
     log_keys: tuple[tuple[int, str], ...]
@@ -55,10 +58,12 @@ class SavedState(Struct, frozen=True, kw_only=True):
     lots: tuple[tuple[str, str, dict[str, int]], ...]
     references: tuple[tuple[str, str, str, int], ...]
     recorded: bytes
+    recorded_in: tuple[int, ...] | None
 
 
 def save_state(state: State) -> SavedState:
     """The contents of a state."""
+    seqs = tuple(state.recorded.values())
     return SavedState(
         parameters=state.parameters,
         log_keys=state.log_keys,
@@ -68,6 +73,7 @@ def save_state(state: State) -> SavedState:
         lots=tuple((account, asset, lots) for (account, asset), lots in state.lots.items() if lots),
         references=tuple((*key, seq) for key, seq in state.references.items()),
         recorded=b"".join(state.recorded),
+        recorded_in=None if seqs == tuple(range(len(seqs))) else seqs,
     )
 
 
@@ -83,13 +89,18 @@ def restore_state(origin: str, saved: SavedState) -> State:
         for day, points in lots.items():
             state.add_lot(account, asset, day, points)
     state.references = {(merchant, scope, reference): seq for merchant, scope, reference, seq in saved.references}
-    ids = saved.recorded
-    state.recorded = {OpId(ids[i : i + _ID_SIZE]): i // _ID_SIZE for i in range(0, len(ids), _ID_SIZE)}
+    ids = [OpId(saved.recorded[i : i + _ID_SIZE]) for i in range(0, len(saved.recorded), _ID_SIZE)]
+    seqs = range(len(ids)) if saved.recorded_in is None else saved.recorded_in
+    state.recorded = dict(zip(ids, seqs, strict=True))
     return state
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AuditState)
+
+_SHAPE = hashlib.sha256(repr(sorted(msgspec.json.schema(AuditState)["$defs"].items())).encode()).hexdigest()
+_VERSION_LINE = f"guerdon audit state {_SHAPE}\n".encode()
+"""Names the shape of what is kept: a version with other fields, or other meanings of them, does not read it."""
 
 
 def write_audit_state(path: Path, state: AuditState) -> None:
@@ -110,11 +121,12 @@ def read_audit_state(path: Path) -> AuditState | None:
     """Read what :func:`write_audit_state` kept; ``None`` when there is no file."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             data = file.read()
     except FileNotFoundError:
         return None
-    if mode & 0o022:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o022 or status.st_uid not in {0, os.geteuid()}:
         raise AuditStateError(f"{path} can be changed by others (mode {mode:04o}): audit anew, into another file")
     head = len(_VERSION_LINE)
     digest, payload = data[head : head + 32], data[head + 32 :]

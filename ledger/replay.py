@@ -158,6 +158,13 @@ class _OperationHead(Struct, frozen=True, gc=False):
 
 
 _entry_decoder = msgspec.json.Decoder(_StoredEntry)
+
+
+def _refuse_fraction(text: str) -> NoReturn:
+    raise BrokenEntryError("entries", f"{text} is not an integer")
+
+
+_any_decoder = msgspec.json.Decoder(float_hook=_refuse_fraction)
 _head_decoder = msgspec.json.Decoder(_OperationHead)
 _postings_decoder = msgspec.json.Decoder(tuple[Posting, ...])
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -212,6 +219,8 @@ class LightReplay:
         postings = _decode(_postings_decoder, entry.postings)
         _check_conservation(postings)
         op_bytes = bytes(entry.op)
+        _check_canonical(op_bytes, _encoder.encode(_decode(_any_decoder, entry.op)))
+        _check_canonical(bytes(entry.postings), _encoder.encode(postings))
         if not entry.sigs:
             raise BrokenEntryError("signatures", "nobody has signed")
         self._check_signatures(seq, op_bytes, entry.sigs)
@@ -251,11 +260,13 @@ class LightReplay:
         parameters = self.state.parameters
         if isinstance(signed.op, ReplaceKeys) and parameters is not None and signed.op.actor != parameters.operator:
             return  # another account's, which have no say here
+        earlier = self.state.recorded.get(signed.op_id)
+        if earlier is not None:
+            raise BrokenEntryError("log_keys", f"recorded in entry {earlier} before")
         decision = admit(self.state, signed, entry.time)
         if isinstance(decision, Rejection):
             raise BrokenEntryError("log_keys", _words(decision))
         apply(self.state, signed, decision, seq)
-        self.state.recorded.clear()
 
 
 class FullReplay(LightReplay):
@@ -302,10 +313,13 @@ def _read_entry(data: Any) -> _StoredEntry:
     if len(data) > MAX_ENTRY_BYTES:
         raise BrokenEntryError("entries", f"{len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
     entry = _decode(_entry_decoder, data)
-    canonical = _encoder.encode(entry)
-    if canonical != data:
-        raise BrokenEntryError("entries", describe_difference(data, canonical))
+    _check_canonical(data, _encoder.encode(entry))
     return entry
+
+
+def _check_canonical(data: bytes, canonical: bytes) -> None:
+    if data != canonical:
+        raise BrokenEntryError("entries", describe_difference(data, canonical))
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:

@@ -7,15 +7,16 @@ array of (entry, key, signature, message), and answers each with the first entry
 in 64 bits. It ends with its input.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import IO, BinaryIO
 
@@ -38,7 +39,7 @@ _AHEAD = 2
 """Jobs a process has been sent: the one it is at, and the next."""
 
 _PIPE_BYTES = 1024 * 1024
-"""Room for the jobs a process was sent, so that whoever sends one need not wait (Linux lets everybody have as much)."""
+"""Room for the jobs a process was sent, so that whoever sends one need not wait; Linux lets a user have 64 MiB."""
 
 _NONE = -1
 _encoder = msgspec.msgpack.Encoder()
@@ -53,12 +54,30 @@ def first_invalid(job: SignatureJob) -> int | None:
     return None
 
 
+class VerifierError(RuntimeError):
+    """A process that verifies signatures has ended before it was done."""
+
+    def __init__(self) -> None:
+        super().__init__("a process that verifies signatures has ended: nothing is known of its signatures; try again")
+
+
 class VerifierPool:
-    """Processes that verify signatures; a context manager, at the end of which they are gone."""
+    """Processes that verify signatures; a context manager, at the end of which they are gone.
+
+    Raise OSError when not even one can be started; when there is no room for as many as asked for, those that could be
+    do the work.
+    """
 
     def __init__(self, processes: int) -> None:
         self._jobs: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._verifiers = [_Verifier(self._jobs) for _ in range(processes)]
+        self._verifiers: list[_Verifier] = []
+        for _ in range(processes):
+            try:
+                self._verifiers.append(_Verifier(self._jobs))
+            except OSError:
+                if not self._verifiers:
+                    raise
+                break
         for verifier in self._verifiers:
             verifier.start()
 
@@ -88,17 +107,28 @@ class _Verifier(threading.Thread):
         super().__init__(name="guerdon-verifier", daemon=True)
         self._jobs = jobs
         self._sent: deque[Future[int | None]] = deque()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ledger.verifier"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        assert self._process.stdin is not None
+        with suppress(OSError, AttributeError):  # with less room the thread waits instead
+            fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def run(self) -> None:
         """Send jobs and take answers until there are no more."""
         try:
-            with self._verifying_process() as process:
-                self._work(process)
+            self._work(self._process)
         except OSError:
             self._give_up()
             while (waiting := self._jobs.get()) is not None:
                 self._sent.append(waiting[1])
                 self._give_up()
+        finally:
+            with suppress(OSError):  # which has ended by itself
+                self._process.communicate()
 
     def _work(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
@@ -114,22 +144,6 @@ class _Verifier(threading.Thread):
                         self._send(process.stdin, *waiting)
                     continue
             self._take_answer(process.stdout)
-
-    @staticmethod
-    @contextmanager
-    def _verifying_process() -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ledger.verifier"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pipesize=_PIPE_BYTES,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
-        try:
-            yield process
-        finally:
-            with suppress(OSError):  # which has ended by itself
-                process.communicate()
 
     def _send(self, to: IO[bytes], job: SignatureJob, future: Future[int | None]) -> None:
         self._sent.append(future)
@@ -147,8 +161,7 @@ class _Verifier(threading.Thread):
     def _give_up(self) -> None:
         """The process has ended: what it was sent stays unanswered, and so does what it would be sent."""
         while self._sent:
-            error = RuntimeError("a process that verifies signatures has ended: nothing is known of its signatures")
-            self._sent.popleft().set_exception(error)
+            self._sent.popleft().set_exception(VerifierError())
 
 
 class SignatureChecks:
@@ -160,7 +173,7 @@ class SignatureChecks:
         self._running: deque[Future[int | None]] = deque()
         self._failures: list[int] = []
         self._limit = _JOBS_WAITING * max(processes, 1)
-        self._pool = VerifierPool(processes) if processes else None
+        self._pool = _pool(processes)
 
     def __enter__(self) -> "SignatureChecks":
         return self
@@ -195,6 +208,13 @@ class SignatureChecks:
         while self._running:
             self._note(self._running.popleft().result())
         return min(self._failures, default=None)
+
+
+def _pool(processes: int) -> VerifierPool | None:
+    try:
+        return VerifierPool(processes) if processes else None
+    except OSError:
+        return None  # there is no room for another process: slower, here
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:

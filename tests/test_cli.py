@@ -851,6 +851,7 @@ def test_audit_asks_for_the_witnesses_one_names(imported: Shop, tmp_path: Path) 
         (("--account", "aud_x"), "only a server asks who one is"),
         (("https://ledger.example/log/", "--account", "aud_x"), "signing in takes both"),
         (("https://ledger.example/log/", "--key", "x.pem"), "signing in takes both"),
+        (("http://ledger.example/log/", "--account", "aud_x", "--key", "x.pem"), "over https:// only"),
     ],
 )
 def test_what_cannot_be_audited_is_a_wrong_call(imported: Shop, call: tuple[str, ...], words: str) -> None:

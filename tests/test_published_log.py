@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from ledger.archive import write_archive
 from ledger.audit import CHECKS, FULL_CHECKS, LIGHT_CHECKS, AuditReport, Terms
 from ledger.audit_database import audit_database
-from ledger.audit_state import AuditState, AuditStateError
+from ledger.audit_state import AuditState, AuditStateError, restore_state, save_state
 from ledger.checkpoint import cosign_checkpoint, decode_witness_key, encode_verifier_key, encode_witness_key
+from ledger.cosignatures import StoredCosignature, keep_cosignature
+from ledger.entries import decode_entry, encode_entry, leaf_hash
 from ledger.operations import ReplaceLogKey
 from ledger.published_log import LogError, audit_published_log, folder_fetch
+from ledger.replay import BrokenEntryError, FullReplay, LightReplay
+from ledger.rules import State
 from ledger.store import Store, open_engine
 from tests.naive import canonical
 from tests.tampering import Copy, Insider, Sound, copy_sqlite
@@ -211,6 +215,58 @@ def test_known_key_goes_on_to_stand_for_a_log_that_changed_keys(tmp_path: Path) 
         assert audit_folder(tmp_path / "log", resume=kept[1], log_keys=first).ok
 
 
+def test_stolen_key_of_the_operator_is_not_brought_back_by_an_old_document(world: World) -> None:
+    """A light replay knows the operations it has applied: one that put a key in force cannot be recorded again."""
+    stolen, new_log_key = world.make_key(), world.make_key()
+    to_stolen = world.operator.replace_keys([stolen])
+    thief = world.wallet(world.operator.account, stolen)
+    world.record(to_stolen)
+    world.record(thief.replace_keys(world.operator.keys))
+    theft = thief.sign(ReplaceLogKey, log_key=encode_verifier_key(ORIGIN, new_log_key))
+    with world.store.read() as connection:
+        stored = world.store.entry_data(connection, range(3))
+    entries = [stored[seq] for seq in range(3)]
+    time = decode_entry(entries[-1]).time
+    for signed in (to_stolen, theft):
+        entries.append(encode_entry(signed, (), seq=len(entries), prev=leaf_hash(entries[-1]), time=time))
+    for kind, check in ((LightReplay, "log_keys"), (FullReplay, "operation_ids")):
+        replay = kind(ORIGIN, lambda *_: None)
+        for data in entries[:3]:
+            replay.add(data)
+        with pytest.raises(BrokenEntryError, match="recorded in entry 1 before") as broken:
+            replay.add(entries[3])
+        assert broken.value.check == check
+        state = kept_state(replay)
+        with pytest.raises(BrokenEntryError, match="recorded in entry 1 before"):
+            kind(ORIGIN, lambda *_: None, replay.position(), state).add(entries[3])
+
+
+def kept_state(replay: LightReplay) -> State:
+    """A replay's state as the next audit has it."""
+    return restore_state(ORIGIN, save_state(replay.state))
+
+
+TWICE = (b'"kind":"', b'"kind":"genesis","kind":"')
+SPACED = (b'"kind":"', b'"kind": "')
+FRACTION = (b'"guerdon":1', b'"guerdon":1.0')
+ESCAPED = (b"member", b"\\u006dember")
+SPACED_POSTINGS = (b'"postings":[]', b'"postings":[ ]')
+
+
+@pytest.mark.parametrize("change", [TWICE, SPACED, FRACTION, ESCAPED, SPACED_POSTINGS])
+def test_bytes_that_are_not_canonical_are_refused_by_both(world: World, change: tuple[bytes, bytes]) -> None:
+    """What one reader takes for one thing, another may take for something else."""
+    world.add_members(1)
+    with world.store.read() as connection:
+        stored = world.store.entry_data(connection, range(2))
+    for kind in (LightReplay, FullReplay):
+        replay = kind(ORIGIN, lambda *_: None)
+        replay.add(stored[0])
+        with pytest.raises(BrokenEntryError) as broken:
+            replay.add(stored[1].replace(*change, 1))
+        assert broken.value.check == "entries"
+
+
 # What a light audit sees, and what it does not
 
 
@@ -295,7 +351,8 @@ def test_light_audit_keeps_nothing_that_grows_with_the_chain(sound: Sound, folde
     (state,) = kept
     saved = state.state
     assert [account.role for account in saved.accounts] == ["operator"]
-    assert (saved.assets, saved.programs, saved.lots, saved.references, saved.recorded) == ((), (), (), (), b"")
+    assert (saved.assets, saved.programs, saved.lots, saved.references) == ((), (), (), ())
+    assert saved.recorded_in == (0, sound.names["replace_log_key"])
     assert len(saved.log_keys) == 2
     full = sound.names["size"] // 256
     assert [len(hashes) // 32 for hashes in state.position.open_tiles] == [sound.names["size"] % 256, full]
@@ -465,6 +522,54 @@ def test_forged_cosignature_is_found(world: World, tmp_path: Path) -> None:
     path.write_text("".join(lines), "utf-8")
     witnesses = tuple(decode_witness_key(text) for text in texts)
     assert found(audit_folder(folder, witnesses=witnesses, quorum=1)) == [("witnesses", None)]
+
+
+def test_report_says_how_much_is_witnessed(world: World, tmp_path: Path) -> None:
+    """A cosignature on a few entries says nothing of the rest."""
+    key = world.make_key()
+    witness = decode_witness_key(encode_witness_key(NAMES[0], key))
+    with world.store.read() as connection:
+        note = world.store.head(connection).checkpoint
+    line = cosign_checkpoint(note, key, NAMES[0], 1_800_000_000)
+    cosignature = StoredCosignature(size=1, witness=NAMES[0], timestamp_s=1_800_000_000, line=line, checkpoint=note)
+    with world.store.write() as transaction:
+        keep_cosignature(transaction, cosignature)
+    world.add_members(20)
+    report = audit_database(world.store, Terms(witnesses=(witness,), quorum=1), processes=0)
+    assert report.failures == ()
+    assert (report.witnessed, report.size) == (1, 21)
+
+
+def test_keys_of_the_log_are_no_witnesses_of_it(world: World, tmp_path: Path) -> None:
+    """Whichever of them, known before or learnt from the entries; nor does a key count twice."""
+    folder = tmp_path / "log"
+    write_archive(world.store, folder)
+    path = folder / "checkpoint"
+    note = path.read_text("utf-8")
+    path.write_text(note + cosign_checkpoint(note, world.log_key, "w.example/self", 1_800_000_000), "utf-8")
+    own = decode_witness_key(encode_witness_key("w.example/self", world.log_key))
+    assert found(audit_folder(folder, witnesses=(own,), quorum=1)) == [("witnesses", None)]
+
+
+def test_log_that_waits_for_its_witnesses_is_not_accused(world: World, tmp_path: Path) -> None:
+    """Its checkpoint may be older than one that was kept: the tiles that are there show that they agree."""
+    folder = tmp_path / "log"
+    world.add_members(299)
+    write_archive(world.store, folder)
+    path = folder / "checkpoint"
+    older = path.read_text("utf-8")
+    world.add_members(30)
+    write_archive(world.store, folder)
+    newer, state = path.read_text("utf-8"), kept_of(folder)
+    path.write_text(older, "utf-8")
+    behind = audit_folder(folder, kept=newer)
+    assert (behind.failures, behind.size) == ((), 300)
+    kept: list[AuditState] = []
+    again = audit_folder(folder, resume=state, keep=kept.append)
+    assert (again.failures, again.first, again.size, kept) == ((), 330, 330, [])
+    (folder / "tile" / "0" / "001.p" / "74").unlink()
+    for report in (audit_folder(folder, kept=newer), audit_folder(folder, resume=state)):
+        assert "history" in {check for check, _ in found(report)}
 
 
 def test_without_witnesses_nobody_else_vouches(folder: Path, world: World) -> None:

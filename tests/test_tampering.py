@@ -131,7 +131,7 @@ class Auditors:
         """Who finds something wrong, each by itself."""
         published = self.publish()
         terms = Terms(log_keys=(self.log_key,))
-        held = Terms(log_keys=(self.log_key,), kept=self.state.checkpoint)
+        held = Terms(log_keys=(self.log_key,), kept=self.state.checkpoints[0])
         looks = {
             "database": self.copy.audit(log_keys=terms.log_keys),
             "database, light": self.copy.audit(log_keys=terms.log_keys, light=True),

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.keys import encode_public_key, sign
-from ledger.verifier import SignatureChecks, SignatureJob, VerifierPool, first_invalid
+from ledger.verifier import SignatureChecks, SignatureJob, VerifierError, VerifierPool, first_invalid
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LIMIT_S = 60
@@ -49,11 +49,13 @@ def test_every_job_is_answered_with_its_own_result() -> None:
 class Processes:
     """The processes that were started, so that a test can end them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int = 100) -> None:
         self.started: list[subprocess.Popen[bytes]] = []
         start = subprocess.Popen
 
         def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+            if len(self.started) == room:
+                raise OSError("no more processes")
             process: subprocess.Popen[bytes] = start(*arguments, **options)
             self.started.append(process)
             return process
@@ -70,19 +72,21 @@ def test_process_that_is_killed_leaves_no_job_unanswered(monkeypatch: pytest.Mon
         processes.started[0].wait()
         lost: list[Future[int | None]] = [pool.submit(job(i, 300)) for i in range(5)]
         for future in lost:
-            with pytest.raises(RuntimeError, match="has ended: nothing is known of its signatures"):
+            with pytest.raises(VerifierError, match="has ended: nothing is known of its signatures"):
                 future.result(LIMIT_S)
 
 
-def test_processes_that_cannot_be_started_leave_no_job_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that has no room for another process says so, and the audit ends."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise OSError("no more processes")
-
-    monkeypatch.setattr(subprocess, "Popen", fail)
-    with VerifierPool(2) as pool, pytest.raises(RuntimeError, match="nothing is known of its signatures"):
-        pool.submit(job(0, 3)).result(LIMIT_S)
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_signatures_are_verified_with_as_many_processes_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """With none at all, here."""
+    processes = Processes(monkeypatch, room=room)
+    with SignatureChecks(4) as checks:
+        for signature in job(0, 700, 650):
+            checks.add(*signature)
+        assert checks.first_failure() == 650
+    assert len(processes.started) == room
 
 
 def test_pool_ends_with_jobs_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
