@@ -5,7 +5,7 @@ line is stored as it arrives. Only lines on one and the same checkpoint make a q
 enough witnesses have cosigned this one, or nobody who was asked still may. Whoever is too slow for that, down or
 refuses holds up nobody: it is asked again when it is free, later each time it fails.
 
-Of several server processes on one database one asks (:class:`ledger.cosignatures.AskersTurn`); when it ends, another
+Of several server processes on one database one asks (:class:`ledger.turns.Turn`); when it ends, another
 goes on with what is stored. What a witness cosigns is decided in :mod:`ledger.witness`; how it is asked,
 :mod:`api.witness_client` knows.
 
@@ -35,7 +35,6 @@ from ledger.checkpoint import (
     verify_cosignatures,
 )
 from ledger.cosignatures import (
-    AskersTurn,
     Cosignatures,
     StoredCosignature,
     forget_cosignatures,
@@ -43,6 +42,7 @@ from ledger.cosignatures import (
     read_cosignatures,
 )
 from ledger.store import Store, StoreError
+from ledger.turns import Turn
 
 logger = logging.getLogger("guerdon.witnessing")
 
@@ -115,7 +115,7 @@ class Witnessing:
         self._policy = policy
         self._interval_ms = interval_ms
         self._ask = ask
-        self._turn = AskersTurn(store)
+        self._turn = Turn(store, "witness")
         self._witnesses = [_Asked(address) for address in addresses]
         self._offer: str | None = None
         self._answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()

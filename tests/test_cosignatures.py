@@ -1,11 +1,7 @@
-"""Cosignatures as they are stored: which checkpoint is witnessed, what is kept, and whose turn it is to ask."""
+"""Cosignatures as they are stored: which checkpoint is witnessed, and what is kept."""
 
-import multiprocessing
-import stat
-import time
 from collections.abc import Iterator
 from itertools import groupby
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -26,7 +22,6 @@ from ledger.checkpoint import (
     verify_witnessed,
 )
 from ledger.cosignatures import (
-    AskersTurn,
     Cosignatures,
     StoredCosignature,
     forget_cosignatures,
@@ -34,7 +29,7 @@ from ledger.cosignatures import (
     read_cosignatures,
     stored_cosignatures,
 )
-from ledger.store import Store, UnavailableError, open_engine
+from ledger.store import Store
 from tests.naive import naive_root
 from tests.worlds import World
 
@@ -216,66 +211,3 @@ def test_forgetting_is_the_same_on_both_databases(world: World) -> None:
             (1, NAMES[2]),
         ]
         assert len(stored(second.store)) == 2
-
-
-# Whose turn it is
-
-
-def test_one_of_several_has_the_turn(world: World) -> None:
-    """Until it lets go; the one that has it is told so each time. Another ledger of the database has its own."""
-    first, second = AskersTurn(world.store), AskersTurn(world.store)
-    assert [first.take(), second.take(), first.take(), second.take()] == [True, False, True, False]
-    with World(world.url, origin="ledger.example/second", seed=1) as other:
-        elsewhere = AskersTurn(other.store)
-        assert elsewhere.take()
-        elsewhere.release()
-    first.release()
-    assert [second.take(), first.take()] == [True, False]
-    second.release()
-    second.release()
-
-
-def wait_with_turn(url: str, origin: str, taken: Event) -> None:
-    """The program of a process that takes the turn and never lets go."""
-    assert AskersTurn(Store(open_engine(url), origin)).take()
-    taken.set()
-    time.sleep(600)
-
-
-def test_turn_ends_with_its_process(world: World) -> None:
-    """However it ends: nothing is left behind that somebody would have to clear away."""
-    spawn = multiprocessing.get_context("spawn")
-    taken = spawn.Event()
-    process = spawn.Process(target=wait_with_turn, args=(world.url, world.origin, taken), daemon=True)
-    process.start()
-    assert taken.wait(60)
-    turn = AskersTurn(world.store)
-    assert not turn.take()
-    process.kill()
-    process.join()
-    while not turn.take():  # PostgreSQL notices a moment later
-        pass
-    turn.release()
-
-
-@pytest.mark.postgres
-def test_turn_is_lost_with_the_session(postgres_database: str) -> None:
-    """A server that restarts takes locks with it: that is told, and the turn taken anew."""
-    with World(postgres_database) as world:
-        turn = AskersTurn(world.store)
-        assert turn.take()
-        with world.engine.connect() as connection:
-            connection.execute(sa.text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"))
-        with pytest.raises(UnavailableError, match="did not answer"):
-            turn.take()
-        assert turn.take()
-        turn.release()
-
-
-def test_lock_file_is_the_owners_alone(tmp_path: Path) -> None:
-    with World(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as world:
-        turn = AskersTurn(world.store)
-        assert turn.take()
-        (file,) = tmp_path.glob("ledger.sqlite-witness-*")
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        turn.release()

@@ -16,6 +16,7 @@ from ledger import migrations
 from ledger.checkpoint import encode_verifier_key
 from ledger.operations import OpenAccount, ReplaceLogKey
 from ledger.store import METADATA, Store, StoreError, open_engine
+from ledger.webhooks import Webhook, insert_webhook
 from tests.reference import check_projections, check_record
 from tests.worlds import World
 
@@ -202,6 +203,35 @@ def test_ledger_of_the_first_version_goes_on(world: World) -> None:
     world.record(alice.replace_keys([world.make_key()]), world.recover(bob, world.make_key()))
     check_record(world.store)
     check_projections(world.store)
+
+
+def test_webhooks_come_and_go_without_a_trace(world: World) -> None:
+    """Back to the second revision and forward again the ledger is as it was, and has no webhooks."""
+    shop = world.add_merchant()
+    world.restart()
+    made = describe(world.engine)
+    before = [rows(world.engine, f"SELECT * FROM {table}") for table in ("head", "entry", "account", "log_key")]
+    new = Webhook(
+        webhook="whk_" + "a" * 26,
+        account=str(shop.account),
+        url="https://shop.example/",
+        event_types=("transfer.sent",),
+        description=None,
+        created_at_ms=0,
+        secret=b"sealed",
+        next_seq=2,
+    )
+    with world.store.write() as transaction:
+        insert_webhook(transaction, new)
+    go_to(world.engine, "0002")
+    assert not {"webhook", "webhook_delivery"} & set(sa.inspect(world.engine).get_table_names())
+    migrations.migrate(world.engine)
+    assert describe(world.engine) == made
+    assert rows(world.engine, "SELECT * FROM webhook") == []
+    after = [rows(world.engine, f"SELECT * FROM {table}") for table in ("head", "entry", "account", "log_key")]
+    assert after == before
+    world.add_member()
+    check_record(world.store)
 
 
 @pytest.mark.parametrize("what", ["replaced keys", "pending recovery", "replaced log key"])
