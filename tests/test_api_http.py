@@ -1,10 +1,12 @@
 """GraphQL over HTTP: media types, status codes, malformed bodies, limits, masking."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -156,7 +158,7 @@ def test_one_of_several_operations_is_named(service: Service) -> None:
     document = "query A { ledger { size } } query B { ledger { name } }"
     assert service.ask(document)["errors"][0]["extensions"]["code"] == "OPERATION_NAME_REQUIRED"
     response = service.post({"query": document, "operationName": "B"})
-    assert response.json() == {"data": {"ledger": {"name": "Operator"}}}
+    assert response.json()["data"] == {"ledger": {"name": "Operator"}}
     wrong = service.post({"query": document, "operationName": "C"}, accept="application/graphql-response+json")
     assert (wrong.status_code, code(wrong)) == (400, "OPERATION_NAME_REQUIRED")
 
@@ -165,7 +167,7 @@ def test_get_is_for_queries(service: Service) -> None:
     """With variables and operation name in the query string; a mutation is refused with what to use."""
     document = "query A($n: Int) { assets(first: $n) { nodes { code } } } query B { ledger { size } }"
     params = {"query": document, "variables": '{"n": 1}', "operationName": "A"}
-    assert service.client.get("/graphql", params=params).json() == {"data": {"assets": {"nodes": []}}}
+    assert service.client.get("/graphql", params=params).json()["data"] == {"assets": {"nodes": []}}
     mutation = "mutation { operationsSubmit(input: { operations: [] }) { results { seq } } }"
     response = service.client.get("/graphql", params={"query": mutation})
     assert (response.status_code, response.headers["allow"], code(response)) == (405, "POST", "METHOD_NOT_ALLOWED")
@@ -254,7 +256,7 @@ def test_cost_leaves_room_for_a_page_of_everything(world: World, tmp_path: Path)
     supply = "supply { issued } programs { nodes { id } }"
     costly = [
         "{ " + " ".join(f"a{i}: assets(first: 100) {{ nodes {{ {supply} }} }}" for i in range(30)) + " }",
-        "query($n: Int) { assets(first: $n) { nodes { programs(first: $n) { nodes { id } } } } }",
+        "query($n: Int = 100) { assets(first: $n) { nodes { programs(first: $n) { nodes { id } } } } }",
         "{ " + " ".join(f"a{i}: __schema {{ types {{ name }} }}" for i in range(6)) + " }",
         "{ ...a } fragment a on Query { assets(first: 100) { nodes { programs(first: 100) { nodes { id } } } } }",
     ]
@@ -268,7 +270,7 @@ def test_cost_leaves_room_for_a_page_of_everything(world: World, tmp_path: Path)
 def test_fields_of_one_name_are_bounded_before_they_are_compared(service: Service) -> None:
     """GraphQL compares each with each, on every level: 490 of them took a second."""
     documents = {
-        "side by side": "{" + "ledger{origin}" * 200 + "}",
+        "side by side": "{ledger{" + "origin " * 200 + "}}",
         "one below another": "{" + ("ledger{" + "checkpoint{size size size}" * 10 + "}") * 10 + "}",
         "in fragments": "{" + "...f " * 30 + "} fragment f on Query { ledger { origin } }",
         "in a fragment nobody spreads": "{ledger{size}} fragment f on Query {" + "ledger{origin}" * 200 + "}",
@@ -372,7 +374,7 @@ def test_failure_outside_of_graphql_is_masked_too(
     def fail(*_: object) -> None:
         raise RuntimeError("the secret of the parser")
 
-    monkeypatch.setattr("api.graphql_view._request", fail)
+    monkeypatch.setattr("api.graphql_view.request_of", fail)
     response = service.post({"query": SIZE})
     assert response.status_code == 500
     assert code(response) == "INTERNAL_ERROR"
@@ -447,12 +449,27 @@ def test_browser_is_given_graphiql(service: Service) -> None:
     assert service.client.get("/static/graphiql/0/../../app.py").status_code == 404
 
 
+def test_browser_is_given_the_example_wallet(service: Service) -> None:
+    """Its page and everything that the page names come from this server, under the strict policy."""
+    page = service.client.get("/wallet")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    named = re.findall(r'(?:href|src)="([^"]+)"', page.text)
+    assert {path.rpartition("/")[2] for path in named} >= {"wallet.css", "wallet.js"}
+    for path in named:
+        assert path.startswith(("/static/console/", "data:"))
+        if path.startswith("/"):
+            assert service.client.get(path).status_code == 200
+    assert "<script>" not in page.text
+
+
 def test_graphiql_can_be_turned_off(world: World, tmp_path: Path) -> None:
     """Then a browser is answered as any client."""
     with running(world, tmp_path, graphiql=False) as service:
         response = service.client.get("/graphql", headers={"accept": "text/html"})
         assert response.status_code == 406
         assert service.client.get("/static/console/graphiql.js").status_code == 404
+        assert service.client.get("/wallet").status_code == 404
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -480,3 +497,44 @@ def test_no_body_is_an_internal_error(body: bytes, service: Service) -> None:
     response = service.post(body)
     assert response.status_code in {200, 400, 413}
     assert "INTERNAL_ERROR" not in response.text
+
+
+HEADERS = {
+    "accept": ["*/*", "application/json", "application/graphql-response+json", "text/html", "text/event-stream", ""],
+    "content-type": ["application/json", "application/json; charset=utf-8", "text/plain", "multipart/form-data", ""],
+    "authorization": ["Bearer", "Bearer x", "Bearer a.b.c", "Basic eDp5", "Bearer eyJhbGciOiJub25lIn0.e30."],
+    "x-request-id": ["request-42", "x", "%00"],
+    "x-forwarded-for": ["198.51.100.1", ",", "x, 1", "[::1"],
+}
+PARAMETERS = ["query", "variables", "operationName", "extensions", "documentId", "x"]
+PIECES = [SIZE, "{ledger{size}}", "{", "null", "[]", '{"n":1}', '"x"', '{"persistedQuery":1}', "mutation{__typename}"]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "OPTIONS", "DELETE"]),
+    headers=st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.sampled_from(values) | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+            for name, values in HEADERS.items()
+        },
+    ),
+    query=st.one_of(
+        st.lists(
+            st.tuples(st.sampled_from(PARAMETERS), st.sampled_from(PIECES) | st.text(max_size=20)), max_size=4
+        ).map(lambda pairs: urlencode(pairs, errors="replace")),
+        st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=60),
+    ),
+    body=st.binary(max_size=60) | st.sampled_from(PIECES).map(lambda piece: orjson.dumps({"query": piece})),
+)
+def test_no_request_is_an_internal_error(
+    method: str, headers: dict[str, str], query: str, body: bytes, service: Service
+) -> None:
+    """Whatever stands in method, header fields, address and body: an answer or a typed refusal, and told as JSON."""
+    response = service.client.request(method, f"/graphql?{query}", headers=headers, content=body)
+    assert response.status_code in {200, 400, 401, 405, 406, 413, 415}, response.text
+    assert "INTERNAL_ERROR" not in response.text
+    assert "Traceback" not in response.text
+    if method != "HEAD" and response.headers["content-type"] in {JSON, RESPONSE}:
+        assert set(response.json()) <= {"data", "errors", "extensions"}
