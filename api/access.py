@@ -15,13 +15,14 @@ Two answers tell a reader no, and which one is used is part of the API:
 
 from collections.abc import Iterable
 
+from msgspec import structs
 from sqlalchemy.engine import Connection
 
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.sessions import Viewer
 from ledger import queries
 from ledger.encoding import AccountId
-from ledger.entries import Entry
+from ledger.entries import Entry, EntryOutline
 from ledger.operations import CancelRecovery, RecordPurchases, RecoverKeys
 from ledger.queries import ALL, Sight
 from ledger.rules import SYSTEM_ACCOUNTS, Account
@@ -48,13 +49,21 @@ def sight_of(store: Store, connection: Connection, viewer: Viewer, accounts: Ite
 
     Of the ``accounts`` that a question is about, it sees as its own those that it holds in custody.
     """
-    if viewer.role in _SEE_EVERYTHING:
+    sight = sight_of_role(store, connection, viewer.account, viewer.role)
+    if viewer.role == "merchant":
+        held = queries.in_custody(store, connection, viewer.account, accounts, viewer.time)
+        return structs.replace(sight, in_custody=held)
+    return sight
+
+
+def sight_of_role(store: Store, connection: Connection, account: str, role: str) -> Sight:
+    """What an account of a role may see, but for what it holds in custody."""
+    if role in _SEE_EVERYTHING:
         return ALL
-    if viewer.role != "merchant":
-        return Sight(account=viewer.account)
-    issued = tuple(asset.code for asset in queries.assets(store, connection, issuer=viewer.account))
-    held = queries.in_custody(store, connection, viewer.account, accounts, viewer.time)
-    return Sight(account=viewer.account, assets=issued, in_custody=held)
+    if role != "merchant":
+        return Sight(account=account)
+    issued = tuple(asset.code for asset in queries.assets(store, connection, issuer=account))
+    return Sight(account=account, assets=issued)
 
 
 def parties(entry: Entry) -> set[str]:
@@ -70,17 +79,17 @@ def parties(entry: Entry) -> set[str]:
 
 def may_see_entry(sight: Sight, entry: Entry, opened_seq: int | None) -> bool:
     """Whether an entry touches what a reader may see; ``opened_seq`` is the entry that opened its account."""
-    if _sees_as_its_own(sight, entry) or entry.seq == opened_seq:
+    if sees_as_its_own(sight, entry) or entry.seq == opened_seq:
         return True
     return not parties(entry).isdisjoint(sight.accounts)
 
 
 def sees_whole(sight: Sight, entry: Entry) -> bool:
     """Whether a reader who may see an entry may see all of it: no part of it is between others."""
-    return _sees_as_its_own(sight, entry) or parties(entry).issubset(sight.accounts)
+    return sees_as_its_own(sight, entry) or parties(entry).issubset(sight.accounts)
 
 
-def _sees_as_its_own(sight: Sight, entry: Entry) -> bool:
+def sees_as_its_own(sight: Sight, entry: Entry | EntryOutline) -> bool:
     """Whether a reader sees everything, issues the asset, or acted."""
     if sight.everything or getattr(entry.op, "actor", None) in sight.accounts:
         return True

@@ -8,7 +8,7 @@ at most 100.
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import strawberry
@@ -61,6 +61,22 @@ class Connection(Generic[N]):
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
 
 
+class _LazyConnection(Connection[N]):
+    """A connection whose edges are made when they are asked for: most ask for the items alone."""
+
+    def __init__(self, nodes: list[N], page_info: PageInfo, cursors: Callable[[], list[str]]) -> None:
+        self.nodes = nodes
+        self.page_info = page_info
+        self._cursors = cursors
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "edges":
+            raise AttributeError(name)
+        pairs = zip(self._cursors(), self.nodes, strict=True)
+        self.edges = [Edge(cursor=cursor, node=node) for cursor, node in pairs]
+        return self.edges
+
+
 class Window:
     """A page as asked for: what to fetch, and how to make a connection of what was fetched.
 
@@ -90,17 +106,17 @@ class Window:
 
     def connection(self, keys: Sequence[Any], nodes: Sequence[N]) -> Connection[N]:
         """The connection of the rows that :attr:`page` fetched, in ascending order, and their keys."""
-        edges = [Edge(cursor=self._cursor(key), node=node) for key, node in zip(keys, nodes, strict=True)]
-        more = len(edges) > self.size
+        more = len(keys) > self.size
         if more:
-            edges = edges[1:] if self._from_end else edges[: self.size]
+            kept = slice(1, None) if self._from_end else slice(self.size)
+            keys, nodes = keys[kept], nodes[kept]
         info = PageInfo(
             has_next_page=self._before is not None if self._from_end else more,
             has_previous_page=more if self._from_end else self._after is not None,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            start_cursor=self._cursor(keys[0]) if keys else None,
+            end_cursor=self._cursor(keys[-1]) if keys else None,
         )
-        return Connection(edges=edges, nodes=[edge.node for edge in edges], page_info=info)
+        return _LazyConnection(list(nodes), info, lambda: [self._cursor(key) for key in keys])
 
     def _cursor(self, key: Any) -> str:
         parts = key if isinstance(key, tuple) else (key,)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 import strawberry
 from strawberry import Info
 
-from api.access import sees_whole
+from api.access import sees_as_its_own, sees_whole
 from api.context import Context
 from api.ids import require_asset_code
 from api.inputs import AccountRole, AmountRounding, PointsRounding
@@ -22,7 +22,7 @@ from ledger import queries, rules
 from ledger.checkpoint import WitnessKey, WitnessPolicy, encode_witness_key
 from ledger.cosignatures import Cosignatures, CosignedCheckpoint, StoredCosignature
 from ledger.encoding import format_time
-from ledger.entries import decode_entry
+from ledger.entries import decode_entry, read_outline
 from ledger.operations import (
     DEFAULT_RECOVERY_DELAY_MS,
     ExpiresAfterDays,
@@ -145,13 +145,13 @@ class LazyEntry(Entry):
         """Read the bytes; what is missing after that does not exist."""
         if name not in _READ_FROM_BYTES:
             raise AttributeError(name)
-        entry = decode_entry(self._data)
+        entry = read_outline(self._data)
         self.prev = Hash(entry.prev)
         self.time = Time(entry.time)
         self.at = Time(entry.op.at)
-        self.kind = cast(OperationKind, entry.op.KIND)
-        self.actor_id = cast("strawberry.ID | None", getattr(entry.op, "actor", None))
-        whole = sees_whole(self._sight, entry)
+        self.kind = cast(OperationKind, entry.op.kind)
+        self.actor_id = cast("strawberry.ID | None", entry.op.actor)
+        whole = sees_as_its_own(self._sight, entry) or sees_whole(self._sight, decode_entry(self._data))
         own = entry.postings if whole else [leg for leg in entry.postings if leg.account in self._sight.accounts]
         self.postings = cast("list[Posting]", own)
         self.signatures = cast("list[Signature]", entry.sigs) if whole else None

@@ -54,7 +54,27 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=Fa
     time: Time
 
 
+class OperationOutline(Struct, frozen=True, gc=False):
+    """What most readers of an entry want of its operation."""
+
+    kind: str
+    at: str
+    actor: str | None = None
+    asset: str | None = None
+
+
+class EntryOutline(Struct, frozen=True, gc=False):
+    """An entry whose operation is read in outline, in a fraction of the time."""
+
+    op: OperationOutline
+    postings: tuple[Posting, ...]
+    prev: str
+    sigs: tuple[Signature, ...]
+    time: str
+
+
 _decoder = msgspec.json.Decoder(Entry)
+_outline_decoder = msgspec.json.Decoder(EntryOutline)
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -82,6 +102,11 @@ def decode_entry(data: bytes) -> Entry:
     if canonical != data:
         raise EncodingError(describe_difference(data, canonical))
     return entry
+
+
+def read_outline(data: bytes) -> EntryOutline:
+    """Read an entry of one's own ledger, which was checked before it was stored; nothing of it is checked here."""
+    return _outline_decoder.decode(data)
 
 
 def signed_operation_of(entry: Entry) -> SignedOperation:

@@ -10,6 +10,7 @@ e  purchases in operations of 100, through ``operationsSubmit``, one process per
 f  audit from genesis of the ledger that came of c and d: every entry replayed, every signature verified
 g  pgbench's TPC-B on the same PostgreSQL server, 32 clients
 h  light audit of the same ledger: every signature verified, no rules; and what it costs without the signatures
+i  a page of 100 entries with their postings over HTTP, one client, beside the same page without GraphQL or HTTP
 
 Then start-up time and memory of the server on a short and on a long chain, and an audit of the long chain that goes on
 where the last one ended. The load comes from a process of its own
@@ -32,17 +33,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import orjson
 import strawberry
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 from strawberry.asgi import GraphQL
 
+from api.client import open_session
 from api.opening import system_clock
-from ledger import log, migrations
+from ledger import log, migrations, queries
 from ledger.audit import AuditReport
 from ledger.audit_database import audit_database
 from ledger.audit_state import AuditState
 from ledger.checkpoint import encode_verifier_key
+from ledger.entries import decode_entry
 from ledger.keyring import save_private_key
 from ledger.keys import decode_public_key, encode_public_key, verify_raw
 from ledger.operations import (
@@ -62,6 +66,7 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
+from ledger.queries import Page
 from ledger.replay import FullReplay, LightReplay
 from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, open_engine
@@ -83,6 +88,12 @@ TRANSFER = """mutation T($input: TransferSubmitInput!) {
 }"""
 BULK_SUBMIT = """mutation B($operations: [SignedOperation!]!) {
   operationsSubmit(input: {operations: $operations}) { results { seq userErrors { code message } } userErrors { code } }
+}"""
+PAGE = """query P($after: String) {
+  entries(first: 100, after: $after) {
+    nodes { id seq hash time kind actorId operationId postings { accountId asset amount lastDay } }
+    pageInfo { endCursor hasNextPage }
+  }
 }"""
 NO_OP = "mutation N($text: String!) { noOp(text: $text) { ok } }"
 
@@ -282,11 +293,11 @@ def wait_until_open(port: int) -> None:
     sys.exit("bench: the server did not start")
 
 
-def http_request(query: str, variables: object) -> bytes:
+def http_request(query: str, variables: object, headers: str = "") -> bytes:
     """A whole HTTP request, made before the clock runs."""
     body = json.dumps({"query": query, "variables": variables}).encode()
     head = "POST /graphql HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return f"{head}{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def transfer_request(signed: SignedOperation) -> bytes:
@@ -371,7 +382,12 @@ def measure_database(name: str, url: str, folder: Path, *, ceiling: float, no_op
     with serving("api.app:from_environment", environment, 1) as (port, _, _):
         load(port, singles[:200], CLIENTS)
         rate = load(port, singles[200:], CLIENTS)
-    show("c", "single signed transfers over HTTP, 1 process", rate, "transfers/s", ratio(rate, no_op, "b", "0.80"))
+        page = page_ms(port, world)
+    bare = bare_page_ms(world.store)
+    show("c", "single signed transfers over HTTP, 1 process", rate, "transfers/s", ratio(rate, no_op, "b", "1.00"))
+    show(
+        "i", "pages of 100 entries over HTTP, 1 client", 1_000 / page, "pages/s", f"{page / bare:.2f} x bare, aim 2.00"
+    )
     bulk = bulk_requests(make_transfers(world, 24_000 * scale), BULK)
     with serving("api.app:from_environment", environment, CORES) as (port, _, _):
         load(port, bulk[:4], CORES)
@@ -385,6 +401,7 @@ def measure_database(name: str, url: str, folder: Path, *, ceiling: float, no_op
     started = time.perf_counter()
     light = audit_database(world.store, light=True)
     lightly = light.counts["signatures"] / (time.perf_counter() - started)
+    unsigned = {"light": replay_us(world.store, LightReplay), "full": replay_us(world.store, FullReplay)}
     purchases = bulk_requests(make_purchases(world, 1_000 * scale), OPERATIONS_PER_PURCHASE_REQUEST)
     with serving("api.app:from_environment", environment, CORES) as (port, _, _):
         load(port, purchases[:4], CORES)
@@ -393,8 +410,8 @@ def measure_database(name: str, url: str, folder: Path, *, ceiling: float, no_op
     what = f"audit from genesis of the {report.size:,} entries of c and d"
     show("f", what, audited, "signatures/s", ratio(audited, ceiling, "a", "0.80"))
     show("h", "light audit of the same", lightly, "signatures/s", ratio(lightly, ceiling, "a", "0.80"))
-    for name_, replay in (("light", LightReplay), ("full", FullReplay)):
-        print(f"     {name_} replay without signatures: {replay_us(world.store, replay):.1f} µs an entry", flush=True)
+    for kind, us in unsigned.items():
+        print(f"     {kind} replay without signatures: {us:.1f} µs an entry", flush=True)
     world.store.engine.dispose()
 
 
@@ -408,6 +425,43 @@ def replay_us(store: Store, kind: type[LightReplay]) -> float:
             for data in log.read_bundle(store, connection, bundle):
                 replay.add(data)
     return (time.process_time() - started) * 1e6 / replay.size
+
+
+def page_ms(port: int, world: World) -> float:
+    """Milliseconds for a page of entries over HTTP."""
+    url = f"http://127.0.0.1:{port}/graphql"
+    token = open_session(url, str(world.merchant.account), world.merchant.keys)
+    request = http_request(PAGE, {"after": None}, f"Authorization: Bearer {token}\r\n")
+    run_clients(port, [request] * 20, 1)
+    return 1_000 / run_clients(port, [request] * 200, 1)
+
+
+def bare_page_ms(store: Store) -> float:
+    """Milliseconds for the same page: the statement, the entries' bytes read, JSON written."""
+    sight = queries.ALL
+    started, times = time.perf_counter(), 200
+    for _ in range(times):
+        with store.read() as connection:
+            page = Page(limit=101, after=None, before=None, from_end=False)
+            found = queries.entries(store, connection, queries.EntryFilter(), sight, page)
+        nodes = [
+            {
+                "id": f"ent_{stored.seq}",
+                "seq": stored.seq,
+                "hash": stored.leaf_hash.hex(),
+                "time": entry.time,
+                "kind": entry.op.KIND,
+                "actorId": getattr(entry.op, "actor", None),
+                "operationId": stored.op_id.hex(),
+                "postings": [
+                    {"accountId": leg.account, "asset": leg.asset, "amount": leg.amount, "lastDay": leg.lot}
+                    for leg in entry.postings
+                ],
+            }
+            for stored, entry in ((stored, decode_entry(stored.data)) for stored in found[:100])
+        ]
+        orjson.dumps({"data": {"entries": {"nodes": nodes}}})
+    return (time.perf_counter() - started) * 1_000 / times
 
 
 def measure_pgbench(programs: Path, host: str, seconds: int) -> None:
