@@ -1,8 +1,9 @@
 """The service as an ASGI application: ``uvicorn api.app:from_environment --factory``.
 
-Routes: ``/graphql`` (the API, and GraphiQL for browsers), ``/log/…`` (checkpoint and tiles), ``/healthz`` (the process
-lives), ``/readyz`` (the ledger can be read), ``/static/…`` (files of GraphiQL). Starting costs the same however long
-the chain is.
+Routes: ``/graphql`` (the API, over HTTP and for
+subscriptions over WebSockets, and GraphiQL for browsers), ``/log/…`` (checkpoint and tiles), ``/healthz`` (the process
+lives), ``/readyz`` (the ledger can be read), ``/wallet`` (an example), ``/static/…`` (files of both pages). Starting
+costs the same however long the chain is.
 """
 
 import gc
@@ -11,35 +12,45 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Service
+from api.documents import Documents, PersistedDocuments, read_listed
 from api.feed import Feed
-from api.graphql_view import GraphQLView
+from api.graphql_view import GraphQLView, Timeouts
 from api.limits import Limits
 from api.opening import load_log_keys, open_store, system_clock
+from api.rate_limits import Addresses, RateLimits, steady_clock
 from api.schema import schema
 from api.sessions import Sessions
 from api.settings import Settings
+from api.streams import StreamLimits, Streams, stopped_by_signals
 from api.submitter import Submitter
+from api.webhook_client import WebhookClient
+from api.webhook_delivery import Webhooks
+from api.webhook_secrets import SecretBox
+from api.websocket import WebSocketView
 from api.witnessing import Witnessing, policy_of
 from ledger.checkpoint import WitnessPolicy
 from ledger.entries import decode_entry
 from ledger.operations import Genesis
 from ledger.sequencer import Clock, Sequencer
 from ledger.store import Store
+from ledger.tail import Tail
 
 logger = logging.getLogger("guerdon.api")
 
@@ -73,8 +84,11 @@ def from_environment() -> Starlette:
     return create_app(Settings.from_environment(os.environ))
 
 
-def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
-    """The application of one ledger. Nothing is opened before it starts."""
+def create_app(settings: Settings, clock: Clock = system_clock, steady: Clock = steady_clock) -> Starlette:
+    """The application of one ledger. Nothing is opened before it starts.
+
+    ``clock`` stamps entries and ends sessions, ``steady`` measures how fast clients ask.
+    """
     running: list[Service] = []
 
     @asynccontextmanager
@@ -86,25 +100,16 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         try:
-            yield
+            with stopped_by_signals(service.streams.stop):
+                yield
         finally:
             running.clear()
             await run_in_threadpool(close_service, service)
 
-    view = GraphQLView(
-        schema,
-        lambda: running[0],
-        Limits(
-            max_tokens=settings.max_tokens,
-            max_depth=settings.max_depth,
-            max_aliases=settings.max_aliases,
-            max_cost=settings.max_cost,
-        ),
-        settings.max_body_bytes,
-        graphiql_page() if settings.graphiql else None,
-    )
+    view = graphql_view(settings, lambda: running[0], steady)
     routes: list[BaseRoute] = [
         Route("/graphql", view),
+        WebSocketRoute("/graphql", WebSocketView(view, lambda: running[0])),
         Route("/", lambda _: RedirectResponse("/graphql")),
         Route("/healthz", lambda _: JSONResponse({"status": "ok"})),
         Route("/readyz", readiness(lambda: running[0])),
@@ -115,16 +120,48 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(RequestGuard)])
 
 
+def graphql_view(settings: Settings, service: Callable[[], Service], steady: Clock) -> GraphQLView:
+    """The endpoint, with the limits that the settings say; raise :class:`SettingsError` for a bad list of documents."""
+    documents, persisted = open_documents(settings)
+    return GraphQLView(
+        schema,
+        service,
+        documents=documents,
+        persisted=persisted,
+        rates=RateLimits(cost=settings.rate_cost, operations=settings.rate_operations, clock=steady),
+        addresses=Addresses(settings.trusted_proxies),
+        timeouts=Timeouts(body_s=settings.body_timeout_s, query_s=settings.query_timeout_s),
+        max_body_bytes=settings.max_body_bytes,
+        page=graphiql_page() if settings.graphiql else None,
+    )
+
+
+def open_documents(settings: Settings) -> tuple[Documents, PersistedDocuments]:
+    """What prepares documents, and those that are listed; raise :class:`SettingsError` for a bad list."""
+    limits = Limits(
+        max_tokens=settings.max_tokens,
+        max_depth=settings.max_depth,
+        max_aliases=settings.max_aliases,
+        max_directives=settings.max_directives,
+        max_root_fields=settings.max_root_fields,
+        max_cost=settings.max_cost,
+    )
+    documents = Documents(schema, limits, introspection=settings.introspection)
+    listed = read_listed(settings.documents_file, documents)
+    return documents, PersistedDocuments(listed, only_listed=settings.only_listed_documents)
+
+
 def open_service(settings: Settings, clock: Clock) -> Service:
     """Open the ledger and start its sequencer; raise an error that says what to do when that cannot be."""
     log_keys = load_log_keys(settings)
-    store = open_store(settings)
+    store = open_store(settings, read_timeout_ms=settings.query_timeout_s * 1000)
     try:
         with store.read() as connection:
             genesis = decode_entry(store.entry_data(connection, [0])[0]).op
         assert isinstance(genesis, Genesis)
         policy = policy_of(settings, store)
-        sequencer = Sequencer(store, log_keys, clock).start()
+        tail = Tail(store)
+        sequencer = Sequencer(store, log_keys, clock, recorded=tail.learn).start()
         assert sequencer.parameters is not None
         return Service(
             store=store,
@@ -137,10 +174,24 @@ def open_service(settings: Settings, clock: Clock) -> Service:
             readers=ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read"),
             policy=policy,
             witnessing=start_witnessing(settings, store, policy),
+            webhooks=start_webhooks(settings, store, log_keys, clock),
+            tail=tail.start(),
+            streams=Streams(tail, stream_limits(settings), settings.readers),
         )
     except BaseException:
         store.engine.dispose()
         raise
+
+
+def stream_limits(settings: Settings) -> StreamLimits:
+    """The limits of subscriptions that the settings say."""
+    return StreamLimits(
+        total=settings.max_subscriptions,
+        per_account=settings.max_subscriptions_per_account,
+        ping_s=settings.stream_ping_s,
+        send_s=settings.stream_timeout_s,
+        init_s=min(settings.stream_timeout_s, 10),
+    )
 
 
 def start_witnessing(settings: Settings, store: Store, policy: WitnessPolicy) -> Witnessing | None:
@@ -150,10 +201,24 @@ def start_witnessing(settings: Settings, store: Store, policy: WitnessPolicy) ->
     return Witnessing(store, settings.witnesses, policy, interval_ms=settings.witness_interval_s * 1000).start()
 
 
+def start_webhooks(settings: Settings, store: Store, log_keys: Sequence[Ed25519PrivateKey], clock: Clock) -> Webhooks:
+    """Begin to tell webhooks of what is recorded."""
+    return Webhooks(
+        store,
+        SecretBox(store.origin, log_keys, secrets.token_bytes),
+        WebhookClient(settings.webhook_networks, allow_http=settings.webhook_http),
+        clock=clock,
+        jitter=secrets.randbelow,
+        disable_after_ms=settings.webhook_disable_after_days * 86_400_000,
+    ).start()
+
+
 def close_service(service: Service) -> None:
     """Record what is waiting, then let go of threads and connections."""
+    service.webhooks.close()
     if service.witnessing is not None:
         service.witnessing.close()
+    service.tail.close()
     service.sequencer.close()
     service.readers.shutdown()
     service.store.engine.dispose()
@@ -186,11 +251,14 @@ class RequestGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -229,7 +297,7 @@ def graphiql_page() -> bytes:
 
 
 def static_routes() -> list[BaseRoute]:
-    """GraphiQL's files, under a path with their version, and the console's own."""
+    """GraphiQL's files, under a path with their version, the console's own, and the example wallet."""
     spec = importlib.util.find_spec(GRAPHIQL)
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -238,6 +306,7 @@ def static_routes() -> list[BaseRoute]:
     return [
         Mount(f"/static/graphiql/{version}", CachedFiles(folder, "public, max-age=31536000, immutable")),
         Mount("/static/console", CachedFiles(CONSOLE, "no-cache")),
+        Route("/wallet", lambda _: FileResponse(CONSOLE / "wallet.html", headers={"Cache-Control": "no-cache"})),
     ]
 
 

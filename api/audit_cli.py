@@ -14,7 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from api.cli_options import LogKeys, PassphraseFile, Quorum, Witnesses, read_policy
-from api.client import LogClient, open_session
+from api.client import open_session
+from api.log_client import LogClient
 from api.opening import opened_store
 from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings

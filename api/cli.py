@@ -1,4 +1,4 @@
-"""The command ``guerdon``: set up a ledger, serve it, import purchases, report, audit.
+"""The command ``guerdon``: set up a ledger, serve it, import purchases, report, audit; and a wallet's commands.
 
 Every command reads the same settings as the server (``GUERDON_*``, see :mod:`api.settings`), has an example in its
 help, and exits with 0 only for success, 1 when what was asked did not succeed, 2 for a wrong call.
@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
 from api.audit_cli import audit_app
-from api.cli_options import PassphraseFile
+from api.cli_options import DEFAULT_URL, PassphraseFile, ServiceUrl, SignInAccount, SignInKeys, WalletPassphraseFile
 from api.client import ServiceError, open_session
 from api.opening import key_passphrase, load_log_keys, opened_store, system_clock
 from api.points_report import points_report, print_report, write_report_csv
 from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings, SettingsError
+from api.wallet_cli import balance, history, redeem, send, submit
 from api.witness_cli import witness_app
 from api.witnessing import policy_of
 from ledger import migrations, queries
@@ -69,6 +70,7 @@ from ledger.receipt import ReceiptError
 from ledger.rules import Rejection
 from ledger.sequencer import MAX_SUBMITTED_BYTES, Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, StoreError, open_engine
+from ledger.verifier import VerifierError
 from ledger.wallet import Wallet, encode_document, sign_operation
 
 app = typer.Typer(
@@ -82,6 +84,8 @@ keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True,
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
+for _command in (send, redeem, submit, balance, history):
+    app.command()(_command)
 
 
 EXPECTED_ERRORS = (
@@ -100,8 +104,12 @@ EXPECTED_ERRORS = (
     ServiceError,
     SettingsError,
     StoreError,
+    VerifierError,
 )
 """Errors whose message is meant for the person at the keyboard; anything else is a fault and shows its traceback."""
+
+SHUTDOWN_LIMIT_S = 20
+"""How long a server that stops waits for clients that take nothing of what is still to be sent."""
 
 SUBMISSION = (
     "mutation Submit($operations: [SignedOperation!]!) { operationsSubmit(input: {operations: $operations}) "
@@ -238,7 +246,11 @@ def serve(
     """
     import uvicorn  # noqa: PLC0415 - the other commands start without it
 
+    from api.app import open_documents  # noqa: PLC0415 - the other commands start without GraphQL
+    from api.websocket import MAX_MESSAGE_BYTES  # noqa: PLC0415
+
     settings = read_settings()
+    open_documents(settings)
     with opened_store(settings) as store:  # what is wrong is said here once, not by every worker
         origin = store.origin
         policy_of(settings, store)
@@ -256,6 +268,10 @@ def serve(
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # which proxies to believe is GUERDON_TRUSTED_PROXIES' to say
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # memory for each connection, and little gained on small messages
+            timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,
         )
     except SystemExit as end:  # uvicorn ends the process with a status of its own
         if end.code:
@@ -410,17 +426,15 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @app.command()
 def session(
-    account: Annotated[str, typer.Option(help="The account to sign in as.")],
-    key: Annotated[list[Path], typer.Option(help="A private key's file; as many as the account's threshold asks for.")],
-    url: Annotated[str, typer.Option(help="Where the API is.")] = "http://127.0.0.1:8000/graphql",
-    passphrase_file: PassphraseFile = None,
+    account: SignInAccount,
+    key: SignInKeys,
+    url: ServiceUrl = DEFAULT_URL,
+    passphrase_file: WalletPassphraseFile = None,
 ) -> None:
     """Open a session for reading, 15 minutes long: print the bearer token and nothing else.
 
     Example: TOKEN=$(guerdon session --account mem_… --key member.pem)
     """
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{url!r} is no address of the API: http://… or https://…", param_hint="--url")
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
     keys = [load_private_key(path, passphrase) for path in key]
     typer.echo(open_session(url, account, keys))

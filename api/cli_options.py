@@ -21,6 +21,14 @@ from ledger.checkpoint import (
     decode_witness_key,
 )
 
+
+def _require_http(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is no address of a server: http://… or https://…", param_hint="--url")
+    return url
+
+
+DEFAULT_URL = "http://127.0.0.1:8000"
 PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File with the key's passphrase; keys without one need none.")
 ]
@@ -39,6 +47,42 @@ Witnesses = Annotated[
 Quorum = Annotated[
     int | None,
     typer.Option(help="How many of these witnesses must have cosigned; all of them when left out.", min=1),
+]
+ServiceUrl = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="GUERDON_WALLET_URL",
+        help="Where the server is, http://… or https://…",
+        callback=_require_http,
+    ),
+]
+SignInAccount = Annotated[
+    str, typer.Option("--account", envvar="GUERDON_WALLET_ACCOUNT", help="The account to act as.")
+]
+SignInKeys = Annotated[
+    list[Path],
+    typer.Option(
+        "--key",
+        envvar="GUERDON_WALLET_KEY_FILES",
+        help="A private key's file; as many as the account's threshold asks for.",
+    ),
+]
+WalletPassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        envvar="GUERDON_WALLET_PASSPHRASE_FILE",
+        help="File with the key's passphrase; keys without one need none.",
+    ),
+]
+TrustedLogKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-key",
+        envvar="GUERDON_WALLET_LOG_KEYS",
+        help="The log's verifier key, known from elsewhere, to verify receipts with; may be given several times.",
+    ),
 ]
 
 

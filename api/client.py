@@ -1,135 +1,228 @@
-"""Talking to a Guerdon server as its clients do: GraphQL requests, sessions, and the files of its log."""
+"""Talking to a Guerdon server as its clients do: GraphQL requests, what they are answered with, and sessions.
 
-import http.client
+A wallet or a back office uses :class:`api.guerdon.Guerdon`, which is built on this. Of the ledger only what is pure is
+imported: a client needs no database. The files of a log are fetched by :mod:`api.log_client`.
+"""
+
 import json
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 import urllib3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Struct
 
-from ledger.entries import MAX_ENTRY_BYTES
 from ledger.keys import SESSION_CONTEXT, encode_public_key, sign
-from ledger.merkle import TILE_WIDTH
-from ledger.published_log import FETCHING_THREADS, MissingFileError
 
 CHALLENGE = "query Challenge($account: ID!) { sessionChallenge(account: $account) { challenge } }"
-SESSION = (
-    "mutation Session($input: SessionOpenInput!) { sessionOpen(input: $input) { token userErrors { code message } } }"
-)
+USER_ERRORS = """userErrors {
+  __typename code message path retryable
+  ... on InsufficientPointsError { requiredPoints availablePoints }
+  ... on SupplyExceededError { supplyCap circulatingPoints }
+  ... on ReferenceUsedError { entryId }
+  ... on GrantTooLargeError { maxPoints }
+  ... on EntryTooLargeError { maxBytes }
+  ... on RecoveryPendingError { effectiveAt }
+}"""
+SESSION = f"mutation Session($input: SessionOpenInput!) {{ sessionOpen(input: $input) {{ token {USER_ERRORS} }} }}"
 ANSWER_LIMIT_S = 30
 """How long an answer may take."""
 
 ATTEMPTS = 6
-"""How often a file of a log is asked for, when the answer is that there will be one later."""
+"""How often something is asked for, when the answer is that there will be one later."""
 
-MAX_FILE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
-"""The largest file a log can have: a bundle of entries as large as entries may be."""
+MAX_WAIT_S = 60
+"""The longest that a server can have one wait between two attempts."""
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+
+LATER = (429, 502, 503, 504)
+"""What a server that cannot answer now says with its status."""
+
+_REFUSAL_FIELDS = {"__typename", "code", "message", "path", "retryable"}
 
 
-class ServiceError(RuntimeError):
+class ServiceError(OSError):
     """A service that did not answer, or not what was asked of it; the message is meant for a person."""
 
 
-def ask(url: str, document: str, variables: dict[str, Any]) -> Any:
-    """The data a GraphQL service answers; raise :class:`ServiceError` when it answers none."""
-    body = json.dumps({"query": document, "variables": variables}).encode()
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - the caller has checked the scheme
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise ServiceError(f"{url} answers with status {error.code} ({error.reason})") from error
-    except urllib.error.URLError as error:
-        raise ServiceError(f"{url} does not answer: {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise ServiceError(f"{url} does not answer: {error}") from error
-    except ValueError as error:
-        raise ServiceError(f"{url} answers, but not as a GraphQL service") from error
-    errors = answer.get("errors") if isinstance(answer, dict) else None
-    if errors:
-        raise ServiceError("; ".join(str(error["message"]) for error in errors))
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
-        raise ServiceError(f"{url} answers, but not as a GraphQL service")
-    return answer["data"]
+class RequestError(ServiceError):
+    """A request that the service answers with errors: why, for programs (``code``), and under which id it logged it.
+
+    ``status`` is that of HTTP; 401 means that a session has ended, or that its keys have.
+    """
+
+    def __init__(self, message: str, *, code: str, status: int, request_id: str | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.request_id = request_id
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """A ``userError``: why nothing was recorded. ``path`` names the field that is to blame, outermost first.
+
+    ``details`` are what a program can act on, by the names they have in the schema: ``availablePoints`` and
+    ``requiredPoints`` of INSUFFICIENT_POINTS, for one. Codes are those of :class:`ledger.rules.Code`; a newer server
+    may have more.
+    """
+
+    code: str
+    message: str
+    path: tuple[str, ...]
+    retryable: bool
+    details: Mapping[str, int | str] = {}
+
+
+class RefusedError(ServiceError):
+    """What was asked is refused, and nothing was recorded. ``refusals`` say why; the first is also spread out here."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__("; ".join(f"{refusal.code}: {refusal.message}" for refusal in refusals))
+        self.refusals = tuple(refusals)
+        self.code = refusals[0].code
+        self.path = refusals[0].path
+        self.retryable = refusals[0].retryable
+        self.details = refusals[0].details
+
+
+def read_refusals(user_errors: Sequence[Mapping[str, Any]]) -> tuple[Refusal, ...]:
+    """What ``userErrors`` say, asked for with :data:`USER_ERRORS`."""
+    return tuple(
+        Refusal(
+            code=error["code"],
+            message=error["message"],
+            path=tuple(error["path"]),
+            retryable=error["retryable"],
+            details={name: value for name, value in error.items() if name not in _REFUSAL_FIELDS},
+        )
+        for error in user_errors
+    )
+
+
+class _Error(Struct):
+    message: str
+    extensions: dict[str, Any] = {}
+
+
+class _Answer(Struct):
+    data: dict[str, Any] | None = None
+    errors: list[_Error] | None = None
+
+
+_answers = msgspec.json.Decoder(_Answer)
+
+
+class Endpoint:
+    """A GraphQL service over HTTP, on connections that are kept; may be used by several threads.
+
+    ``url`` is its address, or that of a server that has it under ``/graphql``. What cannot be had for the moment (no
+    connection, 429, 502, 503, 504) is asked for again up to ``attempts`` times in all, as late as the server says. So
+    whatever is asked must do no harm when it arrives twice, as submitting a signed operation does none. Redirects are
+    not followed: what is sent is for this service alone.
+    """
+
+    def __init__(self, url: str, *, attempts: int = ATTEMPTS, timeout_s: float = ANSWER_LIMIT_S) -> None:
+        self.url = url if urlsplit(url).path.strip("/") else url.rstrip("/") + "/graphql"
+        retries = urllib3.Retry(
+            total=attempts - 1,
+            redirect=False,
+            allowed_methods=None,
+            status_forcelist=LATER,
+            backoff_factor=0.25,
+            retry_after_max=MAX_WAIT_S,
+            raise_on_status=False,
+        )
+        self._pool = urllib3.PoolManager(retries=retries, timeout=urllib3.Timeout(timeout_s))
+
+    def ask(self, document: str, variables: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
+        """The data that answers a document; raise :class:`ServiceError` where there is none, or only a part of it."""
+        status, reason, body = self.post({"query": document, "variables": variables or {}}, token)
+        try:
+            answer = _answers.decode(body)
+        except msgspec.DecodeError as error:
+            if status != 200:
+                raise ServiceError(f"{self.url} answers with status {status} ({reason})") from error
+            raise self.strange() from error
+        if answer.errors:
+            first = answer.errors[0].extensions
+            raise RequestError(
+                "; ".join(error.message for error in answer.errors),
+                code=str(first.get("code", "")),
+                status=status,
+                request_id=first.get("requestId"),
+            )
+        if status != 200:
+            raise ServiceError(f"{self.url} answers with status {status} ({reason})")
+        if answer.data is None:
+            raise self.strange()
+        return answer.data
+
+    def post(self, request: Mapping[str, Any], token: str | None) -> tuple[int, str, bytes]:
+        """Send a request; the status, its words and the body of what is answered."""
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/graphql-response+json, application/json;q=0.9",
+        }
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            response = self._pool.request(
+                "POST",
+                self.url,
+                body=json.dumps(request).encode(),
+                headers=headers,
+                preload_content=False,
+                redirect=False,
+            )
+            try:
+                body = response.read(MAX_ANSWER_BYTES + 1)
+            finally:
+                response.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise ServiceError(f"{self.url} does not answer: {getattr(error, 'reason', None) or error}") from error
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ServiceError(f"{self.url} answers with more than {MAX_ANSWER_BYTES} bytes")
+        return response.status, response.reason or "", body
+
+    def strange(self) -> ServiceError:
+        """The error to raise when an answer is not what was asked for."""
+        return ServiceError(f"{self.url} answers, but not as a GraphQL service")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._pool.clear()
 
 
 def open_session(url: str, account: str, keys: Sequence[Ed25519PrivateKey]) -> str:
-    """Sign in as an account: a bearer token for reading. ``url`` is that of the GraphQL API."""
-    challenge = ask(url, CHALLENGE, {"account": account})["sessionChallenge"]["challenge"]
+    """Sign in as an account, with one attempt: a bearer token for reading, good for 15 minutes."""
+    endpoint = Endpoint(url, attempts=1)
+    try:
+        return sign_in(endpoint, account, keys)
+    finally:
+        endpoint.close()
+
+
+def sign_in(endpoint: Endpoint, account: str, keys: Sequence[Ed25519PrivateKey]) -> str:
+    """A bearer token of an account for reading, good for 15 minutes unless its keys change."""
+    try:
+        return _answer_challenge(endpoint, account, keys)
+    except RefusedError as error:
+        # The answer that had the token was lost on its way, and the challenge is used up; or it came too late.
+        if error.code != "EXPIRED":
+            raise
+        return _answer_challenge(endpoint, account, keys)
+
+
+def _answer_challenge(endpoint: Endpoint, account: str, keys: Sequence[Ed25519PrivateKey]) -> str:
+    challenge = endpoint.ask(CHALLENGE, {"account": account})["sessionChallenge"]["challenge"]
     # Of the server's answer the challenge alone is signed, behind the words that make it good for nothing else.
     message = SESSION_CONTEXT + challenge.encode()
     signatures = [{"key": encode_public_key(private), "sig": sign(private, message)} for private in keys]
     given = {"account": account, "challenge": challenge, "signatures": signatures}
-    opened = ask(url, SESSION, {"input": given})["sessionOpen"]
+    opened = endpoint.ask(SESSION, {"input": given})["sessionOpen"]
     if opened["userErrors"]:
-        raise ServiceError("; ".join(f"{error['code']}: {error['message']}" for error in opened["userErrors"]))
+        raise RefusedError(read_refusals(opened["userErrors"]))
     return str(opened["token"])
-
-
-class LogClient:
-    """Fetches the files of a log below a prefix, over connections that are kept; may be used by several threads.
-
-    ``sign_in`` gives a bearer token: it is called when the first answer asks for one, and again when a token has
-    ended. What cannot be had for the moment is asked for again, as late as the server says. Redirects are not
-    followed, for what is fetched is believed to be this log's.
-    """
-
-    def __init__(self, prefix: str, sign_in: Callable[[], str] | None = None) -> None:
-        self._prefix = prefix.removesuffix("/") + "/"
-        self._sign_in = sign_in
-        self._token: str | None = None
-        self._signing_in = threading.Lock()
-        retries = urllib3.Retry(
-            total=ATTEMPTS - 1,
-            redirect=False,
-            backoff_factor=0.5,
-            status_forcelist=(429, 502, 503, 504),
-            raise_on_status=False,
-        )
-        self._pool = urllib3.PoolManager(
-            maxsize=FETCHING_THREADS, block=True, retries=retries, timeout=urllib3.Timeout(ANSWER_LIMIT_S)
-        )
-
-    def __call__(self, name: str) -> bytes:
-        """A file by its name; :class:`MissingFileError` when there is none, :class:`ServiceError` for no answer."""
-        token = self._token
-        status, body = self._get(name, token)
-        if status == 401 and self._sign_in is not None:
-            status, body = self._get(name, self._new_token(token))
-        if status == 200:
-            return body
-        if status == 404:
-            raise MissingFileError(name)
-        url = self._prefix + name
-        if status in {401, 403}:
-            raise ServiceError(f"{url} is for auditors: sign in with --account and --key")
-        raise ServiceError(f"{url} answers with status {status}")
-
-    def _new_token(self, refused: str | None) -> str:
-        assert self._sign_in is not None
-        with self._signing_in:  # several threads may be refused at once
-            if self._token is None or self._token == refused:
-                self._token = self._sign_in()
-            return self._token
-
-    def _get(self, name: str, token: str | None) -> tuple[int, bytes]:
-        url = self._prefix + name
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        try:
-            response = self._pool.request("GET", url, headers=headers, preload_content=False, redirect=False)
-            try:
-                body = response.read(MAX_FILE_BYTES + 1)
-            finally:
-                response.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            reason = getattr(error, "reason", None) or error
-            raise ServiceError(f"{url} does not answer: {reason}") from error
-        if len(body) > MAX_FILE_BYTES:
-            raise ServiceError(f"{url} is larger than any file of a log: {MAX_FILE_BYTES} bytes")
-        return response.status, body

@@ -12,7 +12,9 @@ from sqlalchemy.engine import Connection
 from strawberry.dataloader import DataLoader
 
 from api.sessions import Sessions, Viewer
+from api.streams import Streams
 from api.submitter import Submitter
+from api.webhook_delivery import Webhooks
 from api.witnessing import Witnessing
 from ledger import queries
 from ledger.checkpoint import WitnessPolicy
@@ -21,7 +23,8 @@ from ledger.operations import Genesis
 from ledger.programs import ProgramVersion
 from ledger.queries import Balance, Supply
 from ledger.sequencer import Clock, Sequencer
-from ledger.store import Store
+from ledger.store import Store, WriteTransaction
+from ledger.tail import Tail
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +34,7 @@ class Service(Struct, frozen=True, kw_only=True):
     """One ledger being served. ``readers`` are the threads in which the database is read.
 
     ``policy`` says which checkpoints count as witnessed, ``witnessing`` has them cosigned; there is none without
-    witnesses.
+    witnesses. ``tail`` tells ``streams``, which are the subscriptions, that the ledger has grown.
     """
 
     store: Store
@@ -44,6 +47,9 @@ class Service(Struct, frozen=True, kw_only=True):
     readers: ThreadPoolExecutor
     policy: WitnessPolicy
     witnessing: Witnessing | None
+    webhooks: Webhooks
+    tail: Tail
+    streams: Streams
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
 
 
@@ -64,6 +70,13 @@ class Context:
     ) -> T:
         """Put a question to a snapshot of its own, in a reader's thread: resolvers run concurrently."""
         call = functools.partial(_ask, self.service.store, question, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.service.readers, call)
+
+    async def write(
+        self, change: Callable[Concatenate[WriteTransaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Make a change of what is the service's, in a transaction of its own. Entries are the sequencer's to write."""
+        call = functools.partial(_change, self.service.store, change, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self.service.readers, call)
 
     def now(self) -> str:
@@ -116,3 +129,10 @@ def _ask(
 ) -> T:
     with store.read() as connection:
         return question(store, connection, *args, **kwargs)
+
+
+def _change(
+    store: Store, change: Callable[Concatenate[WriteTransaction, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    with store.write() as transaction:
+        return change(transaction, *args, **kwargs)

@@ -2,10 +2,32 @@
 
 Every error has ``extensions.code`` from a closed list. Those here are expected and say what to do; anything else that
 is raised while a request is executed is a fault of ours and reaches the client only as ``INTERNAL_ERROR`` with the
-request id under which the log has the whole story.
+request id under which the log has the whole story. Where the same request may well succeed later,
+``extensions.retryable`` is true.
 """
 
+from typing import Any
+
 from graphql import GraphQLError
+
+
+class HttpError(Exception):
+    """A request that is refused before any GraphQL: a status, a code and what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers
+        self.extensions: dict[str, Any] = {"code": code} | ({"retryable": True} if retryable else {})
 
 
 class ApiError(GraphQLError):
@@ -51,3 +73,23 @@ class BadCursorError(ApiError):
 
     def __init__(self, message: str = "this cursor was not given for this list with these filters") -> None:
         super().__init__(message)
+
+
+class PersistedQueryNotFoundError(ApiError):
+    """A document that is not kept here. Clients look for just this text, and then send the document with its hash."""
+
+    CODE = "PERSISTED_QUERY_NOT_FOUND"
+
+    def __init__(self, message: str = "PersistedQueryNotFound") -> None:
+        super().__init__(message)
+
+
+def told(error: GraphQLError, code: str) -> dict[str, Any]:
+    """An error as the client is told it, with a code if it has none of its own."""
+    formatted: dict[str, Any] = {"message": error.message}
+    if error.locations:
+        formatted["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
+    if error.path:
+        formatted["path"] = list(error.path)
+    formatted["extensions"] = {"code": code, **(error.extensions or {})}
+    return formatted

@@ -24,8 +24,8 @@ from starlette.routing import BaseRoute, Route
 
 from api.access import require_auditor
 from api.context import Context, Service
-from api.errors import ForbiddenError, UnauthenticatedError
-from api.graphql_view import HttpError, viewer_of
+from api.errors import ForbiddenError, HttpError, UnauthenticatedError
+from api.graphql_view import viewer_of
 from ledger import log
 from ledger.checkpoint import WitnessPolicy
 from ledger.cosignatures import read_cosignatures

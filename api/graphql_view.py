@@ -1,8 +1,9 @@
 """GraphQL over HTTP: how a request becomes an answer, per the GraphQL-over-HTTP specification.
 
-A request goes through four steps, each with its own refusals: read the body (405, 406, 413, 415, 400), prepare the
-document (parse, hold it against the limits and validate, cached by its text), execute it, write the answer. Everything
-a client is told about an error is made here, so that nothing unexpected leaks: what is not an
+A request goes through five steps, each with its own refusals: read the body (405, 406, 408, 413, 415, 400), prepare
+the document (:mod:`api.documents`), count what it costs (:mod:`api.limits`) against the client's quotas (429,
+:mod:`api.rate_limits`), execute it (504), write the answer. Nothing is read from the database before the third.
+Everything a client is told about an error is made here, so that nothing unexpected leaks: what is not an
 :class:`api.errors.ApiError` or one of GraphQL's own errors is logged whole and answered as INTERNAL_ERROR with the
 request id.
 
@@ -10,35 +11,32 @@ GET is for queries only and POST must be JSON, so a foreign web page can make a 
 anything that reads with a session.
 """
 
+import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, TypeGuard, cast
 from urllib.parse import parse_qsl
 
 import orjson
-from graphql import (
-    DocumentNode,
-    ExecutionResult,
-    GraphQLError,
-    OperationDefinitionNode,
-    OperationType,
-    execute,
-    parse,
-    specified_rules,
-    validate,
-)
+from graphql import ExecutionResult, OperationType, execute
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 from strawberry import Schema
 from strawberry.execution import optimized_is_awaitable
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
-from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
+from api.answers import UNAVAILABLE, encode, failure
 from api.context import Context, Service
-from api.limits import Limits, limit_error, paged_fields, too_long
-from api.sessions import TokenError, Viewer, viewer_at
+from api.documents import Documents, Operation, PersistedDocuments, Prepared, Reference, reference_of
+from api.errors import ApiError, HttpError, told
+from api.event_stream import accepts_events, one_event, send_events
+from api.limits import CostError, too_long
+from api.plain_lists import PlainListExecutor
+from api.rate_limits import BYTES_PER_COST, NEW_DOCUMENT_COST, Addresses, Fields, RateLimits
+from api.sessions import Session, TokenError, Viewer, viewer_at
+from api.subscribing import Event, subscription_events
 from ledger import queries
 from ledger.store import UnavailableError
 
@@ -47,106 +45,81 @@ logger = logging.getLogger("guerdon.api")
 RESPONSE_TYPE = b"application/graphql-response+json; charset=utf-8"
 JSON_TYPE = b"application/json; charset=utf-8"
 
-MAX_CACHED_DOCUMENTS = 256
-MAX_CACHED_DOCUMENT = 16_384
-"""Longer documents, in characters, are parsed and validated anew each time: the cache stays small."""
-
-MAX_ERRORS = 20
-"""Errors told about one document; validation stops there."""
-
-
 _is_awaitable = cast("Callable[[Any], TypeGuard[Awaitable[Any]]]", optimized_is_awaitable)
 
 
-class HttpError(Exception):
-    """A request that is refused before any GraphQL: a status, a code and what to do."""
-
-    def __init__(self, status: int, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.headers = headers
-
-
 class Request(Struct, frozen=True, kw_only=True):
-    """A GraphQL request as read from HTTP."""
+    """A GraphQL request as read. ``cost`` is what it counts by its size, whatever it asks."""
 
-    query: str
-    variables: dict[str, Any] | None
+    document: Reference
+    variables: dict[str, Any]
     operation_name: str | None
+    cost: int
 
 
-class Prepared(Struct, frozen=True, kw_only=True):
-    """A document ready to execute, or the errors that it has, as the client is told them."""
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """How many seconds a body may take to arrive, and a query to be answered."""
 
-    document: DocumentNode | None
-    operations: dict[str | None, OperationType]
-    errors: list[dict[str, Any]]
-
-
-class Documents:
-    """Parses and validates documents; remembers those seen, by their text. Rules are built once."""
-
-    def __init__(self, schema: Schema, limits: Limits) -> None:
-        self._schema = schema._schema
-        self._limits = limits
-        self._paged = paged_fields(self._schema)
-        self._rules = (*specified_rules, OneOfInputValidationRule)
-        self._cached = lru_cache(MAX_CACHED_DOCUMENTS)(self._prepare)
-
-    def prepare(self, query: str) -> Prepared:
-        """The document of a query text."""
-        return self._cached(query) if len(query) <= MAX_CACHED_DOCUMENT else self._prepare(query)
-
-    def _prepare(self, query: str) -> Prepared:
-        try:
-            document = parse(query, max_tokens=self._limits.max_tokens)
-        except GraphQLError as error:
-            return _unprepared(error, "GRAPHQL_PARSE_FAILED")
-        except RecursionError:
-            return _unprepared(GraphQLError(_TOO_DEEP), "GRAPHQL_PARSE_FAILED")
-        try:
-            if (passed := limit_error(document, self._limits, self._paged)) is not None:
-                return _unprepared(passed, "GRAPHQL_VALIDATION_FAILED")
-            errors = validate(self._schema, document, self._rules, max_errors=MAX_ERRORS, hide_suggestions=True)
-        except RecursionError:
-            return _unprepared(GraphQLError(_TOO_DEEP), "GRAPHQL_VALIDATION_FAILED")
-        operations = {
-            node.name.value if node.name else None: node.operation
-            for node in document.definitions
-            if isinstance(node, OperationDefinitionNode)
-        }
-        found = [told(error, "GRAPHQL_VALIDATION_FAILED") for error in errors]
-        return Prepared(document=document, operations=operations, errors=found)
+    body_s: float
+    query_s: float
 
 
-_TOO_DEEP = "the document is nested too deeply"
+class Plan(Struct, frozen=True, kw_only=True):
+    """An operation that may be executed, who asks for it, and what it has cost; ``fields`` tell the quota it is of."""
+
+    client: str
+    prepared: Prepared
+    operation: Operation
+    request: Request
+    context: Context
+    cost: int
+    fields: Fields
+
+    @property
+    def subscribes(self) -> bool:
+        """Whether it is answered again and again."""
+        return self.operation.kind is OperationType.SUBSCRIPTION
 
 
-def _unprepared(error: GraphQLError, code: str) -> Prepared:
-    return Prepared(document=None, operations={}, errors=[told(error, code)])
+class RefusedError(Exception):
+    """A document that is not executed, with its errors as the client is told them."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("the document is refused")
+        self.errors = errors
 
 
-def told(error: GraphQLError, code: str) -> dict[str, Any]:
-    """An error as the client is told it, with a code if it has none of its own."""
-    formatted: dict[str, Any] = {"message": error.message}
-    if error.locations:
-        formatted["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
-    if error.path:
-        formatted["path"] = list(error.path)
-    formatted["extensions"] = {"code": code, **(error.extensions or {})}
-    return formatted
+class Answer(Struct, frozen=True):
+    """What is answered: a status, a body, and header fields besides those of every answer."""
+
+    status: int
+    body: bytes
+    headers: Fields = ()
 
 
 class GraphQLView:
     """The endpoint ``/graphql``, as an ASGI application. ``service`` gives the ledger once the server has started."""
 
     def __init__(
-        self, schema: Schema, service: Callable[[], Service], limits: Limits, max_body_bytes: int, page: bytes | None
+        self,
+        schema: Schema,
+        service: Callable[[], Service],
+        *,
+        documents: Documents,
+        persisted: PersistedDocuments,
+        rates: RateLimits,
+        addresses: Addresses,
+        timeouts: Timeouts,
+        max_body_bytes: int,
+        page: bytes | None,
     ) -> None:
         self._schema = schema
         self._service = service
-        self._documents = Documents(schema, limits)
+        self._documents = documents
+        self._persisted = persisted
+        self._rates = rates
+        self._addresses = addresses
+        self._timeouts = timeouts
         self._max_body_bytes = max_body_bytes
         self._page = page
 
@@ -160,44 +133,166 @@ class GraphQLView:
             if self._page is not None and _wants_page(scope, accept):
                 await _send(send, 200, b"text/html; charset=utf-8", self._page)
                 return
-            if content_type is None:
+            streams = accepts_events(accept)
+            if content_type is None and not streams:
                 raise HttpError(406, "NOT_ACCEPTABLE", "accept application/graphql-response+json or application/json")
-            request = await self._read(scope, headers, receive)
-            context = await self._context(headers, request_id)
-            status, body = await self._answer(scope["method"], request, context)
+            body = await self._read(scope, headers, receive)
+            client, session = self._admit(scope, headers, len(body))
+            reading = scope["method"] == "GET"
+            request = _parse_query_string(body) if reading else _parse_body(body)
+            plan = await self.plan(client, session, request, request_id, reading=reading)
+            if plan.subscribes and not streams:
+                message = "subscriptions are told as text/event-stream, or over a WebSocket: accept it"
+                raise HttpError(406, "NOT_ACCEPTABLE", message)
+            if plan.subscribes:
+                await send_events(self.events(plan), plan.context, plan.fields, receive, send)
+                return
+            answer = await self._answer(plan)
+            if content_type is None:
+                await send_events(one_event(answer.body), plan.context, answer.headers, receive, send)
+                return
+            status = answer.status
             if content_type is JSON_TYPE and status == 400:
                 status = 200  # the specification's rule for clients that know only application/json
-            await _send(send, status, content_type, body)
+            await _send(send, status, content_type, answer.body, answer.headers)
+        except RefusedError as refused:
+            status = 200 if content_type is JSON_TYPE else 400
+            await _send(send, status, content_type or JSON_TYPE, failure(refused.errors, request_id))
         except HttpError as error:
-            extensions = {"code": error.code, "requestId": request_id}
+            extensions = {**error.extensions, "requestId": request_id}
             body = orjson.dumps({"errors": [{"message": str(error), "extensions": extensions}]})
             await _send(send, error.status, content_type or JSON_TYPE, body, error.headers)
 
-    async def _read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Request:
+    async def _read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """What a request sends: the body, or of a GET the query string."""
         method = scope["method"]
         if method == "POST":
             if not _is_json(headers.get(b"content-type", b"")):
                 raise HttpError(415, "UNSUPPORTED_MEDIA_TYPE", "send application/json in UTF-8")
-            return _parse_body(await read_body(headers, receive, self._max_body_bytes))
+            return await read_body(headers, receive, self._max_body_bytes, self._timeouts.body_s)
         if method == "GET":
-            return _parse_query_string(scope["query_string"])
+            return cast("bytes", scope["query_string"])
         raise HttpError(405, "METHOD_NOT_ALLOWED", "use POST, or GET for queries", ((b"allow", b"GET, POST"),))
 
-    async def _context(self, headers: dict[bytes, bytes], request_id: str) -> Context:
-        service = self._service()
+    def _admit(self, scope: Scope, headers: dict[bytes, bytes], size: int) -> tuple[str, Session | None]:
+        """Who sends a request, before it is looked at; raise :class:`HttpError` for no session or too many requests."""
         authorization = headers.get(b"authorization")
-        viewer = await viewer_of(service, authorization) if authorization is not None else None
-        return Context(service, viewer, request_id)
+        session = None
+        try:
+            if authorization is not None:
+                session = session_of(self._service(), authorization)
+        finally:  # a bad token counts for the address
+            client = self.client_of(scope, session)
+            self.count(client, size)
+        return client, session
 
-    async def _answer(self, method: str, request: Request, context: Context) -> tuple[int, bytes]:
-        prepared = self._documents.prepare(request.query)
+    def count(self, client: str, size: int) -> None:
+        """Count a request of so many bytes, whatever it asks; raise :class:`HttpError` when there are too many."""
+        self._rates.cost.take(client, cost_of(size))
+
+    def client_of(self, scope: Scope, session: Session | None) -> str:
+        """Whose quotas a request counts against: the session's account, or the address it comes from."""
+        if session is not None:
+            return session.account
+        return self._addresses.client(scope.get("client"), scope["headers"])
+
+    async def plan(
+        self, client: str, session: Session | None, request: Request, request_id: str, *, reading: bool = False
+    ) -> Plan:
+        """Prepare an operation and count it; raise :class:`RefusedError` or :class:`HttpError`, and execute nothing.
+
+        The request itself has been counted, see :meth:`count`. With ``reading`` it must not write.
+        """
+        try:
+            prepared = self._prepare(client, request)
+        except ApiError as error:
+            raise RefusedError([told(error, error.CODE)]) from None
         if prepared.errors:
-            return 400, _failure(prepared.errors, context.request_id)
-        if (operation := _operation(prepared, request.operation_name)) is None:
-            error = {"message": _which_operation(prepared), "extensions": {"code": "OPERATION_NAME_REQUIRED"}}
-            return 400, _failure([error], context.request_id)
-        if method == "GET" and operation is not OperationType.QUERY:
+            raise RefusedError(prepared.errors)
+        if (operation := prepared.operation(request.operation_name)) is None:
+            extensions = {"code": "OPERATION_NAME_REQUIRED"}
+            raise RefusedError([{"message": _which_operation(prepared), "extensions": extensions}])
+        if reading and operation.kind is OperationType.MUTATION:
             raise HttpError(405, "METHOD_NOT_ALLOWED", "GET is for queries: use POST", ((b"allow", b"POST"),))
+        try:
+            cost, fields = self._count(client, prepared, operation, request)
+        except CostError as error:
+            raise RefusedError([told(error, "MAX_COST_EXCEEDED")]) from None
+        viewer = await viewer_in(self._service(), session) if session is not None else None
+        context = Context(self._service(), viewer, request_id)
+        return Plan(
+            client=client,
+            prepared=prepared,
+            operation=operation,
+            request=request,
+            context=context,
+            cost=cost,
+            fields=fields,
+        )
+
+    async def _answer(self, plan: Plan) -> Answer:
+        result = await self._execute(plan.prepared, plan.operation, plan.request, plan.context)
+        status, body = encode(result, plan.context, self._extensions(plan))
+        return Answer(status, body, (*plan.fields, *_RETRY_SOON) if status == 503 else plan.fields)
+
+    async def events(self, plan: Plan) -> AsyncGenerator[Event, None]:
+        """What a subscription tells, until it or its session ends. Each answer counts as the operation's cost."""
+        assert plan.prepared.document is not None
+        events = subscription_events(
+            self._schema._schema,
+            plan.prepared.document,
+            variables=plan.request.variables,
+            operation_name=plan.request.operation_name,
+            context=plan.context,
+            extensions=self._extensions(plan),
+        )
+        async with aclosing(events):
+            async for event in events:
+                await self._room_for_answer(plan)
+                yield event
+
+    async def _room_for_answer(self, plan: Plan) -> None:
+        """Wait until the client's quota has room for one more answer."""
+        while True:
+            try:
+                self._rates.cost.take(plan.client, plan.cost)
+            except HttpError:
+                await asyncio.sleep(1)
+            else:
+                return
+
+    def _extensions(self, plan: Plan) -> dict[str, Any]:
+        return {"cost": {"requested": plan.cost, "limit": self._documents.scales.max_cost}}
+
+    def _prepare(self, client: str, request: Request) -> Prepared:
+        """The document of a request, ready or with its errors."""
+        text = self._persisted.text(request.document)
+        prepared = self._documents.known(text)
+        if prepared is None:
+            self._rates.cost.take(client, NEW_DOCUMENT_COST, request.cost)
+            prepared = self._documents.prepare(text)
+        if request.document.sha256 is not None and not prepared.errors:
+            self._persisted.keep(request.document)
+        return prepared
+
+    def _count(self, client: str, prepared: Prepared, operation: Operation, request: Request) -> tuple[int, Fields]:
+        """What an operation costs, and what the client is told of the quota that it counts against."""
+        scales, document = self._documents.scales, prepared.document
+        assert document is not None
+        cost = operation.cost
+        if cost is None:
+            cost = scales.cost(document, operation.node, request.variables)
+        if operation.kind is not OperationType.MUTATION:
+            return cost, self._rates.cost.fields(self._rates.cost.take(client, cost, request.cost))
+        writes = operation.writes
+        if writes is None:
+            writes = scales.writes(document, operation.node, request.variables)
+        return cost, self._rates.operations.fields(self._rates.operations.take(client, writes))
+
+    async def _execute(
+        self, prepared: Prepared, operation: Operation, request: Request, context: Context
+    ) -> ExecutionResult:
+        """Execute an operation. A query has a time to be answered in; what writes is never left half known."""
         assert prepared.document is not None
         result: Any = execute(
             self._schema._schema,
@@ -205,58 +300,24 @@ class GraphQLView:
             context_value=context,
             variable_values=request.variables,
             operation_name=request.operation_name,
-            executor_class=StrawberryGraphQLCoreExecutionContext,
+            executor_class=PlainListExecutor,
             is_awaitable=_is_awaitable,
             hide_suggestions=True,
         )
-        if inspect.isawaitable(result):
-            result = await result
-        return _encode(result, context)
+        if not inspect.isawaitable(result):
+            return cast("ExecutionResult", result)
+        if operation.kind is not OperationType.QUERY:
+            return cast("ExecutionResult", await result)
+        try:
+            async with asyncio.timeout(self._timeouts.query_s):
+                return cast("ExecutionResult", await result)
+        except TimeoutError:
+            logger.warning("request %s took longer than %s s", context.request_id, self._timeouts.query_s)
+            message = f"this took longer than {self._timeouts.query_s:g} s: ask for less, or try again"
+            raise HttpError(504, "TIMEOUT", message, _RETRY_SOON, retryable=True) from None
 
 
-def _encode(result: ExecutionResult, context: Context) -> tuple[int, bytes]:
-    if not result.errors:
-        return 200, _written({"data": result.data}, context)
-    errors = [_told_at_execution(error, context) for error in result.errors]
-    if result.data is None and not any(error.path for error in result.errors):
-        return 400, _written({"errors": errors}, context)  # variables that do not fit: nothing was executed
-    return 200, _written({"data": result.data, "errors": errors}, context)
-
-
-def _written(answer: dict[str, Any], context: Context) -> bytes:
-    """An answer as JSON. What JSON cannot say is a fault of ours, told like any other."""
-    try:
-        return orjson.dumps(answer)
-    except orjson.JSONEncodeError:
-        logger.exception("request %s has an answer that is no JSON", context.request_id)
-        extensions = {"code": "INTERNAL_ERROR", "requestId": context.request_id}
-        return orjson.dumps({"data": None, "errors": [{"message": "Internal error", "extensions": extensions}]})
-
-
-def _told_at_execution(error: GraphQLError, context: Context) -> dict[str, Any]:
-    """An error of execution: told as it is if it is expected, else logged and masked."""
-    original = error.original_error
-    if original is None or isinstance(original, GraphQLError):
-        formatted = told(error, "BAD_USER_INPUT")
-    else:
-        place = ".".join(str(part) for part in error.path or ())
-        logger.error("request %s failed at %s", context.request_id, place, exc_info=original)
-        masked = GraphQLError("Internal error", error.nodes, path=error.path)
-        formatted = told(masked, "INTERNAL_ERROR")
-    formatted["extensions"]["requestId"] = context.request_id
-    return formatted
-
-
-def _failure(errors: list[dict[str, Any]], request_id: str) -> bytes:
-    """An answer without data. Errors may be shared by requests, so the request id goes into copies."""
-    mine = [{**error, "extensions": {**error["extensions"], "requestId": request_id}} for error in errors]
-    return orjson.dumps({"errors": mine})
-
-
-def _operation(prepared: Prepared, name: str | None) -> OperationType | None:
-    if name is not None:
-        return prepared.operations.get(name)
-    return next(iter(prepared.operations.values())) if len(prepared.operations) == 1 else None
+_RETRY_SOON: Fields = ((b"retry-after", b"5"),)
 
 
 def _which_operation(prepared: Prepared) -> str:
@@ -267,23 +328,37 @@ def _which_operation(prepared: Prepared) -> str:
 
 
 async def viewer_of(service: Service, authorization: bytes) -> Viewer:
-    """Who a request's Authorization header stands for; raise :class:`HttpError` when it is no session of ours.
+    """Who a request's Authorization header stands for; raise :class:`HttpError` when it is no session of ours."""
+    return await viewer_in(service, session_of(service, authorization))
 
-    The keys of a token that is ours are compared with those in force, which is one small question to the database.
-    """
+
+def session_of(service: Service, authorization: bytes) -> Session:
+    """The session of an Authorization header; raise :class:`HttpError` when it is none of ours. Reads nothing."""
     scheme, _, token = authorization.decode("latin-1").partition(" ")
     try:
         if scheme.lower() != "bearer":
             raise TokenError("use Authorization: Bearer with the token of sessionOpen")
-        session = service.sessions.session(token.strip(), service.clock())
-        context = Context(service, None, "")
+        return service.sessions.session(token.strip(), service.clock())
+    except TokenError as error:
+        raise _unauthenticated(error) from None
+
+
+async def viewer_in(service: Service, session: Session) -> Viewer:
+    """Who asks in a session; raise :class:`HttpError` when it is over.
+
+    Its keys are compared with those in force, which is one small question to the database.
+    """
+    context = Context(service, None, "")
+    try:
         return viewer_at(session, await context.read(queries.authority, session.account, context.now()))
     except TokenError as error:
-        challenge = ((b"www-authenticate", b'Bearer error="invalid_token"'),)
-        raise HttpError(401, "UNAUTHENTICATED", str(error), challenge) from None
+        raise _unauthenticated(error) from None
     except UnavailableError:
-        message = "the ledger cannot be read now: try again"
-        raise HttpError(503, "UNAVAILABLE", message, ((b"retry-after", b"5"),)) from None
+        raise HttpError(503, "UNAVAILABLE", UNAVAILABLE, _RETRY_SOON, retryable=True) from None
+
+
+def _unauthenticated(error: TokenError) -> HttpError:
+    return HttpError(401, "UNAUTHENTICATED", str(error), ((b"www-authenticate", b'Bearer error="invalid_token"'),))
 
 
 @lru_cache(maxsize=256)
@@ -323,7 +398,9 @@ def _weight(parameters: list[str]) -> float:
 
 
 def _wants_page(scope: Scope, accept: bytes) -> bool:
-    return scope["method"] == "GET" and b"text/html" in accept and b"query=" not in scope["query_string"]
+    if scope["method"] != "GET" or b"text/html" not in accept:
+        return False
+    return not any(name in scope["query_string"] for name in (b"query=", b"documentId=", b"extensions="))
 
 
 @lru_cache(maxsize=256)
@@ -333,17 +410,56 @@ def _is_json(content_type: bytes) -> bool:
     return name == "application/json" and all(charset in {"utf-8", "utf8"} for charset in charsets)
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
-    """The body of a request; refused with 413 as soon as it is, or says it is, larger than allowed."""
-    too_large = HttpError(413, "BODY_TOO_LARGE", f"at most {max_bytes} bytes: send fewer operations at a time")
+async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
+    """The body of a request.
+
+    Refused with 413 as soon as it is, or says it is, larger than allowed, and with 408 when it takes too long.
+    """
     stated = headers.get(b"content-length", b"")
     if stated.isdigit() and int(stated) > max_bytes:
-        raise too_large
+        raise _too_large(max_bytes)
+    reading = _received(receive, max_bytes)
+    try:
+        # Nearly always the body is there already, and a timer would be set for nothing.
+        waits_for = reading.send(None)
+    except StopIteration as done:
+        return cast("bytes", done.value)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _Begun(reading, waits_for)
+    except TimeoutError:
+        message = f"the body did not arrive within {timeout_s:g} s"
+        # What is still to come of it would be taken for the next request.
+        raise HttpError(408, "REQUEST_TIMEOUT", message, ((b"connection", b"close"),), retryable=True) from None
+
+
+class _Begun:
+    """A coroutine that was begun and waits for something; awaited, it goes on from there (PEP 380's ``yield from``)."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, bytes], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:  # the coroutine's to handle, cancellation included
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(sent)
+        except StopIteration as done:
+            return cast("bytes", done.value)
+
+
+async def _received(receive: Receive, max_bytes: int) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         if len(body) > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
         return body
     parts, size = [body], len(body)
     while message.get("more_body"):
@@ -351,8 +467,12 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, max_bytes: in
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
     return b"".join(parts)
+
+
+def _too_large(max_bytes: int) -> HttpError:
+    return HttpError(413, "BODY_TOO_LARGE", f"at most {max_bytes} bytes: send fewer operations at a time")
 
 
 def _parse_body(body: bytes) -> Request:
@@ -364,7 +484,7 @@ def _parse_body(body: bytes) -> Request:
         raise HttpError(400, "BAD_REQUEST", "one request at a time: batching is not supported")
     if not isinstance(data, dict):
         raise HttpError(400, "BAD_REQUEST", 'the body is a JSON object: {"query": "…"}')
-    return _request(data)
+    return request_of(data, len(body))
 
 
 def _parse_query_string(query_string: bytes) -> Request:
@@ -379,13 +499,12 @@ def _parse_query_string(query_string: bytes) -> Request:
     except (ValueError, UnicodeDecodeError):
         raise HttpError(400, "BAD_REQUEST", "variables and extensions are JSON objects, in UTF-8") from None
     data["operationName"] = data.get("operationName") or None
-    return _request(data)
+    return request_of(data, len(query_string))
 
 
-def _request(data: dict[str, Any]) -> Request:
-    query, variables, name = data.get("query"), data.get("variables"), data.get("operationName")
-    if not isinstance(query, str) or not query:
-        raise HttpError(400, "BAD_REQUEST", "query is a string with the GraphQL document")
+def request_of(data: dict[str, Any], size: int) -> Request:
+    """A request from its parameters, which came as so many bytes; raise :class:`HttpError` for what is none."""
+    variables, name = data.get("variables"), data.get("operationName")
     if variables is not None and not isinstance(variables, dict):
         raise HttpError(400, "BAD_REQUEST", "variables is a JSON object")
     if name is not None and not isinstance(name, str):
@@ -394,12 +513,22 @@ def _request(data: dict[str, Any]) -> Request:
         raise HttpError(400, "BAD_REQUEST", "extensions is a JSON object")
     if (reason := too_long(variables)) is not None:
         raise HttpError(413, "VARIABLES_TOO_LARGE", reason)
-    return Request(query=query, variables=variables, operation_name=name)
+    reference = reference_of(data)
+    return Request(document=reference, variables=variables or {}, operation_name=name, cost=cost_of(size))
+
+
+def cost_of(size: int) -> int:
+    """What a request counts by its bytes."""
+    return 1 + size // BYTES_PER_COST
+
+
+_NO_STORE = (b"cache-control", b"no-store")
 
 
 async def _send(
     send: Send, status: int, content_type: bytes, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    fixed = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+    # What is told depends on who asks, and when.
+    fixed = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), _NO_STORE, *headers]
     await send({"type": "http.response.start", "status": status, "headers": fixed})
     await send({"type": "http.response.body", "body": body})

@@ -9,7 +9,9 @@ ACCOUNT_ID = re.compile(ACCOUNT_PATTERN)
 ASSET_CODE = re.compile(ASSET_PATTERN)
 ASSET_ID = re.compile(r"ast_([A-Z][A-Z0-9]{1,15})")
 ENTRY_ID = re.compile(r"ent_(0|[1-9][0-9]{0,15})")
+MESSAGE_ID = re.compile(r"msg_([a-z2-7]{26})_(0|[1-9][0-9]{0,15})")
 PROGRAM_ID = re.compile(r"prg_([A-Z][A-Z0-9]{1,15})_([1-9][0-9]{0,6})")
+WEBHOOK_ID = re.compile(r"whk_[a-z2-7]{26}")
 
 
 def require_account_id(text: str) -> None:

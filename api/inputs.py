@@ -428,6 +428,13 @@ class OperationPreviewInput:
     document: str | None = _optional("Any operation as the canonical JSON of its document, without signatures.")
 
 
+@strawberry.input(description="A signed operation of any kind.")
+class OperationSubmitInput:
+    """A signed operation as it is."""
+
+    operation: SignedOperationText = _field("The document and its signatures, byte for byte as they were signed.")
+
+
 @strawberry.input(description="Signed operations to submit together; each is recorded or refused on its own.")
 class OperationsSubmitInput:
     """Signed operations in bulk."""

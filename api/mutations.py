@@ -19,6 +19,7 @@ from api.inputs import (
     ExpirySubmitInput,
     GrantSubmitInput,
     OperationsSubmitInput,
+    OperationSubmitInput,
     ProgramSubmitInput,
     PurchasesSubmitInput,
     RecoverKeysSubmitInput,
@@ -50,6 +51,7 @@ from api.types import (
     program_of,
     resolved,
 )
+from api.webhooks import WebhookMutations
 from ledger import queries
 from ledger.encoding import format_time
 from ledger.entries import decode_entry
@@ -165,6 +167,18 @@ class ReplaceLogKeySubmitPayload(SubmitPayload):
     ledger: Ledger | None = field("The ledger as it is now, with the keys of its log; null when it was refused.")
 
 
+@strawberry.type(description="What became of a signed operation of any kind.")
+class OperationSubmitPayload(SubmitPayload):
+    """The answer to ``operationSubmit``."""
+
+    balance: Points | None = field(_BALANCE)
+
+    @resolved(RECEIPT + _REFUSED)
+    async def receipt(self, info: ApiInfo) -> str | None:
+        """The receipt."""
+        return await receipt_of(info.context, self.entry)
+
+
 @strawberry.type(description="What became of one operation of many.")
 class OperationResult:
     """The answer for one item of ``operationsSubmit``."""
@@ -200,18 +214,19 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class _Submission:
-    """What became of a typed input."""
+    """What became of a typed input, or of a document as it was signed."""
 
-    __slots__ = ("outcome",)
+    __slots__ = ("outcome", "typed")
 
-    def __init__(self, outcome: Recorded | Rejection) -> None:
+    def __init__(self, outcome: Recorded | Rejection, *, typed: bool = True) -> None:
         self.outcome = outcome
+        self.typed = typed
 
     def payload(self, kind: type[P], **more: Any) -> P:
         """The payload that tells it."""
         outcome = self.outcome
         if isinstance(outcome, Rejection):
-            errors = [user_error(outcome, inside=("input",), camel=True)]
+            errors = [user_error(outcome, inside=("input",) if self.typed else (), camel=self.typed)]
             return kind(entry=None, replayed=False, user_errors=errors, **more)
         entry = LazyEntry(outcome.data, outcome.seq, outcome.leaf_hash, outcome.op_id)
         return kind(entry=entry, replayed=outcome.replayed, user_errors=[], **more)
@@ -256,8 +271,13 @@ def _without_fault(outcome: Outcome) -> Recorded | Rejection:
     return outcome
 
 
-@strawberry.type(description="Everything that changes the ledger. A write carries its authority in its signatures.")
-class Mutation:
+@strawberry.type(
+    description=(
+        "Everything that changes something. What is written to the ledger carries its authority in its signatures; "
+        "webhooks go by the session."
+    )
+)
+class Mutation(WebhookMutations):
     """The root of mutations."""
 
     @resolved("Opens an account: submits an `open_account` document.")
@@ -379,6 +399,18 @@ class Mutation:
         done = await _submit(info, input)
         ledger = await ledger_now(info.context) if isinstance(done.outcome, Recorded) else None
         return done.payload(ReplaceLogKeySubmitPayload, ledger=ledger)
+
+    @resolved(
+        "Submits one signed document of any kind as it was signed; paths of user errors are those of the document. "
+        "Sending the same again is answered with the entry already recorded."
+    )
+    async def operation_submit(
+        self, info: ApiInfo, input: Annotated[OperationSubmitInput, argument("The signed document.")]
+    ) -> OperationSubmitPayload:
+        """Submit a document as it is."""
+        outcome = await info.context.service.submitter.submit(prepare(input.operation.encode()))
+        done = _Submission(_without_fault(outcome), typed=False)
+        return done.payload(OperationSubmitPayload, balance=done.balance)
 
     @resolved(
         "Submits up to 1,000 signed documents of any kind. Each is recorded or refused on its own; sending "

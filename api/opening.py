@@ -33,9 +33,13 @@ def opened_store(settings: Settings) -> Iterator[Store]:
         store.engine.dispose()
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, *, read_timeout_ms: int | None = None) -> Store:
     """The ledger the settings name, in a database at the newest revision; errors say what to do."""
-    engine = open_engine(settings.database_url, pool_size=settings.readers + _CONNECTIONS_BESIDE_READERS)
+    engine = open_engine(
+        settings.database_url,
+        pool_size=settings.readers + _CONNECTIONS_BESIDE_READERS,
+        read_timeout_ms=read_timeout_ms,
+    )
     try:
         migrations.check(engine)
         return Store(engine, settings.origin or only_origin(engine))

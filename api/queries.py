@@ -53,6 +53,7 @@ from api.types import (
     resolved,
     witnessing_of,
 )
+from api.webhooks import WebhookQueries, webhook_node
 from ledger import queries
 from ledger.checkpoint import WitnessPolicy
 from ledger.cosignatures import read_cosignatures
@@ -205,7 +206,7 @@ class PointsTotals:
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query:
+class Query(WebhookQueries):
     """The root of queries."""
 
     @resolved("The ledger. Public.")
@@ -344,10 +345,10 @@ class Query:
     ) -> Connection[Entry]:
         """A page of entries."""
         viewer = require_session(info.context.viewer)
-        wanted = _entry_filter(filter)
+        wanted = entry_filter(filter)
         names = [wanted.account, wanted.asset, wanted.kind]
         window = Window("entries", names, (int,), first=first, after=after, last=last, before=before)
-        found = await info.context.read(_entries, viewer, wanted, window.page)
+        found = await info.context.read(entries_seen, viewer, wanted, window.page)
         return window.connection([entry.seq for entry in found], found)
 
     @resolved(
@@ -432,8 +433,8 @@ class Query:
         return PointsTotals(total=cast(EarningTotal, total), months=cast("list[MonthTotal]", months))
 
     @resolved(
-        "Whatever has an id (account, entry, asset, program version); null when there is nothing or this "
-        "session may not see it."
+        "Whatever has an id (account, entry, asset, program version, webhook, delivery); null when there is nothing or "
+        "this session may not see it."
     )
     async def node(self, info: ApiInfo, id: Annotated[strawberry.ID, argument("Its id.")]) -> Node | None:
         """One node."""
@@ -553,12 +554,14 @@ def _entry_key(by: EntryBy) -> EntryKey:
     return EntryKey(op_id=bytes.fromhex(cast(str, by.operation_id)))
 
 
-def _entries(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[Entry]:
+def entries_seen(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[Entry]:
+    """A page of the entries that match, as far as a viewer may see them."""
     sight = sight_of(store, connection, viewer, [wanted.account] if wanted.account is not None else [])
     return [entry_of(stored, sight) for stored in queries.entries(store, connection, wanted, sight, page)]
 
 
-def _entry_filter(given: EntryFilterInput | None) -> EntryFilter:
+def entry_filter(given: EntryFilterInput | None) -> EntryFilter:
+    """The filter that a client gives; raise :class:`BadInputError` for one that cannot be."""
     if given is None:
         return EntryFilter()
     if given.account:
@@ -636,7 +639,7 @@ def _node(store: Store, connection: Snapshot, viewer: Viewer | None, node_id: st
         return _entry(store, connection, viewer, EntryKey(seq=int(match[1])))
     if ACCOUNT_ID.fullmatch(node_id):
         return _account(store, connection, viewer, node_id)
-    return None
+    return webhook_node(store, connection, viewer, node_id)
 
 
 def _nodes(store: Store, connection: Snapshot, viewer: Viewer | None, ids: list[strawberry.ID]) -> list[Node | None]:

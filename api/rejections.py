@@ -95,6 +95,14 @@ class UserErrorCode(Enum):
         "UNAVAILABLE",
         description="The database did not answer, or this server lacks the log's key: send the same document again.",
     )
+    UNKNOWN_WEBHOOK = strawberry.enum_value("UNKNOWN_WEBHOOK", description="The account has no such webhook.")
+    UNKNOWN_DELIVERY = strawberry.enum_value("UNKNOWN_DELIVERY", description="The webhook has no such delivery.")
+    TOO_MANY_WEBHOOKS = strawberry.enum_value("TOO_MANY_WEBHOOKS", description="The account has as many as it can.")
+
+
+
+SERVICE_CODES = frozenset({"TOO_MANY_WEBHOOKS", "UNKNOWN_DELIVERY", "UNKNOWN_WEBHOOK"})
+"""Codes of what is refused by the service, not by the ledger's rules."""
 
 
 @strawberry.interface(description="Why nothing was recorded, and what to do about it.")

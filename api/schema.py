@@ -9,12 +9,13 @@ from api.mutations import Mutation
 from api.queries import Query
 from api.rejections import USER_ERROR_TYPES
 from api.scalars import SCALARS
+from api.subscriptions import Subscription
 
 
 def build_schema() -> Schema:
     """A schema of its own; the service has one."""
     config = StrawberryConfig(scalar_map=SCALARS)
-    return Schema(query=Query, mutation=Mutation, types=USER_ERROR_TYPES, config=config)
+    return Schema(query=Query, mutation=Mutation, subscription=Subscription, types=USER_ERROR_TYPES, config=config)
 
 
 schema = build_schema()

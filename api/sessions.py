@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -37,6 +38,10 @@ TOKEN_LIFETIME_MS = 900_000
 MAX_ANSWERED = 50_000
 """Answered challenges that one process remembers: more sessions than this are not opened in 2 minutes."""
 
+SESSION_OVER = "the session is over: open a new one"
+MAX_READ_TOKENS = 4_096
+"""Tokens found good that one process remembers."""
+
 _CHALLENGE = re.compile(
     r"^v1 (?P<account>[a-z_2-7]{30}) (?P<expires>[0-9]{13,15}) [A-Za-z0-9_-]{22} [A-Za-z0-9_-]{43}\Z"
 )
@@ -50,19 +55,24 @@ class TokenError(ValueError):
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """What a bearer token says: an account, its role, which never changes, and the entry that gave its keys."""
+    """What a bearer token says: an account, its role, which never changes, the entry that gave its keys, and its end.
+
+    ``expires_at_ms`` is 0 before there is a token.
+    """
 
     account: str
     role: str
     keys_seq: int
+    expires_at_ms: int = 0
 
 
 class Viewer(Struct, frozen=True, kw_only=True):
-    """Who is asking, and when: at ``time`` the keys of the session act for the account."""
+    """Who is asking, and when: at ``time`` the keys of the ``session`` act for the account. Webhooks have none."""
 
     account: str
     role: str
     time: str
+    session: Session | None = None
 
 
 class Challenge(Struct, frozen=True, kw_only=True):
@@ -96,6 +106,8 @@ class Sessions:
         self._token_secret = _derive(log_key, b"guerdon session tokens v1")
         self._challenge_secret = _derive(log_key, b"guerdon session challenges v1")
         self._answered: dict[str, int] = {}
+        # A session's requests all bring the same token, whose signature costs more to verify than many a query.
+        self._read = lru_cache(MAX_READ_TOKENS)(self._decode)
 
     def challenge(self, account: str, now_ms: int) -> Challenge:
         """A challenge for an account, whether or not there is one: it tells nobody who exists."""
@@ -170,6 +182,12 @@ class Sessions:
 
         Whether its keys are still in force is for :func:`viewer_at`.
         """
+        session = self._read(token)
+        if session.expires_at_ms <= now_ms:
+            raise TokenError(SESSION_OVER)
+        return session
+
+    def _decode(self, token: str) -> Session:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -177,14 +195,17 @@ class Sessions:
                 algorithms=["HS256"],
                 audience=self._origin,
                 issuer=self._origin,
-                # The clock is passed in, so the expiry is compared below.
+                # The clock is passed in, so the expiry is compared with it.
                 options={"require": ["exp", "sub", "role", "keys"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.InvalidTokenError:
             raise TokenError("the bearer token is not one of this ledger: open a session") from None
-        if claims["exp"] * 1000 <= now_ms:
-            raise TokenError("the session is over: open a new one")
-        return Session(account=claims["sub"], role=claims["role"], keys_seq=claims["keys"])
+        return Session(
+            account=claims["sub"],
+            role=claims["role"],
+            keys_seq=claims["keys"],
+            expires_at_ms=claims["exp"] * 1000,
+        )
 
     def _mac(self, stated: str) -> str:
         message = f"{self._origin}\n{stated}".encode()
@@ -195,7 +216,7 @@ def viewer_at(session: Session, authority: Authority | None) -> Viewer:
     """Who asks in a session, by the keys that act for its account now; raise :class:`TokenError` when others do."""
     if authority is None or authority.keys_seq != session.keys_seq:
         raise TokenError("the session is over, since the account's keys have changed: open a new one")
-    return Viewer(account=session.account, role=session.role, time=authority.time)
+    return Viewer(account=session.account, role=session.role, time=authority.time, session=session)
 
 
 def _check_signatures(answer: Answer) -> Rejection | None:

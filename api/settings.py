@@ -5,6 +5,7 @@ the variable. Keys and passphrases are read from files; the one setting that may
 password in it, for which libpq's ``PGPASSFILE`` is the better place. No message shows a key, a passphrase or that URL.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from ledger.checkpoint import CheckpointError, WitnessKey, decode_witness_key
 MEBIBYTE = 1024 * 1024
 MAX_WITNESSES = 32
 """A note has at most 64 signatures, and the log's own are among them."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
@@ -37,13 +40,26 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator decides about a server. Limits are per request.
 
     ``origin`` is the ledger to serve; without it, the only ledger in the database. ``max_body_bytes`` has room for
-    1,000 operations in one ``operationsSubmit``. ``max_tokens``, ``max_depth``, ``max_aliases`` and ``max_cost`` bound
-    a GraphQL document before any of it is executed, the last by counting each field once for every item of the pages
-    around it; ``readers`` is the number of threads, and connections, for reading. ``public_entries`` shows everybody
+    1,000 operations in one ``operationsSubmit``. ``max_tokens``, ``max_depth``, ``max_aliases``, ``max_directives``,
+    ``max_root_fields`` and ``max_cost`` bound a GraphQL document before any of it is executed, the last by counting
+    each field once for every item of the pages around it. ``rate_cost`` and ``rate_operations`` are what one client may
+    ask and submit in a minute, without end when 0; a client's address is what one of ``trusted_proxies`` says it is.
+    A body has ``body_timeout_s`` seconds to arrive, a query ``query_timeout_s`` to be answered, and so has each
+    statement of the database that only reads. ``documents_file`` lists documents that clients may name by their hash;
+    with ``only_listed_documents`` they may use no others. ``introspection`` shows the schema to everybody.
+
+    A server process has at most ``max_subscriptions`` at once, ``max_subscriptions_per_account`` of one account. A
+    stream without news shows a sign of life every ``stream_ping_s`` seconds; a client that takes nothing for
+    ``stream_timeout_s`` is cut off.
+
+    ``readers`` is the number of threads, and connections, for reading. ``public_entries`` shows everybody
     every entry under ``/log/``, which otherwise auditors and the operator see. ``other_log_key_files`` are keys the log
     had before the one in ``log_key_file``, or will have after it: needed while the log's key is replaced.
     ``witnesses`` are asked for cosignatures of the newest checkpoint, at most every ``witness_interval_s`` seconds; one
     that ``witness_quorum`` of them have cosigned counts as witnessed.
+
+    Webhooks are sent to the public network and to ``webhook_networks``, over https unless ``webhook_http``; one that
+    has failed for ``webhook_disable_after_days`` is told nothing more.
     """
 
     data: Path
@@ -53,16 +69,33 @@ class Settings(Struct, frozen=True, kw_only=True):
     origin: str | None = None
     key_passphrase_file: Path | None = None
     graphiql: bool = True
+    introspection: bool = True
+    only_listed_documents: bool = False
+    documents_file: Path | None = None
     max_body_bytes: int = 8 * MEBIBYTE
     max_tokens: int = 2_000
     max_depth: int = 15
     max_aliases: int = 30
+    max_directives: int = 30
+    max_root_fields: int = 30
     max_cost: int = 10_000
+    rate_cost: int = 3_000_000
+    rate_operations: int = 600_000
+    trusted_proxies: tuple[Network, ...] = ()
+    body_timeout_s: int = 60
+    query_timeout_s: int = 10
+    max_subscriptions: int = 1_000
+    max_subscriptions_per_account: int = 20
+    stream_ping_s: int = 15
+    stream_timeout_s: int = 30
     readers: int = 4
     public_entries: bool = False
     witnesses: tuple[WitnessAddress, ...] = ()
     witness_quorum: int = 0
     witness_interval_s: int = 10
+    webhook_networks: tuple[Network, ...] = ()
+    webhook_http: bool = False
+    webhook_disable_after_days: int = 5
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -78,17 +111,52 @@ class Settings(Struct, frozen=True, kw_only=True):
             origin=environ.get("GUERDON_ORIGIN") or None,
             key_passphrase_file=Path(passphrase_file) if passphrase_file else None,
             graphiql=_boolean(environ, "GUERDON_GRAPHIQL", default=True),
+            introspection=_boolean(environ, "GUERDON_INTROSPECTION", default=True),
+            only_listed_documents=_only_listed(environ, "GUERDON_DOCUMENTS"),
+            documents_file=Path(documents) if (documents := environ.get("GUERDON_DOCUMENTS_FILE")) else None,
             max_body_bytes=_integer(environ, "GUERDON_MAX_BODY_BYTES", 8 * MEBIBYTE, 1024, 1024 * MEBIBYTE),
             max_tokens=_integer(environ, "GUERDON_MAX_TOKENS", 2_000, 100, 1_000_000),
             max_depth=_integer(environ, "GUERDON_MAX_DEPTH", 15, 5, 1_000),
             max_aliases=_integer(environ, "GUERDON_MAX_ALIASES", 30, 0, 10_000),
+            max_directives=_integer(environ, "GUERDON_MAX_DIRECTIVES", 30, 0, 10_000),
+            max_root_fields=_integer(environ, "GUERDON_MAX_ROOT_FIELDS", 30, 1, 1_000),
             max_cost=_integer(environ, "GUERDON_MAX_COST", 10_000, 100, 10_000_000),
+            rate_cost=_integer(environ, "GUERDON_RATE_COST_PER_MINUTE", 3_000_000, 0, 10**12),
+            rate_operations=_integer(environ, "GUERDON_RATE_OPERATIONS_PER_MINUTE", 600_000, 0, 10**12),
+            trusted_proxies=_networks(environ, "GUERDON_TRUSTED_PROXIES"),
+            body_timeout_s=_integer(environ, "GUERDON_BODY_TIMEOUT_S", 60, 1, 3_600),
+            query_timeout_s=_integer(environ, "GUERDON_QUERY_TIMEOUT_S", 10, 1, 3_600),
+            max_subscriptions=_integer(environ, "GUERDON_MAX_SUBSCRIPTIONS", 1_000, 0, 100_000),
+            max_subscriptions_per_account=_integer(environ, "GUERDON_MAX_SUBSCRIPTIONS_PER_ACCOUNT", 20, 0, 100_000),
+            stream_ping_s=_integer(environ, "GUERDON_STREAM_PING_S", 15, 1, 3_600),
+            stream_timeout_s=_integer(environ, "GUERDON_STREAM_TIMEOUT_S", 30, 1, 3_600),
             readers=_integer(environ, "GUERDON_READERS", 4, 1, 64),
             public_entries=_boolean(environ, "GUERDON_PUBLIC_ENTRIES", default=False),
             witnesses=witnesses,
             witness_quorum=_quorum(environ, "GUERDON_WITNESS_QUORUM", len(witnesses)),
             witness_interval_s=_integer(environ, "GUERDON_WITNESS_INTERVAL_S", 10, 1, 3_600),
+            webhook_networks=_networks(environ, "GUERDON_WEBHOOK_NETWORKS"),
+            webhook_http=_boolean(environ, "GUERDON_WEBHOOK_HTTP", default=False),
+            webhook_disable_after_days=_integer(environ, "GUERDON_WEBHOOK_DISABLE_AFTER_DAYS", 5, 1, 365),
         )
+
+
+def _only_listed(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "").strip().lower() or "open"
+    if text not in {"open", "allowlist"}:
+        raise SettingsError(f"{name} is {text!r}: use open or allowlist")
+    if text == "allowlist" and not environ.get("GUERDON_DOCUMENTS_FILE"):
+        raise SettingsError(f"{name} is {text!r}: use it with GUERDON_DOCUMENTS_FILE")
+    return text == "allowlist"
+
+
+def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    text = environ.get(name, "").strip()
+    try:
+        return tuple(ipaddress.ip_network(part) for part in text.split())
+    except ValueError as error:
+        message = f"{name} is {text!r}: use addresses and networks like 10.0.0.0/8 with a space between them ({error})"
+        raise SettingsError(message) from error
 
 
 def _paths(environ: Mapping[str, str], name: str) -> tuple[Path, ...]:

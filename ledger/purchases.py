@@ -16,7 +16,6 @@ import hmac
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Literal, NamedTuple, TextIO
 from zoneinfo import ZoneInfo
 
@@ -24,8 +23,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
+from ledger.amounts import format_amount, parse_amount
 from ledger.encoding import (
-    MAX_INTEGER,
     AccountId,
     account_id,
     encode_base64url,
@@ -53,7 +52,6 @@ PURCHASES_PER_OPERATION = 100
 MAX_REPORTED_LINES = 10
 _OPERATIONS_IN_FLIGHT = 64
 _ACCOUNTS_PER_SUBMISSION = 500
-_MAX_AMOUNT_DIGITS = 16
 _ADVICE_WITH_ORDERS = "nothing of these lines is recorded: an order number stands for one purchase of one customer"
 _ADVICE_WITHOUT_ORDERS = (
     "nothing of these lines is recorded: without order numbers a purchase is known by its customer, its date and its "
@@ -283,18 +281,10 @@ def _read_date(text: str, file_format: FileFormat) -> tuple[str, str]:
 
 
 def _read_amount(text: str, scale: int) -> int:
-    """Minor units of a decimal amount, exactly: no float is involved and nothing is rounded."""
-    whole, point, fraction = text.partition(".")
-    digits = whole + fraction
-    if not digits.isdecimal() or not digits.isascii() or not whole or (point and not fraction):
-        raise _FieldError("amount", f"{text!r} is not an amount such as 12.50")
-    if len(fraction) > scale:
-        raise _FieldError("amount", f"{text!r} has more than {scale} decimal places")
-    if len(whole.lstrip("0")) <= _MAX_AMOUNT_DIGITS:
-        amount = int(whole.lstrip("0") + fraction.ljust(scale, "0") or "0")
-        if amount <= MAX_INTEGER:
-            return amount
-    raise _FieldError("amount", f"{text[:40]!r} is too large")
+    try:
+        return parse_amount(text, scale)
+    except ValueError as error:
+        raise _FieldError("amount", str(error)) from error
 
 
 class CustomerNumbers:
@@ -479,7 +469,7 @@ class Importer:
     def _decimal(self, amount: int) -> str:
         assert self._sequencer.parameters is not None
         scale = len(str(self._sequencer.parameters.units[self._currency])) - 1
-        return f"{Decimal(amount).scaleb(-scale):f} {self._currency}"
+        return f"{format_amount(amount, scale)} {self._currency}"
 
     def _record(self, missing: list[_Line], total: int) -> int:
         """Record what is missing, a bounded number of operations under way at once; all acknowledged at the end."""

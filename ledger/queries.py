@@ -76,12 +76,16 @@ class EntryKey(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """Which part of a list: at most ``limit`` rows after (or, from the end, before) a key, in ascending order."""
+    """Which part of a list: at most ``limit`` rows after (or, from the end, before) a key, in ascending order.
+
+    ``narrow`` says that few rows of the ledger lie between ``after`` and ``before``, whoever they concern.
+    """
 
     limit: int
     after: Any = None
     before: Any = None
     from_end: bool = False
+    narrow: bool = False
 
 
 class EntryFilter(Struct, frozen=True, kw_only=True):
@@ -194,23 +198,23 @@ def entries(store: Store, connection: Connection, wanted: EntryFilter, sight: Si
 def entries_query(store: Store, wanted: EntryFilter, sight: Sight, page: Page) -> sa.Select[Any]:
     """The statement behind :func:`entries`, in the direction the page is read."""
     query = sa.select(*_ENTRY_COLUMNS).where(ENTRY.c.ledger_id == store.ledger_id)
-    sources = _Matching(store.ledger_id, wanted, sight).sources()
+    sources = _Matching(store.ledger_id, wanted, sight, narrow=page.narrow).sources()
     if sources is not None:
         # Each source is cut to a page before they are united, so that only a page of entries is read.
-        parts = [sa.select(_paged(source, (column,), page).subquery().c.seq) for source, column in sources]
+        parts = [sa.select(paged(source, (column,), page).subquery().c.seq) for source, column in sources]
         query = query.where(ENTRY.c.seq.in_(sa.select(sa.union(*parts).subquery().c.seq)))
     elif wanted.kind is not None:
         query = query.where(ENTRY.c.kind == wanted.kind)
-    paged: sa.Select[Any] = _paged(query, (ENTRY.c.seq,), page)
-    return paged
+    part: sa.Select[Any] = paged(query, (ENTRY.c.seq,), page)
+    return part
 
 
 def _stored_entry(row: Any) -> StoredEntry:
     return StoredEntry(seq=row.seq, leaf_hash=bytes(row.leaf_hash), op_id=bytes(row.op_id), data=bytes(row.data))
 
 
-def _paged(query: Any, columns: Sequence[Any], page: Page) -> Any:
-    """The part of a query that a page asks for; the columns are the list's key."""
+def paged(query: Any, columns: Sequence[Any], page: Page) -> Any:
+    """The part of a query that a page asks for, in the direction it is read; the columns are the list's key."""
     if page.after is not None:
         query = query.where(_beyond(columns, page.after, descending=False))
     if page.before is not None:
@@ -249,6 +253,11 @@ def _unindexed(seq: Any) -> Any:
     return (seq + _NOTHING).label("seq")
 
 
+def _unfound(account: Any) -> Any:
+    """Accounts as a planner must not look them up: among few entries those of one account are found by walking them."""
+    return account + sa.literal_column("''", sa.Text())
+
+
 _Source = tuple[Any, Any]
 """A query of sequence numbers and its ``seq`` column."""
 
@@ -260,10 +269,11 @@ class _Matching:
     accounts, at its assets, or at what another account did in its assets.
     """
 
-    def __init__(self, ledger_id: int, wanted: EntryFilter, sight: Sight) -> None:
+    def __init__(self, ledger_id: int, wanted: EntryFilter, sight: Sight, *, narrow: bool = False) -> None:
         self.ledger_id = ledger_id
         self.wanted = wanted
         self.sight = sight
+        self.narrow = narrow
 
     def sources(self) -> list[_Source] | None:
         """Queries with their ``seq`` columns, whose union is what matches; ``None`` when everything does."""
@@ -323,10 +333,11 @@ class _Matching:
 
     def _legs(self, account: str | None, asset: str | None) -> _Source:
         posting = POSTING.alias()
-        seq = posting.c.seq if asset is not None else _unindexed(posting.c.seq)
+        walked = self.narrow and asset is None
+        seq = posting.c.seq if asset is not None or walked else _unindexed(posting.c.seq)
         query = sa.select(seq).where(posting.c.ledger_id == self.ledger_id).distinct()
         if account is not None:
-            query = query.where(posting.c.account == account)
+            query = query.where((_unfound(posting.c.account) if walked else posting.c.account) == account)
         if asset is not None:
             query = query.where(posting.c.asset == asset)
         return query, seq
@@ -467,7 +478,7 @@ def accounts(
         kept = sa.or_(ACCOUNT.c.recovery_at.is_(None), ACCOUNT.c.recovery_at > time)
         held = sa.and_(ACCOUNT.c.custodian == sight.account, kept)
         query = query.where(sa.or_(ACCOUNT.c.account == sight.account, held, holds))
-    found = [account_at(account_of(row), time) for row in connection.execute(_paged(query, (ACCOUNT.c.seq,), page))]
+    found = [account_at(account_of(row), time) for row in connection.execute(paged(query, (ACCOUNT.c.seq,), page))]
     return found[::-1] if page.from_end else found
 
 
@@ -482,7 +493,7 @@ def assets(store: Store, connection: Connection, *, issuer: str | None = None) -
 def assets_page(store: Store, connection: Connection, page: Page) -> list[Asset]:
     """A page of the assets by code, which is the key."""
     query = sa.select(ASSET).where(ASSET.c.ledger_id == store.ledger_id)
-    found = [asset_of(row) for row in connection.execute(_paged(query, (ASSET.c.asset,), page))]
+    found = [asset_of(row) for row in connection.execute(paged(query, (ASSET.c.asset,), page))]
     return found[::-1] if page.from_end else found
 
 
@@ -526,7 +537,7 @@ def program(store: Store, connection: Connection, code: str, version: int) -> Pr
 def programs_page(store: Store, connection: Connection, code: str, page: Page) -> list[ProgramVersion]:
     """A page of the versions of an asset's program; keys are version numbers."""
     query = sa.select(PROGRAM).where(PROGRAM.c.ledger_id == store.ledger_id, PROGRAM.c.asset == code)
-    found = [program_of(row) for row in connection.execute(_paged(query, (PROGRAM.c.version,), page))]
+    found = [program_of(row) for row in connection.execute(paged(query, (PROGRAM.c.version,), page))]
     return found[::-1] if page.from_end else found
 
 
@@ -641,6 +652,24 @@ class StatementKey(Struct, frozen=True, kw_only=True):
     end: str | None = None
 
 
+def points_after(store: Store, connection: Connection, account_id: str, seq: int) -> dict[str, int]:
+    """All points an account had of each asset after an entry: what it has now, less what was moved since."""
+    lots = (
+        sa.select(LOT.c.asset, sa.func.sum(LOT.c.points))
+        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account == account_id)
+        .group_by(LOT.c.asset)
+    )
+    points = {asset: int(total) for asset, total in connection.execute(lots)}
+    moved = (
+        sa.select(POSTING.c.asset, sa.func.sum(POSTING.c.amount))
+        .where(POSTING.c.ledger_id == store.ledger_id, POSTING.c.account == account_id, POSTING.c.seq > seq)
+        .group_by(POSTING.c.asset)
+    )
+    for asset, amount in connection.execute(moved):
+        points[asset] = points.get(asset, 0) - int(amount)
+    return points
+
+
 def statement(store: Store, connection: Connection, wanted: StatementKey, page: Page) -> Statement:
     """An account's statement; keys of its lines are (seq, leg).
 
@@ -668,7 +697,7 @@ def statement(store: Store, connection: Connection, wanted: StatementKey, page: 
         .where(mine, POSTING.c.seq >= first, POSTING.c.seq < end)
     )
     key = (POSTING.c.seq, POSTING.c.leg)
-    rows = list(connection.execute(_paged(query, key, page)))
+    rows = list(connection.execute(paged(query, key, page)))
     rows = rows[::-1] if page.from_end else rows
     if not rows:
         return Statement(opening=opening, closing=closing, lines=[])
@@ -722,7 +751,7 @@ def points_by_month(
     )
     if account_id is not None:
         query = query.where(EARNING.c.account == account_id)
-    rows = connection.execute(_paged(_from_account(query, page), (EARNING.c.account, _MONTH), page))
+    rows = connection.execute(paged(_from_account(query, page), (EARNING.c.account, _MONTH), page))
     found = [
         MonthPoints(
             account=row.account,

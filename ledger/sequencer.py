@@ -278,7 +278,8 @@ class Sequencer:
     """Records operations in one ledger, from any number of threads. ``close`` finishes what is waiting.
 
     ``signers`` are the log's key, or several while it is replaced: the one in force, and others the log had or will
-    have. Checkpoints are signed with each of them that is the log's by then.
+    have. Checkpoints are signed with each of them that is the log's by then. ``recorded`` is called after each commit,
+    in the sequencer's thread, with a size that the ledger has reached.
     """
 
     def __init__(
@@ -290,8 +291,10 @@ class Sequencer:
         max_batch: int = MAX_BATCH,
         max_waiting: int = MAX_WAITING,
         verifying_threads: int = 2,
+        recorded: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.store = store
+        self._recorded = recorded
         self.clock = clock
         self._signers = _LogSigners(store.origin, [signers] if isinstance(signers, Ed25519PrivateKey) else signers)
         self._max_batch = max_batch
@@ -419,6 +422,7 @@ class Sequencer:
             outcomes = self._commit(transaction, [signed for _, _, signed in batch])
         for (submission, index, _), outcome in zip(batch, outcomes, strict=True):
             submission.settle(index, outcome)
+        self._recorded(max((o.seq + 1 for o in outcomes if isinstance(o, Recorded)), default=0))
 
     def _fail(self, batch: list[Pending], error: Exception) -> None:
         outcome: Outcome = error

@@ -7,7 +7,8 @@ distributed engine can shard by it.
 ``entry``, ``posting`` and ``tile`` are the record: triggers refuse UPDATE and DELETE. ``account``, ``asset``,
 ``program``, ``lot``, ``earning`` and ``log_key`` are projections: what replaying the entries gives, kept for speed and
 compared by the auditor. ``head`` holds what the next entry builds on, and its row is the lock writers take.
-``cosignature`` holds what witnesses said, which is theirs.
+``cosignature`` holds what witnesses said, which is theirs. ``webhook`` and ``webhook_delivery`` are the service's: who
+is told of what, and how far that is.
 """
 
 import fcntl
@@ -17,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,12 @@ WAL_PAGES = 10_000
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a SQLite connection waits for another process's write transaction before it gives up."""
+
+CHANNEL = "guerdon_head"
+"""Where PostgreSQL announces each commit of entries, as ``<ledger's number> <size>``: see :mod:`ledger.tail`."""
+
+PROGRESS_STEPS = 20_000
+"""Steps of SQLite's virtual machine between two looks at the clock: about a millisecond, so a usual read takes none."""
 
 _OWNER_ONLY = 0o600
 """Mode of every file of a SQLite ledger: it holds each member's movements."""
@@ -178,6 +186,65 @@ class CosignatureRow(SQLModel, table=True):
     checkpoint: str = Field(sa_type=TEXT)
 
 
+class WebhookRow(SQLModel, table=True):
+    """An address that an account has told of its events. ``event_types`` is a JSON array, null for all there are.
+
+    ``secret`` and ``previous_secret`` are encrypted. Entries below ``next_seq`` are settled, but for the deliveries
+    that are pending. ``revision`` counts the changes of the row, so that none is made of what another has changed.
+    """
+
+    __tablename__ = "webhook"
+    __table_args__ = (
+        sa.Index("webhook_account", "ledger_id", "account", "created_at_ms", "webhook"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    webhook: str = Field(primary_key=True, sa_type=TEXT)
+    account: str = Field(sa_type=TEXT)
+    url: str = Field(sa_type=TEXT)
+    event_types: str | None = Field(sa_type=TEXT)
+    description: str | None = Field(sa_type=TEXT)
+    created_at_ms: int = Field(sa_type=sa.BigInteger)
+    disabled_at_ms: int | None = Field(sa_type=sa.BigInteger)
+    disabled_reason: str | None = Field(sa_type=TEXT)
+    failing_since_ms: int | None = Field(sa_type=sa.BigInteger)
+    secret: bytes
+    previous_secret: bytes | None
+    previous_until_ms: int | None = Field(sa_type=sa.BigInteger)
+    next_seq: int = Field(sa_type=sa.BigInteger)
+    revision: int = Field(sa_type=sa.BigInteger)
+
+
+_PENDING = sa.text("status = 'pending'")
+
+
+class WebhookDeliveryRow(SQLModel, table=True):
+    """What became of telling a webhook of the entry ``seq``: ``status`` is pending, delivered or dead."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        sa.Index(
+            "webhook_delivery_pending",
+            "ledger_id",
+            "webhook",
+            "seq",
+            sqlite_where=_PENDING,
+            postgresql_where=_PENDING,
+        ),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    webhook: str = Field(primary_key=True, sa_type=TEXT)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    type: str = Field(sa_type=TEXT)
+    status: str = Field(sa_type=TEXT)
+    attempts: int
+    last_attempt_at_ms: int | None = Field(sa_type=sa.BigInteger)
+    next_attempt_at_ms: int | None = Field(sa_type=sa.BigInteger)
+    status_code: int | None
+    error: str | None = Field(sa_type=TEXT)
+
+
 class AssetRow(SQLModel, table=True):
     """An asset. ``seq`` is the entry that defined it."""
 
@@ -263,6 +330,7 @@ HEAD, ENTRY, POSTING, TILE = table_of(Head), table_of(EntryRow), table_of(Postin
 ACCOUNT, ASSET, PROGRAM = table_of(AccountRow), table_of(AssetRow), table_of(ProgramRow)
 LOT, EARNING = table_of(LotRow), table_of(EarningRow)
 LOG_KEY, COSIGNATURE = table_of(LogKeyRow), table_of(CosignatureRow)
+WEBHOOK, WEBHOOK_DELIVERY = table_of(WebhookRow), table_of(WebhookDeliveryRow)
 METADATA = SQLModel.metadata
 IMMUTABLE_TABLES = ("entry", "posting", "tile")
 
@@ -313,22 +381,59 @@ class Changes(msgspec.Struct, kw_only=True):
     lots: list[tuple[str, str, str, int]] = []
 
 
-def open_engine(url: str, *, pool_size: int = 8) -> Engine:
-    """Connect to ``sqlite:///path`` or ``postgresql://…``; raise :class:`StoreError` for any other database."""
+def open_engine(url: str, *, pool_size: int = 8, read_timeout_ms: int | None = None) -> Engine:
+    """Connect to ``sqlite:///path`` or ``postgresql://…``; raise :class:`StoreError` for any other database.
+
+    A statement of :meth:`Store.read` that takes longer than ``read_timeout_ms`` is ended (:class:`UnavailableError`):
+    without it one may take as long as it likes.
+    """
     parsed = _normalise(url)
+    options = {"guerdon_read_timeout_ms": read_timeout_ms}
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         threads = {"check_same_thread": False}
-        engine = sa.create_engine(parsed, pool_size=pool_size, connect_args=threads, hide_parameters=True)
+        engine = sa.create_engine(
+            parsed, pool_size=pool_size, connect_args=threads, hide_parameters=True, execution_options=options
+        )
         event.listen(engine, "do_connect", _make_private)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     # A stricter default of the server would turn waiting for the head row into serialization failures.
-    return sa.create_engine(
-        parsed, pool_size=pool_size, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True
+    engine = sa.create_engine(
+        parsed,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        hide_parameters=True,
+        execution_options=options,
     )
+    if read_timeout_ms is not None:
+        # Once for a connection, since it would cost every reader a question more; who writes lifts it.
+        event.listen(engine, "connect", partial(_bound_statements, timeout_ms=read_timeout_ms))
+    return engine
+
+
+def _bound_statements(connection: Any, _record: Any, *, timeout_ms: int) -> None:
+    connection.execute(f"SET statement_timeout = {timeout_ms}")
+    connection.commit()
+
+
+@contextmanager
+def _bounded(connection: Connection) -> Iterator[None]:
+    """End what SQLite does for longer than a reader may take. PostgreSQL does so by itself."""
+    timeout_ms = connection.get_execution_options().get("guerdon_read_timeout_ms")
+    if timeout_ms is None:
+        yield
+        return
+    end = time.monotonic() + timeout_ms / 1000
+    raw: Any = connection.connection.driver_connection
+    raw.set_progress_handler(lambda: time.monotonic() > end, PROGRESS_STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
 
 
 def _normalise(url: str) -> URL:
@@ -483,6 +588,8 @@ class Store:
             self.engine.connect().execution_options(guerdon_write=True) as connection,
             connection.begin(),
         ):
+            if self.is_postgres and connection.get_execution_options().get("guerdon_read_timeout_ms") is not None:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a batch waits for its turn
             yield WriteTransaction(self, connection)
 
     @contextmanager
@@ -497,7 +604,7 @@ class Store:
             ):
                 yield connection
         else:
-            with _unavailable(), self.engine.connect() as connection, connection.begin():
+            with _unavailable(), self.engine.connect() as connection, connection.begin(), _bounded(connection):
                 yield connection
 
     def head(self, connection: Connection) -> HeadState:
@@ -812,8 +919,11 @@ class WriteTransaction:
         if changes.changed_accounts:
             self._change_accounts(ledger_id, changes.changed_accounts)
         self._write_lots(ledger_id, changes.lots)
-        values = msgspec.structs.asdict(head)
-        self.connection.execute(sa.update(HEAD).where(HEAD.c.ledger_id == ledger_id).values(**values))
+        statement = sa.update(HEAD).where(HEAD.c.ledger_id == ledger_id).values(**msgspec.structs.asdict(head))
+        if self.store.is_postgres:
+            # Told with the commit, and only then. As part of the statement it costs no round trip of its own.
+            statement = statement.returning(sa.func.pg_notify(CHANNEL, f"{ledger_id} {head.size}"))
+        self.connection.execute(statement)
 
     def _change_accounts(self, ledger_id: int, rows: list[tuple[Any, ...]]) -> None:
         """Write what entries change of accounts that were there before the batch."""

@@ -1,0 +1,130 @@
+"""What the subscriptions of a server process share: how many there are, who may read now, and when the server stops.
+
+A subscription has no queue. It reads entries from a position of its own, a page at a time, only as fast as its client
+takes them, and waits for the ledger's tail when it has read all there is. So a client that reads slowly costs one page
+of memory, and one that was away goes on where it says it was.
+"""
+
+import asyncio
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from msgspec import Struct
+
+from api.errors import ApiError
+from ledger.tail import Tail
+
+PAGE = 20
+"""Entries a subscription reads at once, and the most it holds; an entry has at most 64 KiB."""
+
+
+class StreamLimits(Struct, frozen=True, kw_only=True):
+    """How many subscriptions and connections one process has, how many of them one account, and how long things take.
+
+    ``ping_s`` is the pause after which a quiet stream gets a sign of life and its session is checked again, ``send_s``
+    how long a client may take nothing of what it is sent, ``init_s`` how long it may take to say who it is.
+    """
+
+    total: int = 1_000
+    per_account: int = 20
+    ping_s: float = 15
+    send_s: float = 30
+    init_s: float = 10
+
+
+class TooManySubscriptionsError(ApiError):
+    """There are as many subscriptions as there may be."""
+
+    CODE = "TOO_MANY_SUBSCRIPTIONS"
+
+
+class Streams:
+    """The subscriptions of one process. Used on one event loop; ``readers`` is the number of threads that read."""
+
+    def __init__(self, tail: Tail, limits: StreamLimits, readers: int) -> None:
+        self.limits = limits
+        self.stopping = asyncio.Event()
+        self._tail = tail
+        # Those who ask and wait for an answer always find a thread: subscriptions take the others at most.
+        self.turn = asyncio.Semaphore(max(readers - 1, 1))
+        self._running: Counter[str] = Counter()
+        self._connections = 0
+
+    @contextmanager
+    def place(self, account: str) -> Iterator[None]:
+        """A subscription's place while the block runs; raise :class:`TooManySubscriptionsError` when all are taken."""
+        if self._running[account] >= self.limits.per_account:
+            text = f"{self.limits.per_account} subscriptions of this account are running: end one first"
+            raise TooManySubscriptionsError(text)
+        if self._running.total() >= self.limits.total:
+            raise TooManySubscriptionsError("this server has as many subscriptions as it takes: try again later")
+        self._running[account] += 1
+        try:
+            yield
+        finally:
+            self._running[account] -= 1
+            if not self._running[account]:
+                del self._running[account]
+
+    @contextmanager
+    def connection(self) -> Iterator[bool]:
+        """A WebSocket's place while the block runs; false when all are taken."""
+        if self._connections >= self.limits.total:
+            yield False
+            return
+        self._connections += 1
+        try:
+            yield True
+        finally:
+            self._connections -= 1
+
+    async def grown(self, size: int) -> None:
+        """Return as soon as the ledger has more entries than ``size``, or after a while."""
+        loop = asyncio.get_running_loop()
+        grown = asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(grown.set)
+
+        with self._tail.watching(size, tell), suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.ping_s):
+                await grown.wait()
+
+    def stop(self) -> None:
+        """End every stream, so that the server can stop; their clients go on elsewhere."""
+        self.stopping.set()
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, call ``stop`` on the event loop when a signal tells the server to end.
+
+    Uvicorn waits for running answers before it tells the application to stop, and a stream never ends by itself. So
+    this stands before the server's own handlers of the signals, where there are such.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop)
+        server = found[signal.Signals(number)]
+        if callable(server):
+            server(number, frame)
+
+    wrapped = {number: server for number, server in found.items() if callable(server)}
+    for number in wrapped:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, server in wrapped.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, server)
