@@ -8,17 +8,22 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
+import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.rate_limits import steady_clock
 from api.settings import Settings
 from ledger.encoding import decode_base64url
 from ledger.keyring import save_private_key
@@ -133,18 +138,43 @@ class Service:
 
 @contextmanager
 def running(
-    world: World, folder: Path, log_keys: Sequence[Ed25519PrivateKey] | None = None, **settings: Any
+    world: World,
+    folder: Path,
+    log_keys: Sequence[Ed25519PrivateKey] | None = None,
+    steady: Callable[[], int] = steady_clock,
+    **settings: Any,
 ) -> Iterator[Service]:
     """The application on a world's ledger, with the world's clock, until the block ends.
 
-    ``log_keys`` are the keys of the log that it has, its own first; the world's when left out.
+    ``log_keys`` are the keys of the log that it has, its own first; the world's when left out. ``steady`` is the clock
+    that measures how fast clients ask.
     """
     own, *others = (key_file(folder, key) for key in log_keys or [world.log_key])
     given = Settings(
         data=folder, database_url=world.url, log_key_file=own, other_log_key_files=tuple(others), **settings
     )
-    with TestClient(create_app(given, world.clock), raise_server_exceptions=False) as client:
+    with TestClient(create_app(given, world.clock, steady), raise_server_exceptions=False) as client:
         yield Service(world, client)
+
+
+@contextmanager
+def serving(world: World, folder: Path, **given: Any) -> Iterator[str]:
+    """A world's ledger behind uvicorn; the server's address."""
+    own: dict[str, Any] = {"data": folder, "database_url": world.url, "log_key_file": key_file(folder, world.log_key)}
+    settings = Settings(**own | {"graphiql": False} | given)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings, world.clock), log_level="error"))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
 
 
 def key_file(folder: Path, key: Ed25519PrivateKey) -> Path:

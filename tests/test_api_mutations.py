@@ -35,6 +35,7 @@ from ledger.operations import (
     Transfer,
     Value,
 )
+from ledger.receipt import decode_receipt
 from ledger.sequencer import account_opened_by
 from ledger.wallet import Wallet
 from tests.service import MUTATIONS, Service, running, signed_text, typed_input
@@ -376,6 +377,41 @@ def test_expiry_never_false_is_refused(world: World, shop: Shop, service: Servic
     rules |= {"bands": [{"from": 0, "per": 1, "points": 1}], "expiry": {"never": False}}
     mutation = "mutation($input: ProgramSubmitInput!) { programSubmit(input: $input) { replayed } }"
     assert service.error_code(mutation, {"input": typed_input(signed) | {"program": rules}}) == "BAD_USER_INPUT"
+
+
+SUBMIT = """mutation($text: SignedOperation!) { operationSubmit(input: {operation: $text}) {
+  entry { seq hash operationId document } replayed balance receipt userErrors { code path }
+} }"""
+
+
+def test_document_is_submitted_as_it_was_signed(shop: Shop, service: Service) -> None:
+    """Entry, balance and receipt; again, the same entry; and the typed mutation knows it too."""
+    signed = pay(shop.alice, "STAR", 1, shop.bob)
+    first, second = (service.query(SUBMIT, {"text": signed_text(signed)})["operationSubmit"] for _ in range(2))
+    assert (first["replayed"], first["balance"], first["userErrors"]) == (False, 499, [])
+    assert (second["replayed"], second["balance"], second["entry"]) == (True, None, first["entry"])
+    assert first["entry"]["operationId"] == signed.op_id.hex()
+    assert decode_receipt(first["receipt"]).data == first["entry"]["document"].encode()
+    assert service.submit(signed)["replayed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("{}", "MALFORMED"), ("not JSON", "MALFORMED"), ("", "MALFORMED"), (" " * 70_000, "TOO_LARGE")],
+    ids=["empty", "garbage", "nothing", "large"],
+)
+def test_text_that_is_no_signed_document_is_refused(service: Service, text: str, code: str) -> None:
+    """In user errors, as any refusal."""
+    answer = service.query(SUBMIT, {"text": text})["operationSubmit"]
+    assert answer["entry"] is answer["receipt"] is None
+    assert [error["code"] for error in answer["userErrors"]] == [code]
+
+
+def test_paths_of_a_document_are_its_own(shop: Shop, service: Service) -> None:
+    """As in bulk; a typed mutation spells them as its input does."""
+    signed = shop.alice.sign(Transfer, asset="STAR", recipients=(Recipient(to="mem_" + "a" * 26, amount=1),))
+    (error,) = service.query(SUBMIT, {"text": signed_text(signed)})["operationSubmit"]["userErrors"]
+    assert error == {"code": "UNKNOWN_ACCOUNT", "path": ["recipients", "0", "to"]}
 
 
 def test_bulk_answers_each_on_its_own(world: World, shop: Shop, service: Service) -> None:

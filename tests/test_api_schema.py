@@ -2,6 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
+from typing import get_args
 
 from graphql import (
     GraphQLEnumType,
@@ -15,12 +16,15 @@ from graphql import (
 
 import api.inputs
 from api.inputs import KIND_OF, AccountRole, AmountRounding, PointsRounding
-from api.rejections import UserErrorCode
+from api.rejections import SERVICE_CODES, UserErrorCode
 from api.schema import build_schema as build
 from api.schema import print_sdl, schema
 from api.types import OperationKind
+from api.webhook_events import EVENTS
+from api.webhooks import WebhookDeliveryStatus, WebhookDisabledReason, WebhookEventType
 from ledger.operations import KINDS, ROLE_PREFIXES
 from ledger.rules import Code
+from ledger.webhooks import Reason, Status
 
 FILE = Path(__file__).parent.parent / "schema.graphql"
 
@@ -60,7 +64,10 @@ def values_of(enumeration: type[Enum]) -> set[str]:
 
 def test_enumerations_are_those_of_the_core() -> None:
     """Nothing the core says lacks a value."""
-    assert values_of(UserErrorCode) == {str(code) for code in Code}
+    assert values_of(UserErrorCode) == {str(code) for code in Code} | SERVICE_CODES
+    assert values_of(WebhookEventType) == set(EVENTS)
+    assert values_of(WebhookDisabledReason) == set(get_args(Reason))
+    assert values_of(WebhookDeliveryStatus) == set(get_args(Status))
     assert values_of(OperationKind) == set(KINDS)
     assert values_of(AccountRole) == set(ROLE_PREFIXES)
     assert values_of(PointsRounding) == {"down", "half_up", "half_even", "up"}
@@ -72,9 +79,11 @@ def test_mutations_are_noun_verb_with_one_input() -> None:
     mutation = schema._schema.mutation_type
     assert mutation is not None
     for name, field in mutation.fields.items():
-        assert name.endswith(("Submit", "Open"))
+        assert name.endswith(("Submit", "Open", "Create", "Update", "Delete", "Rotate", "Replay", "Test"))
         assert list(field.args) == ["input"]
-        kind = KIND_OF.get(getattr(api.inputs, field.args["input"].type.of_type.name).__mro__[1])
+        input_type = getattr(api.inputs, field.args["input"].type.of_type.name, None)
+        assert (input_type is None) == name.startswith("webhook")
+        kind = KIND_OF.get(input_type.__mro__[1]) if input_type is not None else None
         assert kind is None or f"`{kind}` document" in str(field.description)
         payload = field.type.of_type
         assert payload.name == name[0].upper() + name[1:] + "Payload"

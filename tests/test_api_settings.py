@@ -1,6 +1,7 @@
 """Settings, and what keeps a server from starting."""
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def test_defaults_lie_in_the_data_folder() -> None:
     assert moved.origin == "a.example/b"
 
 
+def test_defaults_of_limits_are_those_the_readme_tells() -> None:
+    """And those of settings that are made without an environment."""
+    settings = Settings.from_environment({})
+    bare = Settings(data=Path(), database_url="", log_key_file=Path())
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    limits = readme[readme.index("\n## Limits\n") : readme.index("\n## How fast\n")]
+    names = ["max_tokens", "max_depth", "max_aliases", "max_directives", "max_root_fields", "max_cost", "rate_cost"]
+    for name in [*names, "rate_operations", "body_timeout_s", "query_timeout_s", "max_body_bytes"]:
+        value = getattr(settings, name)
+        assert getattr(bare, name) == value
+        assert f"{value:,}" in limits or f"{value // 2**20} MiB" in limits, name
+
+
 def test_values_are_read() -> None:
     environ = {
         "GUERDON_DATABASE_URL": "postgresql://guerdon@db/guerdon",
@@ -49,6 +63,19 @@ def test_values_are_read() -> None:
         "GUERDON_READERS": "2",
         "GUERDON_PUBLIC_ENTRIES": "true",
         "GUERDON_MAX_COST": "500",
+        "GUERDON_WEBHOOK_NETWORKS": "127.0.0.0/8 fd00::/8",
+        "GUERDON_WEBHOOK_HTTP": "yes",
+        "GUERDON_WEBHOOK_DISABLE_AFTER_DAYS": "2",
+        "GUERDON_MAX_DIRECTIVES": "0",
+        "GUERDON_MAX_ROOT_FIELDS": "5",
+        "GUERDON_INTROSPECTION": "off",
+        "GUERDON_DOCUMENTS": "AllowList",
+        "GUERDON_DOCUMENTS_FILE": "/etc/guerdon/documents.json",
+        "GUERDON_RATE_COST_PER_MINUTE": "1000",
+        "GUERDON_RATE_OPERATIONS_PER_MINUTE": "0",
+        "GUERDON_TRUSTED_PROXIES": " 10.0.0.0/8  192.0.2.1 2001:db8::/32 ",
+        "GUERDON_BODY_TIMEOUT_S": "5",
+        "GUERDON_QUERY_TIMEOUT_S": "7",
     }
     settings = Settings.from_environment(environ)
     assert settings.log_key_file == Path("/run/log.pem")
@@ -56,7 +83,15 @@ def test_values_are_read() -> None:
     assert settings.key_passphrase_file == Path("/run/passphrase")
     assert (settings.graphiql, settings.max_body_bytes, settings.readers) == (False, 2048, 2)
     assert settings.public_entries
-    assert settings.max_cost == 500
+    assert (settings.max_cost, settings.max_directives, settings.max_root_fields) == (500, 0, 5)
+    assert not settings.introspection
+    assert settings.only_listed_documents
+    assert settings.documents_file == Path("/etc/guerdon/documents.json")
+    assert (settings.rate_cost, settings.rate_operations) == (1000, 0)
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]
+    assert (settings.body_timeout_s, settings.query_timeout_s) == (5, 7)
+    assert settings.webhook_networks == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
+    assert (settings.webhook_http, settings.webhook_disable_after_days) == (True, 2)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +106,20 @@ def test_values_are_read() -> None:
         ("GUERDON_MAX_ALIASES", "²"),
         ("GUERDON_MAX_COST", "0"),
         ("GUERDON_READERS", "1000"),
+        ("GUERDON_WEBHOOK_NETWORKS", "10.0.0.1/8"),
+        ("GUERDON_WEBHOOK_NETWORKS", "localhost"),
+        ("GUERDON_WEBHOOK_HTTP", "perhaps"),
+        ("GUERDON_WEBHOOK_DISABLE_AFTER_DAYS", "0"),
+        ("GUERDON_INTROSPECTION", "production"),
+        ("GUERDON_DOCUMENTS", "closed"),
+        ("GUERDON_DOCUMENTS", "allowlist"),
+        ("GUERDON_RATE_COST_PER_MINUTE", "-1"),
+        ("GUERDON_RATE_OPERATIONS_PER_MINUTE", "1/s"),
+        ("GUERDON_TRUSTED_PROXIES", "proxy.example"),
+        ("GUERDON_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("GUERDON_TRUSTED_PROXIES", "*"),
+        ("GUERDON_BODY_TIMEOUT_S", "0"),
+        ("GUERDON_QUERY_TIMEOUT_S", "0.5"),
         ("GUERDON_OTHER_LOG_KEY_FILES", "a.pem:"),
         ("GUERDON_OTHER_LOG_KEY_FILES", "a.pem::b.pem"),
     ],

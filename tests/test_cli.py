@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -25,6 +24,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api import cli
+from api.client import Endpoint
 from api.opening import load_log_key, open_store, opened_store, system_clock
 from ledger.audit import CHECKS
 from ledger.checkpoint import decode_note, decode_verifier_key, encode_verifier_key, verify_checkpoint
@@ -512,12 +512,12 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     """The API on a ledger of its own; what is sent to any address reaches it."""
     with World(f"sqlite:///{tmp_path / 'world' / 'ledger.sqlite'}") as world, running(world, tmp_path) as service:
 
-        def open_url(request: urllib.request.Request, timeout: float) -> io.BytesIO:
-            assert request.full_url == "http://127.0.0.1:8000/graphql"
-            assert isinstance(request.data, bytes)
-            return io.BytesIO(service.post(request.data).content)
+        def post(endpoint: Endpoint, request: Any, token: str | None) -> tuple[int, str, bytes]:
+            assert endpoint.url == "http://127.0.0.1:8000/graphql"
+            response = service.post(request, token=token)
+            return response.status_code, response.reason_phrase, response.content
 
-        monkeypatch.setattr(urllib.request, "urlopen", open_url)
+        monkeypatch.setattr(Endpoint, "post", post)
         yield service
 
 
@@ -964,6 +964,7 @@ def test_serve_starts_the_server_on_a_sound_ledger(ledger: Path, served: list[di
     assert succeed("serve", "--port", "8123", "--workers", "3") == f"{ORIGIN} on http://127.0.0.1:8123/graphql\n"
     (call,) = served
     assert (call["host"], call["port"], call["workers"]) == ("127.0.0.1", 8123, 3)
+    assert call["proxy_headers"] is False  # otherwise whoever asks from this machine could say who it is
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -992,6 +993,18 @@ def test_server_that_ends_at_its_start_is_exit_status_1(ledger: Path, monkeypatc
 
     monkeypatch.setattr(uvicorn, "run", end)
     assert fail("serve", "--port", "0") == "the server could not start on 127.0.0.1 port 0"
+
+
+def test_serve_refuses_a_bad_list_of_documents(
+    ledger: Path, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One line that names the setting and the document."""
+    (tmp_path / "list.json").write_text('{"a": "{ nothing }"}', encoding="utf-8")
+    monkeypatch.setenv("GUERDON_DOCUMENTS_FILE", str(tmp_path / "list.json"))
+    message = fail("serve")
+    assert message.startswith("GUERDON_DOCUMENTS_FILE: a in ")
+    assert "Cannot query field 'nothing'" in message
+    assert served == []
 
 
 def test_serve_refuses_a_database_without_tables(data: Path, served: list[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ PURE: dict[str, set[str]] = {
     "checkpoint": {"encoding", "keys", "merkle"},
     "tiles": {"entries", "merkle"},
     "receipt": {"checkpoint", "encoding", "entries", "merkle"},
+    "amounts": {"encoding"},
     "programs": {"encoding", "entries", "operations"},
     "rules": {"checkpoint", "encoding", "entries", "operations", "programs"},
     "replay": {"encoding", "entries", "merkle", "operations", "rules", "tiles"},
@@ -37,8 +38,9 @@ MORE_OUTSIDE = {"operations": {"importlib"}}
 # The modules above them: clock, store and signer are passed in. The order is the direction of imports.
 LAYERS = [
     {"store"},
-    {"migrations", "queries", "log", "cosignatures", "sequencer", "wallet", "keyring", "verifier", "audit_state"},
-    {"archive", "audit", "purchases", "witness"},
+    {"migrations", "queries", "log", "cosignatures", "turns", "sequencer", "tail"}
+    | {"wallet", "keyring", "verifier", "audit_state"},
+    {"archive", "audit", "purchases", "webhooks", "witness"},
     {"audit_database", "published_log"},
 ]
 
@@ -147,6 +149,15 @@ def test_keyring_and_wallet_know_no_store() -> None:
     for name in ("keyring", "wallet"):
         assert inside(read(name)) <= set(PURE)
         assert not outside(read(name)) & {"sqlalchemy", "sqlmodel", "alembic", "psycopg"}
+
+
+@pytest.mark.parametrize("name", ["client", "guerdon"])
+def test_client_needs_no_server_and_no_database(name: str) -> None:
+    """A shop's or a wallet's program loads what signs, verifies and speaks HTTP."""
+    source = (ROOT / "api" / f"{name}.py").read_text("utf-8")
+    assert inside(source) <= {*PURE, "wallet"}
+    assert {module for module, _ in imports_of(source, "api") if module.startswith("api")} <= {"api.client"}
+    assert not outside(source) & {*(SERVICE - {"api", "urllib"}), "sqlalchemy", "sqlmodel", "alembic", "psycopg"}
 
 
 def test_store_knows_no_rules() -> None:

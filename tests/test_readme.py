@@ -1,4 +1,7 @@
-"""The README's commands are run, in their order, in a fresh copy of the project, as a newcomer would."""
+"""The README's commands and programs are run, in their order, in a fresh copy of the project, as a newcomer would.
+
+Its JavaScript is run in a browser by `test_browser_wallet.py`.
+"""
 
 import json
 import os
@@ -15,13 +18,13 @@ from tests.service import MUTATIONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GRAPHQL = re.compile(r"^```graphql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 QUERY = re.compile(r"""["']query["']: "((?:[^"\\]|\\.)*)\"""")
 
 # Stands in for curl on a machine that has none; knows the options the README uses.
 CURL = """#!/usr/bin/env python3
-import sys, urllib.request
+import signal, sys, urllib.request
 arguments = sys.argv[1:]
 url = next(a for a in arguments if a.startswith("http"))
 data = None
@@ -33,15 +36,21 @@ if "--data-binary" in arguments:
 try:
     headers = dict(arguments[i + 1].split(": ", 1) for i, a in enumerate(arguments) if a == "-H")
     request = urllib.request.Request(url, data, headers)
-    sys.stdout.write(urllib.request.urlopen(request, timeout=30).read().decode())
+    if "--max-time" in arguments:
+        signal.alarm(int(arguments[arguments.index("--max-time") + 1]))
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        while part := answer.read1():
+            sys.stdout.write(part.decode())
+            sys.stdout.flush()
 except OSError:
     sys.exit(22)
 """
 
 
 def blocks() -> list[str]:
-    """The README's shell blocks, in order."""
-    return BLOCK.findall(README)
+    """The README's shell blocks and Python programs, in order, all as shell."""
+    found = BLOCK.findall(README)
+    return [text if language == "sh" else f"python <<'PYTHON'\n{text}PYTHON\n" for language, text in found]
 
 
 def free_port() -> int:
@@ -80,7 +89,7 @@ def runnable(block: str, replacements: dict[str, str]) -> str:
 @pytest.mark.postgres
 @pytest.mark.timeout(580)
 def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: str) -> None:
-    """All shell blocks run in order; the answers they print are the ones the README describes."""
+    """All blocks run in order; the answers they print are the ones the README describes."""
     clone = copy_of_the_project(tmp_path)
     secrets = tmp_path / "etc"
     secrets.mkdir()
@@ -98,11 +107,12 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         "guerdon session ": f"guerdon session --url http://127.0.0.1:{port}/graphql ",
         "8100": str(free_port()),
         "8200": str(free_port()),
+        "8300": str(free_port()),
         "/var/lib/guerdon": str(tmp_path / "data"),
         "/etc/guerdon": str(secrets),
         "postgresql://guerdon@db.example/guerdon": f"'{postgres_database}'",
     }
-    script = ["set -euo pipefail", "trap 'kill ${SERVER:-} ${WITNESS:-} 2>/dev/null || true' EXIT"]
+    script = ["set -euo pipefail", "trap 'kill ${SERVER:-} ${WITNESS:-} ${RECEIVER:-} 2>/dev/null || true' EXIT"]
     for number, block in enumerate(blocks()):
         script += [f"echo '### block {number}'", runnable(block, replacements)]
     done = subprocess.run(
@@ -123,17 +133,26 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         '"replayed":false',
         '{"data":{"viewer":{"id":"mem_',
         '"balances":[{"asset":"CDNOW","total":255,"spendable":255}]',
+        '"accountActivity":{"entry":{"seq":2451,"kind":"TRANSFER"},"movements":[{"asset":"CDNOW","amount":5,"balance":255}]',
         "witness.example/w1+",
         "localhost/first-light has 0 entries cosigned",
         "\n— witness.example/w1 ",
         '{"data":{"witnessing":{"quorum":1,"checkpoint":{"size":245',
         "\n  cosigned    by witness.example/w1 at 20",
         "entry 2451 of localhost/first-light is proven",
-        "log-site: 2,455 entries, 2,455 of them new, 22 files written",
+        "entry 2452 leaves 240:",
+        "entry     2453 of localhost/first-light, recorded ",
+        "receipt   verified: signed by localhost/first-light+",
+        "kept in   send.receipt",
+        "balance   225 CDNOW",
+        "             225 CDNOW\n",
+        "log-site: 2,458 entries, 2,458 of them new, 22 files written",
         '"keysSeq":',
         '"recovery":{"keys":["',
         "in force     for checkpoints of 2,",
         '"logKeys":[{"verifierKey":"localhost/first-light+',
+        "points.redeemed 5 CDNOW",
+        '"eventType":"POINTS_REDEEMED","status":"DELIVERED","attempts":',
         "2 purchases of 2 customers: 2 recorded, 0 known already, 2 accounts opened",
         "ledger       ledger.example/coalition",
         "ledger-copy.sqlite: ",
@@ -177,6 +196,16 @@ def test_every_setting_is_in_the_readme() -> None:
     source = (ROOT / "api" / "settings.py").read_text(encoding="utf-8")
     for name in set(re.findall(r'"(GUERDON_[A-Z_]+)"', source)):
         assert name in README, f"{name} is not in the README"
+
+
+def test_every_variable_of_a_wallet_is_in_the_readme() -> None:
+    """With the option it stands for."""
+    source = (ROOT / "api" / "cli_options.py").read_text(encoding="utf-8")
+    options = re.findall(r'"(--[a-z-]+)",\s+envvar="(GUERDON_WALLET_[A-Z_]+)"', source)
+    options += re.findall(r'"(--[a-z-]+)", envvar="(GUERDON_WALLET_[A-Z_]+)"', source)
+    rows = re.findall(r"^\| `(GUERDON_WALLET_[A-Z_]+)` \| `(--[a-z-]+)` \|", README, re.MULTILINE)
+    assert {(variable, option) for option, variable in options} == set(rows)
+    assert source.count("envvar=") == len(rows)
 
 
 def test_every_file_the_readme_names_exists() -> None:

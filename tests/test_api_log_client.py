@@ -3,19 +3,15 @@
 import http.server
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from api import client as api_client
-from api.app import create_app
-from api.client import LogClient, ServiceError, open_session
-from api.settings import Settings
+from api import log_client
+from api.client import ServiceError, open_session
+from api.log_client import LogClient
 from ledger.audit import AuditReport, Terms
 from ledger.audit_state import AuditState
 from ledger.keys import encode_public_key
@@ -23,29 +19,8 @@ from ledger.operations import OpenAccount
 from ledger.published_log import LogError, MissingFileError, audit_published_log
 from ledger.sequencer import account_opened_by
 from ledger.wallet import Wallet
-from tests.service import key_file
+from tests.service import serving
 from tests.worlds import World
-
-
-@contextmanager
-def serving(world: World, folder: Path, **given: Any) -> Iterator[str]:
-    """A world's ledger behind uvicorn; the server's address."""
-    settings = Settings(
-        data=folder, database_url=world.url, log_key_file=key_file(folder, world.log_key), graphiql=False, **given
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings, world.clock), log_level="error"))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 def add_auditor(world: World) -> Wallet:
@@ -153,7 +128,7 @@ def test_what_cannot_be_had_now_is_asked_for_again(status: int) -> None:
 
 def test_server_that_never_has_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a number of attempts, with what it said."""
-    monkeypatch.setattr(api_client, "ATTEMPTS", 3)
+    monkeypatch.setattr(log_client, "ATTEMPTS", 3)
     with Answers(lambda *_: (503, {"Retry-After": "0"}, b"")) as server:
         with pytest.raises(ServiceError, match="/log/checkpoint answers with status 503"):
             audit_url(server.url)
@@ -173,7 +148,7 @@ def test_redirect_is_not_followed() -> None:
 
 def test_file_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log's files have a bound; nobody fills an auditor's memory."""
-    monkeypatch.setattr(api_client, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr(log_client, "MAX_FILE_BYTES", 1_000)
     too_large = "larger than any file of a log: 1000 bytes"
     with Answers(lambda *_: (200, {}, bytes(1_001))) as server, pytest.raises(ServiceError, match=too_large):
         LogClient(server.url)("checkpoint")
