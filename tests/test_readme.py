@@ -158,7 +158,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         "ledger-copy.sqlite: ",
     ):
         assert line in output, f"{line!r} is not in:\n{output[-4000:]}"
-    assert output.count('"replayed":false,"userErrors":[]}],"userErrors":[]}') == 4  # a transfer, and keys over time
+    assert output.count('"replayed":false,"userErrors":[]}],"userErrors":[]}') == 5  # a transfer, keys over time, a redemption
     assert (clone / "points.csv").read_text(encoding="utf-8").count("C-1001") == 2
 
 
