@@ -1,7 +1,7 @@
 """What a client is told: results and errors of a request as JSON, the same over HTTP, event streams and WebSockets.
 
-Nothing unexpected leaks: what is neither an :class:`api.errors.ApiError` nor one of GraphQL's own errors is logged
-whole, and told as INTERNAL_ERROR with the request id.
+Nothing unexpected leaks: what is neither an :class:`api.errors.ApiError` nor one of GraphQL's own errors about what the
+client sent is logged whole, and told as INTERNAL_ERROR with the request id.
 """
 
 import logging
@@ -11,7 +11,7 @@ import orjson
 from graphql import ExecutionResult, GraphQLError
 
 from api.context import Context
-from api.errors import told
+from api.errors import ApiError, told
 from ledger.store import UnavailableError
 
 logger = logging.getLogger("guerdon.api")
@@ -45,7 +45,7 @@ def written(answer: dict[str, Any], context: Context) -> bytes:
 def told_at_execution(error: GraphQLError, context: Context) -> dict[str, Any]:
     """An error of execution: told as it is if it is expected, else logged and masked."""
     original = error.original_error
-    if original is None or isinstance(original, GraphQLError):
+    if original is None or (isinstance(original, GraphQLError) and not _is_of_output(error, original)):
         formatted = told(error, "BAD_USER_INPUT")
     elif isinstance(original, UnavailableError):
         logger.error("request %s could not read: %s", context.request_id, original)
@@ -58,6 +58,15 @@ def told_at_execution(error: GraphQLError, context: Context) -> dict[str, Any]:
         formatted = told(masked, "INTERNAL_ERROR")
     formatted["extensions"]["requestId"] = context.request_id
     return formatted
+
+
+def _is_of_output(error: GraphQLError, original: GraphQLError) -> bool:
+    """Whether GraphQL could not tell a value of ours, and says so with the value.
+
+    What is wrong with an argument is an error about the nodes of the document, with a variable one without a path; the
+    coercion of a resolver's result raises an error without nodes, which gets the path of the field.
+    """
+    return not isinstance(original, ApiError) and not original.nodes and error.path is not None
 
 
 def failure(errors: list[dict[str, Any]], request_id: str) -> bytes:

@@ -6,6 +6,7 @@ lives), ``/readyz`` (the ledger can be read), ``/wallet`` (an example), ``/stati
 costs the same however long the chain is.
 """
 
+import asyncio
 import gc
 import importlib.metadata
 import importlib.util
@@ -38,7 +39,7 @@ from api.rate_limits import Addresses, RateLimits, steady_clock
 from api.schema import schema
 from api.sessions import Sessions
 from api.settings import Settings
-from api.streams import StreamLimits, Streams, stopped_by_signals
+from api.streams import News, StreamLimits, Streams, stopped_by_signals
 from api.submitter import Submitter
 from api.webhook_client import WebhookClient
 from api.webhook_delivery import Webhooks
@@ -48,6 +49,7 @@ from api.witnessing import Witnessing, policy_of
 from ledger.checkpoint import WitnessPolicy
 from ledger.entries import decode_entry
 from ledger.operations import Genesis
+from ledger.queries import concerned
 from ledger.sequencer import Clock, Sequencer
 from ledger.store import Store
 from ledger.tail import Tail
@@ -161,6 +163,7 @@ def open_service(settings: Settings, clock: Clock) -> Service:
         assert isinstance(genesis, Genesis)
         policy = policy_of(settings, store)
         tail = Tail(store)
+        readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read")
         sequencer = Sequencer(store, log_keys, clock, recorded=tail.learn).start()
         assert sequencer.parameters is not None
         return Service(
@@ -171,16 +174,26 @@ def open_service(settings: Settings, clock: Clock) -> Service:
             genesis=genesis,
             operator=sequencer.parameters.operator,
             clock=clock,
-            readers=ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read"),
+            readers=readers,
             policy=policy,
             witnessing=start_witnessing(settings, store, policy),
             webhooks=start_webhooks(settings, store, log_keys, clock),
             tail=tail.start(),
-            streams=Streams(tail, stream_limits(settings), settings.readers),
+            streams=Streams(News(tail, asker(store, readers)), stream_limits(settings), settings.readers),
         )
     except BaseException:
         store.engine.dispose()
         raise
+
+
+def asker(store: Store, readers: ThreadPoolExecutor) -> Callable[[int, int], Awaitable[frozenset[str] | None]]:
+    """What finds out whom the entries of a span concern."""
+
+    def ask(first: int, end: int) -> frozenset[str] | None:
+        with store.read() as connection:
+            return concerned(store, connection, first, end)
+
+    return lambda first, end: asyncio.get_running_loop().run_in_executor(readers, ask, first, end)
 
 
 def stream_limits(settings: Settings) -> StreamLimits:

@@ -13,6 +13,8 @@ import msgspec
 import urllib3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
+from urllib3.exceptions import ConnectTimeoutError
+from urllib3.util.retry import RequestHistory
 
 from ledger.keys import SESSION_CONTEXT, encode_public_key, sign
 
@@ -38,8 +40,12 @@ MAX_WAIT_S = 60
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
-LATER = (429, 502, 503, 504)
+TOO_MANY_REQUESTS = 429
+LATER = (TOO_MANY_REQUESTS, 502, 503, 504)
 """What a server that cannot answer now says with its status."""
+
+FIRST_CONNECT_RETRIES = 1
+"""How often a server that has never answered is tried to be reached again: a wrong address is told at once."""
 
 _REFUSAL_FIELDS = {"__typename", "code", "message", "path", "retryable"}
 
@@ -115,18 +121,28 @@ class _Answer(Struct):
 _answers = msgspec.json.Decoder(_Answer)
 
 
+class Response(Struct, frozen=True, kw_only=True):
+    """What a service answered, as it came. ``lost``: an earlier attempt may have arrived, and its answer did not."""
+
+    status: int
+    reason: str
+    body: bytes
+    lost: bool
+
+
 class Endpoint:
     """A GraphQL service over HTTP, on connections that are kept; may be used by several threads.
 
     ``url`` is its address, or that of a server that has it under ``/graphql``. What cannot be had for the moment (no
     connection, 429, 502, 503, 504) is asked for again up to ``attempts`` times in all, as late as the server says. So
     whatever is asked must do no harm when it arrives twice, as submitting a signed operation does none. Redirects are
-    not followed: what is sent is for this service alone.
+    not followed: what is sent is for this service alone. A server that cannot be reached and never answered before is
+    given up soon, for then its address is wrong or it is down, and somebody may be waiting.
     """
 
     def __init__(self, url: str, *, attempts: int = ATTEMPTS, timeout_s: float = ANSWER_LIMIT_S) -> None:
         self.url = url if urlsplit(url).path.strip("/") else url.rstrip("/") + "/graphql"
-        retries = urllib3.Retry(
+        self._retries = urllib3.Retry(
             total=attempts - 1,
             redirect=False,
             allowed_methods=None,
@@ -135,13 +151,18 @@ class Endpoint:
             retry_after_max=MAX_WAIT_S,
             raise_on_status=False,
         )
-        self._pool = urllib3.PoolManager(retries=retries, timeout=urllib3.Timeout(timeout_s))
+        self._has_answered = False
+        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(timeout_s))
 
     def ask(self, document: str, variables: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
         """The data that answers a document; raise :class:`ServiceError` where there is none, or only a part of it."""
-        status, reason, body = self.post({"query": document, "variables": variables or {}}, token)
+        return self.read(self.post({"query": document, "variables": variables or {}}, token))
+
+    def read(self, response: Response) -> Any:
+        """The data of an answer; raise :class:`RequestError` or :class:`ServiceError` where it is none."""
+        status, reason = response.status, response.reason
         try:
-            answer = _answers.decode(body)
+            answer = _answers.decode(response.body)
         except msgspec.DecodeError as error:
             if status != 200:
                 raise ServiceError(f"{self.url} answers with status {status} ({reason})") from error
@@ -160,23 +181,26 @@ class Endpoint:
             raise self.strange()
         return answer.data
 
-    def post(self, request: Mapping[str, Any], token: str | None) -> tuple[int, str, bytes]:
-        """Send a request; the status, its words and the body of what is answered."""
+    def post(self, request: Mapping[str, Any], token: str | None = None) -> Response:
+        """Send a request, as often as it takes; what is answered in the end."""
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/graphql-response+json, application/json;q=0.9",
         }
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        retries = self._retries if self._has_answered else self._retries.new(connect=FIRST_CONNECT_RETRIES)
         try:
             response = self._pool.request(
                 "POST",
                 self.url,
                 body=json.dumps(request).encode(),
                 headers=headers,
+                retries=retries,
                 preload_content=False,
                 redirect=False,
             )
+            self._has_answered = True
             try:
                 body = response.read(MAX_ANSWER_BYTES + 1)
             finally:
@@ -185,7 +209,10 @@ class Endpoint:
             raise ServiceError(f"{self.url} does not answer: {getattr(error, 'reason', None) or error}") from error
         if len(body) > MAX_ANSWER_BYTES:
             raise ServiceError(f"{self.url} answers with more than {MAX_ANSWER_BYTES} bytes")
-        return response.status, response.reason or "", body
+        earlier = response.retries.history if response.retries is not None else ()
+        return Response(
+            status=response.status, reason=response.reason or "", body=body, lost=any(map(_may_have_arrived, earlier))
+        )
 
     def strange(self) -> ServiceError:
         """The error to raise when an answer is not what was asked for."""
@@ -194,6 +221,14 @@ class Endpoint:
     def close(self) -> None:
         """Let go of the connections."""
         self._pool.clear()
+
+
+def _may_have_arrived(attempt: RequestHistory) -> bool:
+    """Whether what had to be sent again may have been acted upon: unless there was no connection, or it was throttled.
+
+    502, 503 and 504 are mostly said by something in between, which does not know.
+    """
+    return not isinstance(attempt.error, ConnectTimeoutError) and attempt.status != TOO_MANY_REQUESTS
 
 
 def open_session(url: str, account: str, keys: Sequence[Ed25519PrivateKey]) -> str:

@@ -1,8 +1,9 @@
 """Answers as server-sent events: the distinct connections mode of the protocol graphql-sse, one operation per request.
 
 A client that accepts ``text/event-stream`` is told each answer as an event ``next``, and ``complete`` when there will
-be no more. A stream that ends without ``complete`` was cut off, because the server stops, the ledger cannot be read now
-or the client was too slow: the client goes on after the last sequence number that it has.
+be no more. The response begins when the subscription has: whatever is recorded after that is told. One that ends
+without ``complete`` was cut off, because the server stops, the ledger cannot be read now or the client was too slow:
+the client goes on after the last sequence number that it has.
 """
 
 import asyncio
@@ -46,9 +47,8 @@ async def send_events(
     events: AsyncGenerator[Event, None], context: Context, fields: Fields, receive: Receive, send: Send
 ) -> None:
     """Answer a request with events, until they end, the client goes or is too slow, or the server stops."""
-    stream = _EventStream(context, receive, send)
+    stream = _EventStream(context, fields, receive, send)
     try:
-        await stream.begin(fields)
         await stream.pass_on(events)
     except TimeoutError:
         return  # it takes nothing: what was begun is cut off
@@ -59,15 +59,11 @@ async def send_events(
 class _EventStream:
     """One response as it is being sent."""
 
-    def __init__(self, context: Context, receive: Receive, send: Send) -> None:
+    def __init__(self, context: Context, fields: Fields, receive: Receive, send: Send) -> None:
         self._streams = context.service.streams
+        self._head: Fields | None = (*_HEADERS, *fields)
         self._receive = receive
         self._send = send
-
-    async def begin(self, fields: Fields) -> None:
-        """Send the head of the response."""
-        await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *fields]})
-        await self._write(_PING)
 
     async def pass_on(self, events: AsyncGenerator[Event, None]) -> None:
         """Send events as they come, and a sign of life when none does for a while."""
@@ -88,10 +84,10 @@ class _EventStream:
                     if not await self._pass_on(event):
                         return
                     coming = asyncio.create_task(_next(events))
-                elif stopping in ready:
+                if stopping in ready:
                     await self._write(b"", more=False)
                     return
-                else:
+                if not ready:
                     await self._write(_PING)
         finally:
             await _cancelled(gone, stopping, coming)
@@ -101,6 +97,9 @@ class _EventStream:
         if event is None:
             await self._write(_COMPLETE, more=False)
             return False
+        if event.kind is Kind.BEGUN:
+            await self._write(_PING)
+            return True
         if event.kind is Kind.ANSWER:
             await self._write(b"event: next\ndata: " + event.body + b"\n\n")
             return True
@@ -110,8 +109,11 @@ class _EventStream:
         return False
 
     async def _write(self, body: bytes, *, more: bool = True) -> None:
-        """Send a part of the body; raise :class:`TimeoutError` when the client takes nothing for too long."""
+        """Send a part of the body, the head before the first; raise :class:`TimeoutError` when it is not taken."""
         async with asyncio.timeout(self._streams.limits.send_s):
+            if self._head is not None:
+                await self._send({"type": "http.response.start", "status": 200, "headers": self._head})
+                self._head = None
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _gone(self) -> None:

@@ -34,9 +34,9 @@ from api.errors import ApiError, HttpError, told
 from api.event_stream import accepts_events, one_event, send_events
 from api.limits import CostError, too_long
 from api.plain_lists import PlainListExecutor
-from api.rate_limits import BYTES_PER_COST, NEW_DOCUMENT_COST, Addresses, Fields, RateLimits
+from api.rate_limits import BYTES_PER_COST, NEW_DOCUMENT_COST, Addresses, Client, Fields, RateLimits
 from api.sessions import Session, TokenError, Viewer, viewer_at
-from api.subscribing import Event, subscription_events
+from api.subscribing import Event, Kind, subscription_events
 from ledger import queries
 from ledger.store import UnavailableError
 
@@ -67,7 +67,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """An operation that may be executed, who asks for it, and what it has cost; ``fields`` tell the quota it is of."""
 
-    client: str
+    client: Client
     prepared: Prepared
     operation: Operation
     request: Request
@@ -82,11 +82,12 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class RefusedError(Exception):
-    """A document that is not executed, with its errors as the client is told them."""
+    """A document that is not executed, with its errors as the client is told them, and what is left of its quota."""
 
-    def __init__(self, errors: list[dict[str, Any]]) -> None:
+    def __init__(self, errors: list[dict[str, Any]], fields: Fields = ()) -> None:
         super().__init__("the document is refused")
         self.errors = errors
+        self.fields = fields
 
 
 class Answer(Struct, frozen=True):
@@ -157,7 +158,7 @@ class GraphQLView:
             await _send(send, status, content_type, answer.body, answer.headers)
         except RefusedError as refused:
             status = 200 if content_type is JSON_TYPE else 400
-            await _send(send, status, content_type or JSON_TYPE, failure(refused.errors, request_id))
+            await _send(send, status, content_type or JSON_TYPE, failure(refused.errors, request_id), refused.fields)
         except HttpError as error:
             extensions = {**error.extensions, "requestId": request_id}
             body = orjson.dumps({"errors": [{"message": str(error), "extensions": extensions}]})
@@ -174,7 +175,7 @@ class GraphQLView:
             return cast("bytes", scope["query_string"])
         raise HttpError(405, "METHOD_NOT_ALLOWED", "use POST, or GET for queries", ((b"allow", b"GET, POST"),))
 
-    def _admit(self, scope: Scope, headers: dict[bytes, bytes], size: int) -> tuple[str, Session | None]:
+    def _admit(self, scope: Scope, headers: dict[bytes, bytes], size: int) -> tuple[Client, Session | None]:
         """Who sends a request, before it is looked at; raise :class:`HttpError` for no session or too many requests."""
         authorization = headers.get(b"authorization")
         session = None
@@ -186,23 +187,41 @@ class GraphQLView:
             self.count(client, size)
         return client, session
 
-    def count(self, client: str, size: int) -> None:
+    def count(self, client: Client, size: int) -> None:
         """Count a request of so many bytes, whatever it asks; raise :class:`HttpError` when there are too many."""
         self._rates.cost.take(client, cost_of(size))
 
-    def client_of(self, scope: Scope, session: Session | None) -> str:
-        """Whose quotas a request counts against: the session's account, or the address it comes from."""
-        if session is not None:
-            return session.account
-        return self._addresses.client(scope.get("client"), scope["headers"])
+    def client_of(self, scope: Scope, session: Session | None) -> Client:
+        """Whose quotas a request counts against: those of the session's account, and of the address it comes from."""
+        address = self._addresses.client(scope.get("client"), scope["headers"])
+        return Client(address=address, account=session.account if session is not None else None)
+
+    async def room_for(self, client: Client, cost: int) -> None:
+        """Wait until the client's quota has room for so much, and use that."""
+        while True:
+            try:
+                self._rates.cost.take(client, cost)
+            except HttpError:
+                await asyncio.sleep(1)
+            else:
+                return
 
     async def plan(
-        self, client: str, session: Session | None, request: Request, request_id: str, *, reading: bool = False
+        self, client: Client, session: Session | None, request: Request, request_id: str, *, reading: bool = False
     ) -> Plan:
         """Prepare an operation and count it; raise :class:`RefusedError` or :class:`HttpError`, and execute nothing.
 
         The request itself has been counted, see :meth:`count`. With ``reading`` it must not write.
         """
+        try:
+            return await self._planned(client, session, request, request_id, reading=reading)
+        except RefusedError as refused:
+            left = self._rates.cost.fields(self._rates.cost.take(client, 0))
+            raise RefusedError(refused.errors, left) from None
+
+    async def _planned(
+        self, client: Client, session: Session | None, request: Request, request_id: str, *, reading: bool
+    ) -> Plan:
         try:
             prepared = self._prepare(client, request)
         except ApiError as error:
@@ -248,23 +267,14 @@ class GraphQLView:
         )
         async with aclosing(events):
             async for event in events:
-                await self._room_for_answer(plan)
+                if event.kind is Kind.ANSWER:
+                    await self.room_for(plan.client, plan.cost)
                 yield event
-
-    async def _room_for_answer(self, plan: Plan) -> None:
-        """Wait until the client's quota has room for one more answer."""
-        while True:
-            try:
-                self._rates.cost.take(plan.client, plan.cost)
-            except HttpError:
-                await asyncio.sleep(1)
-            else:
-                return
 
     def _extensions(self, plan: Plan) -> dict[str, Any]:
         return {"cost": {"requested": plan.cost, "limit": self._documents.scales.max_cost}}
 
-    def _prepare(self, client: str, request: Request) -> Prepared:
+    def _prepare(self, client: Client, request: Request) -> Prepared:
         """The document of a request, ready or with its errors."""
         text = self._persisted.text(request.document)
         prepared = self._documents.known(text)
@@ -275,7 +285,7 @@ class GraphQLView:
             self._persisted.keep(request.document)
         return prepared
 
-    def _count(self, client: str, prepared: Prepared, operation: Operation, request: Request) -> tuple[int, Fields]:
+    def _count(self, client: Client, prepared: Prepared, operation: Operation, request: Request) -> tuple[int, Fields]:
         """What an operation costs, and what the client is told of the quota that it counts against."""
         scales, document = self._documents.scales, prepared.document
         assert document is not None

@@ -32,6 +32,7 @@ from api.client import (
     ATTEMPTS,
     CHALLENGE,
     SESSION,
+    TOO_MANY_REQUESTS,
     USER_ERRORS,
     Endpoint,
     Refusal,
@@ -88,9 +89,15 @@ DOCUMENTS = (SUBMISSION, LEDGER, ASSETS, BALANCES, STATEMENT, PREVIEW, RECEIPT, 
 """All that this client ever asks by itself, for an operator who allows listed documents only."""
 
 PAGE = 100
-TOO_MANY_REQUESTS = 429
-BUSY = frozenset({"OVERLOADED", "UNAVAILABLE"})
-"""Refusals after which the same document is sent again by itself."""
+OVERLOADED = "OVERLOADED"
+BUSY = frozenset({OVERLOADED, "UNAVAILABLE"})
+"""Refusals after which the same document is sent again by itself.
+
+An overloaded server has not taken the operation. One that answers UNAVAILABLE may have: it also says so when it lost
+its database while it was committing, and then does not know itself.
+"""
+
+REQUEST_TIMEOUT = 408
 
 _FIRST_WAIT_S = 0.25
 _RECEIPT_WAIT_S = 1.0
@@ -100,6 +107,8 @@ T = TypeVar("T")
 
 class UnansweredError(ServiceError):
     """A submission without an answer: whether it is recorded is not known. Submit ``signed`` again, as it is.
+
+    UNAVAILABLE is no answer either: the server may have lost its database while it was recording.
 
     A new document would be another operation, and might pay twice; the same one cannot. One with ``expires`` is known
     not to be recorded once it is refused as EXPIRED.
@@ -346,7 +355,7 @@ class Guerdon:
     def submit(self, signed: SignedOperation) -> Recorded:
         """Submit a signed operation of any kind, as often as it takes, and prove that it is recorded.
 
-        Raise :class:`RefusedError` when it is not, for a reason that sending it again does not change;
+        Raise :class:`RefusedError` when it is not, and :class:`RequestError` when the request for it was not even run;
         :class:`UnansweredError` when nobody knows; :class:`UnprovenError` when what is answered is not so.
         """
         answer = self._submit(signed)
@@ -356,27 +365,33 @@ class Guerdon:
 
     def _submit(self, signed: SignedOperation) -> _Submission:
         wait_s = _FIRST_WAIT_S
+        answer, lost = self._submit_once(signed, lost=False)
         for _ in range(self._attempts - 1):
-            answer = self._submit_once(signed)
-            if answer.entry is not None or answer.user_errors[0].get("code") not in BUSY:
+            if _refused_as(answer) not in BUSY:
                 return answer
             self._sleep(wait_s)
             wait_s *= 2
-        return self._submit_once(signed)
+            answer, lost = self._submit_once(signed, lost)
+        if lost and _refused_as(answer) in BUSY:
+            raise UnansweredError(str(RefusedError(read_refusals(answer.user_errors))), signed)
+        return answer
 
-    def _submit_once(self, signed: SignedOperation) -> _Submission:
+    def _submit_once(self, signed: SignedOperation, lost: bool) -> tuple[_Submission, bool]:
+        """An answer, and whether by now an attempt may have got further than this client knows."""
+        request = {"query": SUBMISSION, "variables": {"operation": encode_document(signed).decode()}}
         try:
-            data = self._endpoint.ask(SUBMISSION, {"operation": encode_document(signed).decode()})
-            answer = self._convert(data.get("operationSubmit"), _Submission)
+            response = self._endpoint.post(request)
+            lost = lost or response.lost
+            answer = self._convert(self._endpoint.read(response).get("operationSubmit"), _Submission)
         except RequestError as error:
-            if 400 <= error.status < 500 and error.status != TOO_MANY_REQUESTS:
-                raise  # no attempt can have got further than this one
+            if 400 <= error.status < 500 and error.status not in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS} and not lost:
+                raise  # the request was refused as it came, and there was no other
             raise UnansweredError(str(error), signed) from error
         except ServiceError as error:
             raise UnansweredError(str(error), signed) from error
         if answer.entry is None and not answer.user_errors:
             raise UnansweredError(str(self._endpoint.strange()), signed)
-        return answer
+        return answer, lost or _refused_as(answer) in BUSY - {OVERLOADED}
 
     def _prove(self, signed: SignedOperation, answer: _Submission, stated: _Recorded) -> Recorded:
         text = answer.receipt
@@ -542,6 +557,10 @@ class Guerdon:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise self._endpoint.strange() from error
+
+
+def _refused_as(answer: _Submission) -> str | None:
+    return None if answer.entry is not None else answer.user_errors[0].get("code")
 
 
 def account_of(signed: SignedOperation) -> AccountId:

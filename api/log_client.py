@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import urllib3
 
-from api.client import ANSWER_LIMIT_S, ATTEMPTS, LATER, ServiceError
+from api.client import ANSWER_LIMIT_S, ATTEMPTS, FIRST_CONNECT_RETRIES, LATER, ServiceError
 from ledger.entries import MAX_ENTRY_BYTES
 from ledger.merkle import TILE_WIDTH
 from ledger.published_log import FETCHING_THREADS, MissingFileError
@@ -19,7 +19,8 @@ class LogClient:
 
     ``sign_in`` gives a bearer token: it is called when the first answer asks for one, and again when a token has
     ended. What cannot be had for the moment is asked for again, as late as the server says. Redirects are not
-    followed, for what is fetched is believed to be this log's.
+    followed, for what is fetched is believed to be this log's. A server that cannot be reached, and never answered
+    before, is given up soon.
     """
 
     def __init__(self, prefix: str, sign_in: Callable[[], str] | None = None) -> None:
@@ -27,16 +28,15 @@ class LogClient:
         self._sign_in = sign_in
         self._token: str | None = None
         self._signing_in = threading.Lock()
-        retries = urllib3.Retry(
+        self._has_answered = False
+        self._retries = urllib3.Retry(
             total=ATTEMPTS - 1,
             redirect=False,
             backoff_factor=0.5,
             status_forcelist=LATER,
             raise_on_status=False,
         )
-        self._pool = urllib3.PoolManager(
-            maxsize=FETCHING_THREADS, block=True, retries=retries, timeout=urllib3.Timeout(ANSWER_LIMIT_S)
-        )
+        self._pool = urllib3.PoolManager(maxsize=FETCHING_THREADS, block=True, timeout=urllib3.Timeout(ANSWER_LIMIT_S))
 
     def __call__(self, name: str) -> bytes:
         """A file by its name; :class:`MissingFileError` when there is none, :class:`ServiceError` for no answer."""
@@ -63,8 +63,12 @@ class LogClient:
     def _get(self, name: str, token: str | None) -> tuple[int, bytes]:
         url = self._prefix + name
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        retries = self._retries if self._has_answered else self._retries.new(connect=FIRST_CONNECT_RETRIES)
         try:
-            response = self._pool.request("GET", url, headers=headers, preload_content=False, redirect=False)
+            response = self._pool.request(
+                "GET", url, headers=headers, retries=retries, preload_content=False, redirect=False
+            )
+            self._has_answered = True
             try:
                 body = response.read(MAX_FILE_BYTES + 1)
             finally:

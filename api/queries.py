@@ -348,7 +348,7 @@ class Query(WebhookQueries):
         wanted = entry_filter(filter)
         names = [wanted.account, wanted.asset, wanted.kind]
         window = Window("entries", names, (int,), first=first, after=after, last=last, before=before)
-        found = await info.context.read(entries_seen, viewer, wanted, window.page)
+        found = await info.context.read(_entries, viewer, wanted, window.page)
         return window.connection([entry.seq for entry in found], found)
 
     @resolved(
@@ -554,8 +554,7 @@ def _entry_key(by: EntryBy) -> EntryKey:
     return EntryKey(op_id=bytes.fromhex(cast(str, by.operation_id)))
 
 
-def entries_seen(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[Entry]:
-    """A page of the entries that match, as far as a viewer may see them."""
+def _entries(store: Store, connection: Snapshot, viewer: Viewer, wanted: EntryFilter, page: Page) -> list[Entry]:
     sight = sight_of(store, connection, viewer, [wanted.account] if wanted.account is not None else [])
     return [entry_of(stored, sight) for stored in queries.entries(store, connection, wanted, sight, page)]
 

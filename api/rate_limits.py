@@ -6,6 +6,9 @@ Two quotas for each client, which is the account of a session, or without one th
   that it sends, and :data:`NEW_DOCUMENT_COST` for a document that was not seen before and has to be validated;
 * ``operations``, for what is submitted: each signed document counts once, alone or in a bulk.
 
+What a session uses counts against its address too, which has :data:`ADDRESS_FACTOR` times as much for all the sessions
+that come from it: accounts are free, and whoever opens many of them has no more than that.
+
 A quota fills up steadily (GCRA, the leaky bucket as a meter), so that a client may use a whole minute's at once after a
 pause, and no more than the rate after that. Quotas are kept in the memory of each server process: with several
 processes, a client gets at most as many times the quota. Answers tell what is left in the fields ``RateLimit-Policy``
@@ -36,6 +39,9 @@ BYTES_PER_COST = 4_096
 MAX_FORWARDED = 1_024
 """Bytes of ``X-Forwarded-For`` that are looked at, from its end: some dozen proxies."""
 
+ADDRESS_FACTOR = 10
+"""How many times what one account has the accounts that come from one address have together."""
+
 _IPV6_PREFIX = 64
 """A client with IPv6 has at least so long a prefix for itself, and may change the rest at will."""
 
@@ -55,6 +61,13 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     name: str
     quota: int
+
+
+class Client(Struct, frozen=True, kw_only=True):
+    """Who asks: the address a request comes from, and the account of its session if it has one."""
+
+    address: str
+    account: str | None = None
 
 
 class Quota:
@@ -101,6 +114,11 @@ class Quota:
             self._forget(now)
         return used
 
+    def give_back(self, client: str, units: int, taken: int = 0) -> None:
+        """Undo a :meth:`take` of a moment ago, for a request that is refused for another reason."""
+        if client in self._free_at:
+            self._free_at[client] -= min(units, max(self._quota - taken, 0)) * WINDOW_MS
+
     def fields(self, used: int) -> Fields:
         """What an answer tells of the quota: all of it, what is left, and in how many seconds it is full again."""
         return self._told(used, used) if self._quota else ()
@@ -128,12 +146,39 @@ class Quota:
                 del self._free_at[client]
 
 
+class Rate:
+    """A quota of every client, and the larger one of all the accounts that come from one address."""
+
+    def __init__(self, name: str, quota: int, clock: Callable[[], int]) -> None:
+        self._own = Quota(Policy(name=name, quota=quota), clock)
+        self._shared = Quota(Policy(name=f"address-{name}", quota=quota * ADDRESS_FACTOR), clock)
+
+    def take(self, client: Client, units: int, taken: int = 0) -> int:
+        """Use units of a client's quota, see :meth:`Quota.take`; what counts for an account does for its address too.
+
+        When the address has none left, the account's own are given back.
+        """
+        if client.account is None:
+            return self._own.take(client.address, units, taken)
+        used = self._own.take(client.account, units, taken)
+        try:
+            self._shared.take(client.address, units, taken)
+        except HttpError:
+            self._own.give_back(client.account, units, taken)
+            raise
+        return used
+
+    def fields(self, used: int) -> Fields:
+        """What an answer tells of the client's own quota."""
+        return self._own.fields(used)
+
+
 class RateLimits:
     """The quotas of a server: of what is asked, and of what is submitted."""
 
     def __init__(self, *, cost: int, operations: int, clock: Callable[[], int] = steady_clock) -> None:
-        self.cost = Quota(Policy(name="cost", quota=cost), clock)
-        self.operations = Quota(Policy(name="operations", quota=operations), clock)
+        self.cost = Rate("cost", cost, clock)
+        self.operations = Rate("operations", operations, clock)
 
 
 class Addresses:

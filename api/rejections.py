@@ -100,7 +100,6 @@ class UserErrorCode(Enum):
     TOO_MANY_WEBHOOKS = strawberry.enum_value("TOO_MANY_WEBHOOKS", description="The account has as many as it can.")
 
 
-
 SERVICE_CODES = frozenset({"TOO_MANY_WEBHOOKS", "UNKNOWN_DELIVERY", "UNKNOWN_WEBHOOK"})
 """Codes of what is refused by the service, not by the ledger's rules."""
 

@@ -3,13 +3,17 @@
 A subscription has no queue. It reads entries from a position of its own, a page at a time, only as fast as its client
 takes them, and waits for the ledger's tail when it has read all there is. So a client that reads slowly costs one page
 of memory, and one that was away goes on where it says it was.
+
+When the ledger has grown, the process asks once whom that concerns (:class:`News`), and only those look: an entry
+costs as much as there are subscriptions that it concerns.
 """
 
 import asyncio
+import logging
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -17,6 +21,14 @@ from msgspec import Struct
 
 from api.errors import ApiError
 from ledger.tail import Tail
+
+logger = logging.getLogger("guerdon.api")
+
+MOST_NEWS = 1_000
+"""New entries at once about which it is not asked whom they concern: all look."""
+
+IDLE_S = 5
+"""How long a process that heard of nothing new goes on before it sees whether anybody still waits."""
 
 PAGE = 20
 """Entries a subscription reads at once, and the most it holds; an entry has at most 64 KiB."""
@@ -36,6 +48,87 @@ class StreamLimits(Struct, frozen=True, kw_only=True):
     init_s: float = 10
 
 
+Interests = frozenset[str] | None
+"""Accounts and assets one of which every entry touches that a subscription tells; ``None`` for any."""
+
+
+class _Waiter:
+    """A subscription that waits: everything below ``clear`` does not concern it."""
+
+    def __init__(self, interests: Interests, clear: int) -> None:
+        self.interests = interests
+        self.clear = clear
+        self.woken = asyncio.Event()
+
+
+class News:
+    """Wakes those of one process whom new entries may concern. Used on one event loop."""
+
+    def __init__(self, tail: Tail, concerned: Callable[[int, int], Awaitable[Interests]]) -> None:
+        self._tail = tail
+        self._concerned = concerned
+        self._told = 0
+        self._waiting: set[_Waiter] = set()
+        self._telling: asyncio.Task[None] | None = None
+
+    async def wait(self, size: int, interests: Interests, timeout_s: float) -> int:
+        """Wait until entries from ``size`` on may concern some interests, or for a while; how far none does."""
+        if size < self._told:
+            return size  # those after it were told of before
+        waiter = _Waiter(interests, size)
+        self._waiting.add(waiter)
+        if self._telling is None:
+            self._told = size
+            self._telling = asyncio.create_task(self._tell())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter.woken.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting.discard(waiter)
+        return waiter.clear
+
+    async def _tell(self) -> None:
+        """Tell of what is recorded while anyone waits."""
+        try:
+            while self._waiting:
+                size = await self._grown(self._told)
+                if size is not None:
+                    await self._tell_of(size)
+        finally:
+            self._telling = None
+
+    async def _tell_of(self, size: int) -> None:
+        first, concerned = self._told, None
+        try:
+            if size - first <= MOST_NEWS:
+                concerned = await self._concerned(first, size)
+        except Exception:  # who looks for itself finds out why
+            logger.exception("it cannot be found out whom new entries concern")
+        self._told = size
+        for waiter in self._waiting:
+            if concerned is None or waiter.interests is None or not waiter.interests.isdisjoint(concerned):
+                waiter.woken.set()
+            elif not waiter.woken.is_set():
+                waiter.clear = max(waiter.clear, size)
+
+    async def _grown(self, size: int) -> int | None:
+        """The ledger's size once it is more; ``None`` when nothing happened for a while."""
+        loop = asyncio.get_running_loop()
+        grown = asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(grown.set)
+
+        with self._tail.watching(size, tell), suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await grown.wait()
+                return self._tail.size
+        return None
+
+
 class TooManySubscriptionsError(ApiError):
     """There are as many subscriptions as there may be."""
 
@@ -45,10 +138,10 @@ class TooManySubscriptionsError(ApiError):
 class Streams:
     """The subscriptions of one process. Used on one event loop; ``readers`` is the number of threads that read."""
 
-    def __init__(self, tail: Tail, limits: StreamLimits, readers: int) -> None:
+    def __init__(self, news: News, limits: StreamLimits, readers: int) -> None:
+        self.news = news
         self.limits = limits
         self.stopping = asyncio.Event()
-        self._tail = tail
         # Those who ask and wait for an answer always find a thread: subscriptions take the others at most.
         self.turn = asyncio.Semaphore(max(readers - 1, 1))
         self._running: Counter[str] = Counter()
@@ -81,19 +174,6 @@ class Streams:
             yield True
         finally:
             self._connections -= 1
-
-    async def grown(self, size: int) -> None:
-        """Return as soon as the ledger has more entries than ``size``, or after a while."""
-        loop = asyncio.get_running_loop()
-        grown = asyncio.Event()
-
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-                loop.call_soon_threadsafe(grown.set)
-
-        with self._tail.watching(size, tell), suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.ping_s):
-                await grown.wait()
 
     def stop(self) -> None:
         """End every stream, so that the server can stop; their clients go on elsewhere."""

@@ -21,8 +21,10 @@ logger = logging.getLogger("guerdon.api")
 
 
 class Kind(Enum):
-    """What an event is for a subscription: one of its answers, or its end."""
+    """What an event is for a subscription: its beginning, one of its answers, or its end."""
 
+    BEGUN = "begun"
+    """Whatever is recorded from here on will be told."""
     ANSWER = "answer"
     FAILED = "failed"
     """It ends with errors, and asked again it would fail again."""
@@ -68,6 +70,7 @@ async def subscription_events(
                 return
             results = cast("AsyncGenerator[ExecutionResult, None]", source)
             async with aclosing(results):
+                yield Event(kind=Kind.BEGUN, body=b"")
                 async for result in results:
                     yield Event(kind=Kind.ANSWER, body=encode(result, context, extensions)[1])
     except Exception as error:  # raised by what the subscription follows, after its beginning

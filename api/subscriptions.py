@@ -16,14 +16,14 @@ from api.access import require_session, sight_of, visible_assets
 from api.context import Context
 from api.errors import BadInputError, ForbiddenError, UnauthenticatedError
 from api.ids import require_account_id
-from api.queries import EntryFilterInput, entries_seen, entry_filter
+from api.queries import EntryFilterInput, entry_filter
 from api.scalars import Points, UInt53
 from api.sessions import SESSION_OVER, Session, TokenError, Viewer, viewer_at
-from api.streams import PAGE
+from api.streams import PAGE, Interests
 from api.types import ApiInfo, Entry, argument, entry_of, field
 from ledger import queries
 from ledger.entries import Posting, decode_entry
-from ledger.queries import EntryFilter, Page
+from ledger.queries import EntryFilter, Page, Sight
 from ledger.store import Store
 
 NARROW = 1_000
@@ -52,8 +52,17 @@ class _Told(Protocol):
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T", bound=_Told)
-Question = Callable[[Store, Snapshot, Viewer, Page], list[T]]
-"""What a stream asks for each page: what a viewer is told of the entries of the page, in their order."""
+
+
+class Found(Struct, Generic[T], frozen=True):
+    """What a viewer is told of the entries of a page, in their order, and what may concern the stream later."""
+
+    told: list[T]
+    interests: Interests
+
+
+Question = Callable[[Store, Snapshot, Viewer, Page], Found[T]]
+"""What a stream asks for each page."""
 
 
 class _Look(Struct, Generic[T], frozen=True, kw_only=True):
@@ -62,7 +71,7 @@ class _Look(Struct, Generic[T], frozen=True, kw_only=True):
     viewer: Viewer
     size: int
     position: int
-    found: list[T]
+    found: Found[T]
 
 
 def streamed(description: str) -> Callable[[F], F]:
@@ -79,11 +88,13 @@ async def follow(context: Context, after: int | None, question: Question[T]) -> 
 
 async def _follow(context: Context, session: Session, question: Question[T], look: _Look[T]) -> AsyncGenerator[T, None]:
     while True:
-        for item in look.found:
+        for item in look.found.told:
             yield item
-        if look.position == look.size - 1:
-            await context.service.streams.grown(look.size)
-        look = await _look(context, session, question, look.position)
+        position = look.position
+        if position == look.size - 1:
+            streams = context.service.streams
+            position = await streams.news.wait(look.size, look.found.interests, streams.limits.ping_s) - 1
+        look = await _look(context, session, question, position)
 
 
 async def _look(context: Context, session: Session, question: Question[T], after: int | None) -> _Look[T]:
@@ -111,8 +122,17 @@ def _page(
         raise BadInputError(f"the ledger has {size} entries: after is at most {size - 1}")
     page = Page(limit=PAGE, after=after, before=size, narrow=size - after <= NARROW)
     found = question(store, connection, viewer, page)
-    position = found[-1].seq if len(found) == PAGE else size - 1
+    position = found.told[-1].seq if len(found.told) == PAGE else size - 1
     return _Look(viewer=viewer, size=size, position=position, found=found)
+
+
+def interests_of(wanted: EntryFilter, sight: Sight) -> Interests:
+    """What each entry touches one of that matches a filter, as far as a reader is told of it."""
+    if wanted.account is not None:
+        return frozenset({wanted.account})
+    if wanted.asset is not None:
+        return frozenset({wanted.asset})
+    return None if sight.everything else frozenset({*sight.accounts, *sight.assets})
 
 
 @strawberry.type(description="By how much an entry changed an account's points of one asset.")
@@ -144,10 +164,9 @@ class _Activity:
 
     def __init__(self, account: str) -> None:
         self._account = account
-        self._points: dict[str, int] = {}
-        self._assets: tuple[str, ...] | None = ()  # of which the points are counted; at first none, after that all
+        self._points: dict[str, int] | None = None
 
-    def __call__(self, store: Store, connection: Snapshot, viewer: Viewer, page: Page) -> list[AccountActivity]:
+    def __call__(self, store: Store, connection: Snapshot, viewer: Viewer, page: Page) -> Found[AccountActivity]:
         """A page of the account's activity."""
         sight = sight_of(store, connection, viewer, [self._account])
         account = queries.account(store, connection, self._account, viewer.time)
@@ -156,23 +175,29 @@ class _Activity:
         assets = visible_assets(store, connection, sight, account) if account is not None else ()
         if assets == ():
             raise ForbiddenError("this session may follow its own account, its members' and its assets' holders'")
-        if assets != self._assets:
+        if self._points is None:
             self._points = queries.points_after(store, connection, self._account, page.after)
-            self._assets = assets
         found = queries.entries(store, connection, EntryFilter(account=self._account), sight, page)
-        return [
-            AccountActivity(entry=entry_of(stored, sight), movements=self._moved(decode_entry(stored.data).postings))
+        told = [
+            AccountActivity(
+                entry=entry_of(stored, sight),
+                movements=self._moved(decode_entry(stored.data).postings, assets, self._points),
+            )
             for stored in found
         ]
+        return Found(told, frozenset({self._account}))
 
-    def _moved(self, postings: tuple[Posting, ...]) -> list[Movement]:
+    def _moved(
+        self, postings: tuple[Posting, ...], assets: tuple[str, ...] | None, points: dict[str, int]
+    ) -> list[Movement]:
+        """What postings change of the account's points of some assets, or of all; the points are counted along."""
         amounts: dict[str, int] = {}
         for leg in postings:
-            if leg.account == self._account and (self._assets is None or leg.asset in self._assets):
+            if leg.account == self._account and (assets is None or leg.asset in assets):
                 amounts[leg.asset] = amounts.get(leg.asset, 0) + leg.amount
         movements = []
         for asset, amount in amounts.items():
-            balance = self._points[asset] = self._points.get(asset, 0) + amount
+            balance = points[asset] = points.get(asset, 0) + amount
             movements.append(Movement(asset=asset, amount=Points(amount), balance=Points(balance)))
         return movements
 
@@ -191,8 +216,10 @@ class Subscription:
         """Entries."""
         wanted = entry_filter(filter)
 
-        def question(store: Store, connection: Snapshot, viewer: Viewer, page: Page) -> list[Entry]:
-            return entries_seen(store, connection, viewer, wanted, page)
+        def question(store: Store, connection: Snapshot, viewer: Viewer, page: Page) -> Found[Entry]:
+            sight = sight_of(store, connection, viewer, [wanted.account] if wanted.account is not None else [])
+            found = queries.entries(store, connection, wanted, sight, page)
+            return Found([entry_of(stored, sight) for stored in found], interests_of(wanted, sight))
 
         return await follow(info.context, after, question)
 

@@ -25,7 +25,7 @@ from api.cli_options import (
     WalletPassphraseFile,
     read_log_key,
 )
-from api.client import RefusedError, ServiceError
+from api.client import RefusedError, RequestError, ServiceError
 from api.guerdon import Asset, Balance, Guerdon, Recorded, StatementLine, UnansweredError, UnprovenError
 from ledger.amounts import format_amount, parse_amount
 from ledger.checkpoint import encode_verifier_key
@@ -236,17 +236,17 @@ def _submit(
     client: Guerdon, signed: SignedOperation, asset: Asset | None, *, receipt: Path | None, as_json: bool
 ) -> None:
     with _kept_in(receipt) as keep:
-        try:
+        with _kept_until_answered(signed):
             recorded = client.submit(signed)
-        except UnansweredError as error:
-            raise ServiceError(f"{error}: {_keep_unanswered(signed)}") from error
-        except UnprovenError as error:
-            raise ServiceError(f"{error}{_keep_unproven(error)}") from error
-        keep(recorded.receipt)
-    if as_json:
-        typer.echo(msgspec.json.encode(_recorded_json(recorded)).decode())
-    else:
-        _print_recorded(recorded, asset, receipt)
+        try:
+            if as_json:
+                typer.echo(msgspec.json.encode(_recorded_json(recorded)).decode())
+            else:
+                _print_recorded(recorded, asset)
+        finally:
+            _keep_receipt(recorded, keep)
+    if receipt is not None and not as_json:
+        typer.echo(f"kept in   {receipt}")
 
 
 @contextmanager
@@ -256,26 +256,51 @@ def _kept_in(path: Path | None) -> Iterator[Callable[[str], object]]:
         yield lambda _: None
         return
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = _new_private_file(path)
     except FileExistsError as error:
         raise ServiceError(f"{path} exists: choose another name, receipts are never overwritten") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        try:
-            yield file.write
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+    complete = False
 
+    def keep(receipt: str) -> None:
+        nonlocal complete
+        _write(descriptor, receipt)
+        complete = True
 
-def _keep_unanswered(signed: SignedOperation) -> str:
-    """Keep a document whose fate is not known, and say how to learn it."""
-    path = Path(f"unanswered-{signed.op_id.hex()[:16]}.json")
-    document = encode_document(signed).decode()
     try:
-        path.write_text(document + "\n", encoding="utf-8")
-    except OSError:
-        return f"submit this document again, which cannot record it twice: {document}"
-    return f"guerdon submit {path} sends the same again, and cannot record it twice"
+        yield keep
+    finally:
+        os.close(descriptor)
+        if not complete:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _kept_until_answered(signed: SignedOperation) -> Iterator[None]:
+    """Keep a document in a file until it is known what became of it, whatever ends this command before that."""
+    path = Path(f"unanswered-{signed.op_id.hex()[:16]}.json")
+    document = encode_document(signed).decode() + "\n"
+    made = _has_written(path, document)
+    if made or (path.is_file() and path.read_bytes() == document.encode()):
+        how = f"guerdon submit {path} sends the same again, and cannot record it twice"
+    else:
+        how = f"submit this document again, which cannot record it twice: {document.rstrip()}"
+    answered = False
+    try:
+        yield
+        answered = True
+    except (RefusedError, RequestError):
+        answered = True
+        raise
+    except UnansweredError as error:
+        raise ServiceError(f"{error}: {how}") from error
+    except UnprovenError as error:
+        raise ServiceError(f"{error}{_keep_unproven(error)}; {how}") from error
+    except BaseException:
+        typer.echo(f"whether operation {signed.op_id.hex()} is recorded is not known: {how}", err=True)
+        raise
+    finally:
+        if made and answered:
+            path.unlink(missing_ok=True)
 
 
 def _keep_unproven(error: UnprovenError) -> str:
@@ -283,8 +308,46 @@ def _keep_unproven(error: UnprovenError) -> str:
     if error.receipt is None:
         return ""
     path = Path(f"unproven-{error.signed.op_id.hex()[:16]}.receipt")
-    path.write_text(error.receipt, encoding="utf-8")
-    return f"; {path} is what it gave as a receipt"
+    if _has_written(path, error.receipt):
+        return f"; {path} is what it gave as a receipt"
+    typer.echo(error.receipt, err=True)
+    return "; what it gave as a receipt is above"
+
+
+def _keep_receipt(recorded: Recorded, keep: Callable[[str], object]) -> None:
+    try:
+        keep(recorded.receipt)
+    except OSError as error:
+        typer.echo(recorded.receipt, err=True)
+        what = f"operation {recorded.operation_id} is recorded as entry {recorded.seq}: do not send it anew"
+        raise ServiceError(f"{what}. Its receipt is above, for it cannot be kept: {error}") from error
+
+
+def _has_written(path: Path, text: str) -> bool:
+    """Write a new file, complete or not at all."""
+    try:
+        descriptor = _new_private_file(path)
+    except OSError:
+        return False
+    try:
+        _write(descriptor, text)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _new_private_file(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _write(descriptor: int, text: str) -> None:
+    data = text.encode()
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)
 
 
 def _read_signed(text: str) -> SignedOperation:
@@ -319,7 +382,7 @@ def _recorded_json(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _print_recorded(recorded: Recorded, asset: Asset | None, receipt: Path | None) -> None:
+def _print_recorded(recorded: Recorded, asset: Asset | None) -> None:
     again = ", as an earlier submission had it recorded" if recorded.replayed else ""
     typer.echo(f"entry     {recorded.seq} of {recorded.entry.op.ledger}, recorded {recorded.entry.time}{again}")
     typer.echo(f"hash      {recorded.hash}")
@@ -332,8 +395,6 @@ def _print_recorded(recorded: Recorded, asset: Asset | None, receipt: Path | Non
     else:
         signers = ", ".join(encode_verifier_key(key.name, key.public_key) for key in recorded.proven.signers)
         typer.echo(f"receipt   verified: signed by {signers}")
-    if receipt is not None:
-        typer.echo(f"kept in   {receipt}")
 
 
 def _posting(leg: Posting, asset: Asset | None) -> str:

@@ -3,8 +3,8 @@
 The name is resolved here, *every* address it has is held against what is allowed, and the connection is made to one of
 the addresses that were checked, never by the name: a name that means something else a moment later (DNS rebinding)
 changes nothing. TLS is still verified for the name. Redirects are not followed, no proxy is used, nothing of an answer
-is kept but its status and ``Retry-After``, and an answer has to be there within a time that counts from the connection,
-however slowly its bytes come.
+is kept but its status and ``Retry-After``, and an answer has to be there within a time that counts from the name's
+look-up, however slowly its bytes come.
 
 Allowed are global unicast addresses, and the networks that a setting names. IPv4 within IPv6 is judged by the IPv4
 address. The networks that are refused are listed from IANA's special-purpose registries, not taken from the standard
@@ -18,7 +18,9 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from msgspec import Struct
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -27,7 +29,7 @@ from urllib3.util import Url, parse_url
 
 CONNECT_LIMIT_S = 5
 ANSWER_LIMIT_S = 15
-"""From the connection to the answer's status; Standard Webhooks recommends 15 to 30 seconds."""
+"""From the name's look-up to the answer's status; Standard Webhooks recommends 15 to 30 seconds."""
 
 USER_AGENT = "Guerdon-Webhooks"
 MAX_URL = 2_048
@@ -61,6 +63,7 @@ _REFUSED_V4 = [
 ]
 _REFUSED_V6 = [ipaddress.IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
 
+T = TypeVar("T")
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], list[str]]
@@ -256,6 +259,7 @@ class _Watch:
         self.limit_s = limit_s
         self.is_expired = False
         self._lock = threading.Lock()
+        self._over: Future[None] = Future()
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(limit_s, self.expire)
         self._timer.daemon = True
@@ -271,8 +275,29 @@ class _Watch:
     def expire(self) -> None:
         """End the attempt now."""
         with self._lock:
-            self.is_expired = True
+            if not self.is_expired:
+                self.is_expired = True
+                self._over.set_result(None)
             self._shut_down()
+
+    def call(self, question: Callable[[], T]) -> T:
+        """Ask what nothing can cut off, in a thread of its own; raise :class:`TimeoutError` when the time is over first.
+
+        The thread is left behind then, for as long as the system takes for its answer.
+        """
+        answered: Future[T] = Future()
+
+        def answer() -> None:
+            try:
+                answered.set_result(question())
+            except Exception as error:
+                answered.set_exception(error)
+
+        threading.Thread(target=answer, name="guerdon-webhook-lookup", daemon=True).start()
+        wait([answered, self._over], return_when=FIRST_COMPLETED)
+        if not answered.done():
+            raise TimeoutError
+        return answered.result()
 
     def end(self) -> None:
         """The attempt is over."""
@@ -343,15 +368,19 @@ class Channel:
         """Send a message, and say what became of it. Whatever the receiver does, this raises nothing."""
         try:
             parts = self._client.parse(self._url)
-            if self._connection is not None and not self._connection.is_connected:
-                self._drop()
-            addresses = self._client.addresses_of(parts) if self._connection is None else []
-        except (UrlError, RefusedError) as error:
+        except UrlError as error:
             return Answer(error=str(error))
+        if self._connection is not None and not self._connection.is_connected:
+            self._drop()
         with self._client.watch() as watch:
             try:
+                addresses: list[str] = []
+                if self._connection is None:
+                    addresses = watch.call(lambda: self._client.addresses_of(parts))
                 self._make_connection(parts, addresses, watch)
                 return self._exchange(watch, parts, headers, body)
+            except RefusedError as error:
+                return Answer(error=str(error))
             except _FAILURES as error:
                 self._drop()
                 return Answer(error=_trouble(error, watch))

@@ -19,6 +19,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -69,6 +70,15 @@ TURN_INTERVALS = 10
 
 MAX_TESTS = 8
 """Tests that one process has under way or waiting."""
+
+MAX_TESTS_OF_ACCOUNT = 1
+"""How many of them may be of one account: a receiver may keep each waiting for as long as it likes to, up to a limit."""
+
+TESTERS = 4
+"""Threads that send tests."""
+
+SECRETS_INTERVAL_MS = 3_600_000
+"""How often secrets whose overlap has ended are looked for."""
 
 CLOSE_LIMIT_S = 5
 """How long the end of the server waits for shifts, whose connections are cut."""
@@ -141,6 +151,14 @@ class _Health(TypedDict, total=False):
     failing_since_ms: int | None
     disabled_at_ms: int
     disabled_reason: Reason
+
+
+class _Secrets(TypedDict, total=False):
+    """What changes of a webhook's secrets."""
+
+    secret: bytes
+    previous_secret: bytes | None
+    previous_until_ms: int | None
 
 
 class Deliverer:
@@ -287,20 +305,27 @@ class Deliverer:
             health.update({"disabled_at_ms": now_ms, "disabled_reason": "failing"})
         return health
 
-    def renew_secrets(self) -> None:
-        """Encrypt with the first log key what another one encrypted."""
+    def tend_secrets(self) -> None:
+        """Encrypt with the first log key what another one encrypted, and forget secrets whose overlap has ended."""
         with self._store.read() as connection:
             found = webhooks.every_webhook(self._store, connection)
         for webhook in found:
-            changes = {
-                name: sealed
-                for name in ("secret", "previous_secret")
-                if (old := getattr(webhook, name)) is not None
-                and (sealed := self._box.renewed(webhook.webhook, old)) is not None
-            }
+            changes = self._changed_secrets(webhook)
             if changes:
                 with self._store.write() as transaction:
                     webhooks.change_webhook(transaction, webhook, **changes)
+
+    def _changed_secrets(self, webhook: Webhook) -> "_Secrets":
+        changes = _Secrets()
+        if (sealed := self._box.renewed(webhook.webhook, webhook.secret)) is not None:
+            changes["secret"] = sealed
+        if webhook.previous_secret is None:
+            return changes
+        if self._clock() >= (webhook.previous_until_ms or 0):
+            changes.update({"previous_secret": None, "previous_until_ms": None})
+        elif (sealed := self._box.renewed(webhook.webhook, webhook.previous_secret)) is not None:
+            changes["previous_secret"] = sealed
+        return changes
 
     def send_test(self, webhook: Webhook, test_id: str) -> Answer:
         """Send a message of no entry, once; what became of it is not stored."""
@@ -347,6 +372,7 @@ class WebhookSender:
         self._former: dict[str, ShiftResult] = {}
         self._last_shift: dict[str, int] = {}
         self._rounds_without_turn = 0
+        self._next_tending_ms = 0
         self._ended: queue.SimpleQueue[tuple[str, ShiftResult | Exception | None] | None] = queue.SimpleQueue()
         self._trouble: str | None = None
         self._thread = threading.Thread(target=self._run, name="guerdon-webhooks", daemon=True)
@@ -427,7 +453,9 @@ class WebhookSender:
         self._rounds_without_turn = 0
         if not had:
             self._former.clear()
-            self._deliverer.renew_secrets()
+        if not had or _monotonic_ms() >= self._next_tending_ms:
+            self._deliverer.tend_secrets()
+            self._next_tending_ms = _monotonic_ms() + SECRETS_INTERVAL_MS
         self._is_mine.set()
         return True
 
@@ -487,8 +515,9 @@ class Webhooks:
         self.client = client
         self.deliverer = Deliverer(store, box, client, clock=clock, jitter=jitter, disable_after_ms=disable_after_ms)
         self.sender = WebhookSender(store, self.deliverer, client, clock=clock, interval_ms=interval_ms)
-        self._testers = ThreadPoolExecutor(2, thread_name_prefix="guerdon-webhook-test")
-        self._tests = threading.BoundedSemaphore(MAX_TESTS)
+        self._testers = ThreadPoolExecutor(TESTERS, thread_name_prefix="guerdon-webhook-test")
+        self._lock = threading.Lock()
+        self._tests: Counter[str] = Counter()
 
     def start(self) -> "Webhooks":
         """Begin to send."""
@@ -498,15 +527,29 @@ class Webhooks:
     def close(self) -> None:
         """End, and let what is under way fail."""
         self.sender.close()
-        self._testers.shutdown(cancel_futures=True)
+        # Nobody waits for what the client has just cut.
+        self._testers.shutdown(wait=False, cancel_futures=True)
 
     def begin_test(self, webhook: Webhook, test_id: str) -> "Future[Answer] | None":
-        """Send a test; ``None`` when too many are under way."""
-        if not self._tests.acquire(blocking=False):
-            return None
-        under_way = self._testers.submit(self.deliverer.send_test, webhook, test_id)
-        under_way.add_done_callback(lambda _: self._tests.release())
+        """Send a test; ``None`` when too many are under way, in all or of the webhook's account."""
+        account = webhook.account
+        with self._lock:
+            if self._tests.total() >= MAX_TESTS or self._tests[account] >= MAX_TESTS_OF_ACCOUNT:
+                return None
+            self._tests[account] += 1
+        try:
+            under_way = self._testers.submit(self.deliverer.send_test, webhook, test_id)
+        except BaseException:
+            self._end_test(account)
+            raise
+        under_way.add_done_callback(lambda _: self._end_test(account))
         return under_way
+
+    def _end_test(self, account: str) -> None:
+        with self._lock:
+            self._tests[account] -= 1
+            if not self._tests[account]:
+                del self._tests[account]
 
 
 def _monotonic_ms() -> int:

@@ -256,10 +256,14 @@ class _Connection:
             return
         async with aclosing(self._view.events(plan)) as events:
             async for event in events:
-                if event.kind is not Kind.ANSWER:
-                    await self._end(name, event)
-                    return
-                await self._send_about(name, b"next", event.body)
+                match event.kind:
+                    case Kind.BEGUN:
+                        pass  # the protocol has no word for it
+                    case Kind.ANSWER:
+                        await self._send_about(name, b"next", event.body)
+                    case _:
+                        await self._end(name, event)
+                        return
         self._forget(name)
         await self._send_message({"id": name, "type": "complete"})
 

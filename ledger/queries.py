@@ -652,6 +652,29 @@ class StatementKey(Struct, frozen=True, kw_only=True):
     end: str | None = None
 
 
+_MOVING = frozenset({"transfer", "redeem", "grant", "record_purchases", "expire"})
+"""Kinds that move points, or might have: nearly all entries. They concern who acts, and accounts and assets moved."""
+
+
+def concerned(store: Store, connection: Connection, first: int, end: int) -> frozenset[str] | None:
+    """Accounts and assets that the entries ``first <= seq < end`` may concern; ``None`` when that may be any.
+
+    Whoever follows none of them, and none of their entries, need not look at these. Three questions however many ask.
+    """
+    span = [
+        (table.c.ledger_id == store.ledger_id, table.c.seq >= first, table.c.seq < end)
+        for table in (ENTRY, POSTING, EARNING)
+    ]
+    acts = connection.execute(sa.select(ENTRY.c.kind, ENTRY.c.actor).where(*span[0]).distinct()).all()
+    if not _MOVING.issuperset(kind for kind, _ in acts):
+        return None
+    found = {actor for _, actor in acts}
+    for table, within in ((POSTING, span[1]), (EARNING, span[2])):
+        for row in connection.execute(sa.select(table.c.account, table.c.asset).where(*within).distinct()):
+            found.update(row)
+    return frozenset(found)
+
+
 def points_after(store: Store, connection: Connection, account_id: str, seq: int) -> dict[str, int]:
     """All points an account had of each asset after an entry: what it has now, less what was moved since."""
     lots = (

@@ -61,6 +61,11 @@ class Tail:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="guerdon-tail", daemon=True)
 
+    @property
+    def size(self) -> int:
+        """How many entries there are, as far as is known here."""
+        return self._size
+
     def start(self) -> "Tail":
         """Begin to look at the ledger."""
         self._wake_out, self._wake_in = os.pipe()

@@ -264,26 +264,69 @@ def test_busy_server_is_asked_again(town: Town, status: int) -> None:
     assert len(requests) == 3
 
 
-@pytest.mark.parametrize("code", ["OVERLOADED", "UNAVAILABLE"])
-def test_overloaded_ledger_is_asked_again(town: Town, code: str) -> None:
-    """After waits that grow; a refusal of that kind that stays is told."""
-    waits: list[float] = []
+def refused_as(code: str) -> tuple[int, bytes]:
+    """The answer that nothing was recorded, at least not by the server that says so."""
     error = {"__typename": "OperationRefusedError", "code": code, "message": "later", "path": [], "retryable": True}
     refusal = {"entry": None, "replayed": False, "balance": None, "receipt": None, "userErrors": [error]}
-    refused = json.dumps({"data": {"operationSubmit": refusal}}).encode()
+    return 200, json.dumps({"data": {"operationSubmit": refusal}}).encode()
+
+
+@pytest.mark.parametrize("code", ["OVERLOADED", "UNAVAILABLE"])
+def test_busy_ledger_is_asked_again(town: Town, code: str) -> None:
+    """After waits that grow."""
+    waits: list[float] = []
 
     def fate(_: Any, pass_on: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
-        return (200, refused) if len(requests) < 4 else pass_on()
+        return refused_as(code) if len(requests) < 4 else pass_on()
 
     with unreliable(town, fate) as (url, requests):
-        client = town.client(town.alice, url, sleep=waits.append)
-        assert client.send("STAR", 1, str(town.bob.account)).balance == 499
-        assert waits == sorted(set(waits))
-        assert len(waits) == 3
-        requests.clear()
+        assert town.client(town.alice, url, sleep=waits.append).send("STAR", 1, str(town.bob.account)).balance == 499
+    assert waits == sorted(set(waits))
+    assert len(waits) == 3
+    assert all(request == requests[0] for request in requests)
+
+
+def test_ledger_that_stays_overloaded_has_recorded_nothing(town: Town) -> None:
+    """It says so each time, before it takes the operation."""
+    with unreliable(town, lambda *_: refused_as("OVERLOADED")) as (url, requests):
         with pytest.raises(RefusedError) as caught:
             town.client(town.alice, url, attempts=3).send("STAR", 1, str(town.bob.account))
-        assert (caught.value.code, caught.value.retryable) == (code, True)
+        assert (caught.value.code, caught.value.retryable, len(requests)) == ("OVERLOADED", True, 3)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [refused_as("UNAVAILABLE")],
+        [refused_as("UNAVAILABLE"), refused_as("OVERLOADED")],
+        [None, refused_as("OVERLOADED")],
+        [(502, b""), refused_as("OVERLOADED")],
+    ],
+    ids=["unavailable", "unavailable, then overloaded", "lost, then overloaded", "bad gateway, then overloaded"],
+)
+def test_ledger_that_may_have_recorded_it_has_not_refused_it(town: Town, answers: list[Any]) -> None:
+    """UNAVAILABLE is also said when the database was lost while committing: signing anew could pay twice."""
+
+    def fate(_: Any, pass_on: Callable[[], tuple[int, bytes]]) -> Any:
+        if len(requests) == 1:
+            pass_on()
+        return answers[min(len(requests), len(answers)) - 1]
+
+    with unreliable(town, fate) as (url, requests), pytest.raises(UnansweredError) as caught:
+        town.client(town.alice, url, attempts=3).send("STAR", 100, str(town.bob.account))
+    assert answers[-1] != refused_as("UNAVAILABLE") or "UNAVAILABLE: later" in str(caught.value)
+    again = town.client(town.alice)
+    assert again.submit(caught.value.signed).replayed
+    assert again.balance("STAR").total == 400
+
+
+@pytest.mark.parametrize("code", ["EXPIRED", "INSUFFICIENT_POINTS"])
+def test_refusal_after_a_lost_question_is_a_refusal(town: Town, code: str) -> None:
+    """The ledger looks for the operation first, and says when it has it."""
+    with unreliable(town, lambda *_: refused_as(code) if len(requests) > 1 else None) as (url, requests):
+        with pytest.raises(RefusedError) as caught:
+            town.client(town.alice, url).send("STAR", 1, str(town.bob.account))
+        assert (caught.value.code, len(requests)) == (code, 2)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +367,48 @@ def test_request_that_no_attempt_can_pass_is_told_as_it_is(town: Town) -> None:
     with unreliable(town, lambda *_: (403, answer)) as (url, _), pytest.raises(RequestError) as caught:
         town.client(town.alice, url).send("STAR", 7, str(town.bob.account))
     assert (caught.value.code, caught.value.status, caught.value.request_id) == ("QUERY_NOT_IN_SAFELIST", 403, "r1")
+
+
+REFUSED_REQUEST = b'{"errors": [{"message": "no", "extensions": {"code": "SOME_CODE"}}]}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "known"),
+    [
+        ([(429, b""), (403, REFUSED_REQUEST)], True),
+        ([None, (403, REFUSED_REQUEST)], False),
+        ([(503, b""), (400, REFUSED_REQUEST)], False),
+        ([refused_as("UNAVAILABLE"), (403, REFUSED_REQUEST)], False),
+        ([(408, REFUSED_REQUEST)], False),
+    ],
+    ids=["throttled", "lost", "503", "unavailable", "408"],
+)
+def test_refused_request_says_nothing_about_an_earlier_one(town: Town, answers: list[Any], known: bool) -> None:
+    """The one before may have been recorded, unless it was throttled; a request that came too slowly may have, too."""
+
+    def fate(*_: Any) -> Any:
+        return answers[len(requests) - 1]
+
+    with unreliable(town, fate) as (url, requests), pytest.raises(ServiceError) as caught:
+        town.client(town.alice, url).send("STAR", 100, str(town.bob.account))
+    assert len(requests) == len(answers)
+    assert isinstance(caught.value, RequestError if known else UnansweredError)
+
+
+def test_server_that_never_answered_is_given_up_soon(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is told at once; one that did answer, and is restarting, is tried as often as others."""
+    waits: list[float] = []
+    monkeypatch.setattr(urllib3.Retry, "sleep", lambda self, _=None: waits.append(self.get_backoff_time()))
+    with unreliable(town, lambda _, pass_on: pass_on()) as (url, _):
+        client = town.client(town.alice, url)
+        client.asset("STAR")
+        client.close()  # the connection, so that another one is needed
+    for asked, attempts in (town.client(town.alice, url), 2), (client, api_client.ATTEMPTS):
+        waits.clear()
+        with pytest.raises(ServiceError, match="does not answer"):
+            asked.asset("STAR")
+        assert len(waits) == attempts - 1
+        assert (sum(waits) == 0) is (attempts == 2)
 
 
 def test_redirect_is_not_followed(town: Town) -> None:

@@ -76,6 +76,10 @@ def test_values_are_read() -> None:
         "GUERDON_TRUSTED_PROXIES": " 10.0.0.0/8  192.0.2.1 2001:db8::/32 ",
         "GUERDON_BODY_TIMEOUT_S": "5",
         "GUERDON_QUERY_TIMEOUT_S": "7",
+        "GUERDON_MAX_SUBSCRIPTIONS": "10",
+        "GUERDON_MAX_SUBSCRIPTIONS_PER_ACCOUNT": "0",
+        "GUERDON_STREAM_PING_S": "3",
+        "GUERDON_STREAM_TIMEOUT_S": "4",
     }
     settings = Settings.from_environment(environ)
     assert settings.log_key_file == Path("/run/log.pem")
@@ -90,6 +94,8 @@ def test_values_are_read() -> None:
     assert (settings.rate_cost, settings.rate_operations) == (1000, 0)
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]
     assert (settings.body_timeout_s, settings.query_timeout_s) == (5, 7)
+    assert (settings.max_subscriptions, settings.max_subscriptions_per_account) == (10, 0)
+    assert (settings.stream_ping_s, settings.stream_timeout_s) == (3, 4)
     assert settings.webhook_networks == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
     assert (settings.webhook_http, settings.webhook_disable_after_days) == (True, 2)
 
@@ -120,6 +126,10 @@ def test_values_are_read() -> None:
         ("GUERDON_TRUSTED_PROXIES", "*"),
         ("GUERDON_BODY_TIMEOUT_S", "0"),
         ("GUERDON_QUERY_TIMEOUT_S", "0.5"),
+        ("GUERDON_MAX_SUBSCRIPTIONS", "many"),
+        ("GUERDON_MAX_SUBSCRIPTIONS_PER_ACCOUNT", "-1"),
+        ("GUERDON_STREAM_PING_S", "0"),
+        ("GUERDON_STREAM_TIMEOUT_S", "0"),
         ("GUERDON_OTHER_LOG_KEY_FILES", "a.pem:"),
         ("GUERDON_OTHER_LOG_KEY_FILES", "a.pem::b.pem"),
     ],

@@ -158,7 +158,8 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         "ledger-copy.sqlite: ",
     ):
         assert line in output, f"{line!r} is not in:\n{output[-4000:]}"
-    assert output.count('"replayed":false,"userErrors":[]}],"userErrors":[]}') == 5  # a transfer, keys over time, a redemption
+    # a transfer, keys over time, and what a webhook is told of
+    assert output.count('"replayed":false,"userErrors":[]}],"userErrors":[]}') == 5
     assert (clone / "points.csv").read_text(encoding="utf-8").count("C-1001") == 2
 
 

@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from api import subscriptions
-from api.queries import entries_seen
+from api.access import sight_of
+from api.sessions import Viewer
 from api.streams import PAGE
 from ledger import queries
-from ledger.operations import OpenAccount, SignedOperation
+from ledger.encoding import format_time
+from ledger.operations import OpenAccount, Purchase, RecordPurchases, SignedOperation
 from ledger.queries import EntryFilter, Page, Sight
 from ledger.sequencer import account_opened_by
 from ledger.store import UnavailableError
@@ -140,30 +142,32 @@ def read_socket(url: str, token: str, after: int, count: int) -> list[int]:
 def test_nothing_is_lost_or_told_twice_when_connections_are_cut(
     world: World, shop: Shop, tmp_path: Path, read: Reading
 ) -> None:
-    """Two servers, of which each connection takes any; writers write in bursts meanwhile, and not only for bob."""
+    """Two servers, of which each connection takes any; writers write in bursts meanwhile, and not only for bob.
+
+    Nobody looks again by himself here: what is not told when it is recorded would never come.
+    """
     chance = random.Random(7)
+    bursts = [chance.randrange(1, 9) for _ in range(60)]
     paid: list[int] = []
 
     def write() -> None:
-        for _ in range(40):
-            shop.unrelated(chance.randrange(3))
-            paid.extend(shop.pay(chance.randrange(1, 9)))
-            time.sleep(chance.random() / 50)
+        writes = random.Random(8)
+        for count in bursts:
+            shop.unrelated(writes.randrange(3))
+            paid.extend(shop.pay(count))
+            time.sleep(writes.random() / 50)
 
-    first = newest(world)
-    received: list[int] = []
+    received = [newest(world)]
     writer = threading.Thread(target=write)
-    with serving(world, tmp_path) as one, serving(world, tmp_path) as other:
+    quiet = {"stream_ping_s": 3_600}
+    with serving(world, tmp_path, **quiet) as one, serving(world, tmp_path, **quiet) as other:
         token = sign_in(world, one, shop.bob)
         writer.start()
-        while writer.is_alive() or len(received) < len(paid):
-            after = received[-1] if received else first
-            left = 1 if writer.is_alive() else len(paid) - len(received)
-            if not left or (writer.is_alive() and len(paid) <= len(received)):
-                continue
-            received += read(chance.choice([one, other]), token, after, chance.randrange(1, 16) if left > 15 else left)
+        while left := 1 + sum(bursts) - len(received):
+            count = min(left, chance.randrange(1, 40))
+            received += read(chance.choice([one, other]), token, received[-1], count)
         writer.join()
-    assert received == paid
+    assert received[1:] == paid
 
 
 @contextmanager
@@ -235,7 +239,11 @@ def test_each_process_of_a_server_tells_what_any_records(world: World, shop: Sho
                 assert seqs(stream.answers(count)) == paid
             for ws in sockets:
                 assert seqs(ws.answers("entries", count)) == paid
+        behind = stack.enter_context(event_stream(url, token, ENTRIES, {"after": 0}))
+        behind.answers(1)
         process.send_signal(signal.SIGTERM)
+        behind.rest()
+        assert not behind.completed
         for stream in streams:
             assert stream.rest() == []
             assert not stream.completed
@@ -665,7 +673,7 @@ def test_faults_are_masked_in_streams(
 ) -> None:
     """In the beginning, in a later page and in a field of an answer; the log has it under the request id."""
     shop = Shop(sqlite_world)
-    place = {"inside": "api.types.decode_entry"}.get(when, "api.subscriptions.entries_seen")
+    place = {"inside": "api.types.decode_entry"}.get(when, "ledger.queries.entries")
     with serving(sqlite_world, tmp_path) as url:
         token = sign_in(sqlite_world, url, shop.bob)
         if when == "before":
@@ -673,7 +681,6 @@ def test_faults_are_masked_in_streams(
         with caplog.at_level(logging.ERROR), event_stream(url, token, ENTRIES) as stream:
             request_id = stream.response.headers["x-request-id"]
             if when != "before":
-                time.sleep(0.3)  # the first page is read, and nothing is in it
                 monkeypatch.setattr(place, raise_secret)
                 shop.pay(1)
             answer = next(iter(stream))
@@ -690,25 +697,94 @@ def test_stream_is_cut_off_while_the_ledger_cannot_be_read(
 ) -> None:
     """Without a complete: the client goes on by itself, and misses nothing."""
     shop = Shop(sqlite_world)
+
+    def unavailable(*_: Any) -> Any:
+        raise UnavailableError("the database did not answer")
+
     with serving(sqlite_world, tmp_path) as url:
         token = sign_in(sqlite_world, url, shop.bob)
-        with event_stream(url, token, ENTRIES) as stream:
+        with event_stream(url, token, ENTRIES) as stream, monkeypatch.context() as patched:
             first = shop.pay(1)
             assert seqs(stream.answers(1)) == first
-
-            def unavailable(*_: Any) -> Any:
-                raise UnavailableError("the database did not answer")
-
-            monkeypatch.setattr("api.subscriptions.entries_seen", unavailable)
+            patched.setattr("ledger.queries.entries", unavailable)
             second = shop.pay(1)
             assert stream.rest() == []
             assert not stream.completed
-        monkeypatch.setattr("api.subscriptions.entries_seen", entries_seen)
         with event_stream(url, token, ENTRIES, {"after": first[-1]}) as stream:
             assert seqs(stream.answers(1)) == second
 
 
 # Speed
+
+
+def test_an_entry_makes_those_look_whom_it_concerns(
+    sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others go on where it left the ledger, without having looked: what they hear next is next to them."""
+    world = sqlite_world
+    shop = Shop(world)
+    looks: list[tuple[str, int]] = []
+    original = subscriptions._page
+
+    def counted(store: Any, connection: Any, session: Any, question: Any, **named: Any) -> Any:
+        looks.append((session.account, named["after"]))
+        return original(store, connection, session, question, **named)
+
+    with serving(world, tmp_path) as url, ExitStack() as stack:
+        alice, bob = (
+            stack.enter_context(event_stream(url, sign_in(world, url, who), ENTRIES, {"after": newest(world)}))
+            for who in (shop.alice, shop.bob)
+        )
+        paid = shop.pay(1)
+        assert seqs(alice.answers(1)) == seqs(bob.answers(1)) == paid
+        time.sleep(0.5)
+        monkeypatch.setattr(subscriptions, "_page", counted)
+        for _ in range(20):
+            world.record(pay(shop.alice, "STAR", 1, shop.merchant))
+            assert seqs(alice.answers(1)) == [newest(world)]
+        before = newest(world)
+        assert {account for account, _ in looks} == {shop.alice.account}
+        paid = shop.pay(1)
+        assert seqs(bob.answers(1)) == paid
+        (first, *_) = [after for account, after in looks if account == shop.bob.account]
+        assert first >= before - 1
+
+
+def test_whoever_is_told_of_an_entry_is_among_those_it_concerns(world: World) -> None:
+    """For every reader and filter, whatever the query for it finds; and near the tail it finds the same."""
+    coalition = Coalition(world)
+    people = ["alice", "bob", "carol", "dave", "star", "mile", "auditor", "operator"]
+    now = format_time(world.clock())
+    purchases = tuple(
+        Purchase(amount=amount, at=now, member=str(member.account), order=f"p{amount}")
+        for amount, member in ((50, coalition.bob), (5_000, coalition.dave), (1, coalition.carol))
+    )
+    world.record(
+        coalition.star.sign(RecordPurchases, asset="STAR", currency="USD", purchases=purchases),
+        pay(coalition.alice, "STAR", 1, coalition.mile),
+        pay(coalition.alice, "STAR", 1, coalition.dave),
+    )
+    wanted = [EntryFilter(), EntryFilter(asset="STAR"), EntryFilter(asset="MILE"), EntryFilter(kind="transfer")]
+    wanted += [EntryFilter(account=coalition.wallet(name).account) for name in people]
+    with world.store.read() as connection:
+        concerned = [queries.concerned(world.store, connection, i, i + 1) for i in range(newest(world) + 1)]
+        assert sum(among is not None for among in concerned) >= 6
+        for name in people:
+            account = coalition.wallet(name).account
+            found = queries.account(world.store, connection, str(account), now)
+            assert found is not None
+            viewer = Viewer(account=found.id, role=found.role, time=now)
+            for each in wanted:
+                sight = sight_of(world.store, connection, viewer, [each.account] if each.account else [])
+                interests = subscriptions.interests_of(each, sight)
+                seen = queries.entries(world.store, connection, each, sight, Page(limit=1_000))
+                for entry in seen:
+                    among = concerned[entry.seq]
+                    assert among is None or interests is None or interests & among, (name, each, entry.seq)
+                for after, before in ((0, 10), (10, 14), (9, len(concerned)), (0, len(concerned))):
+                    page = Page(limit=1_000, after=after, before=before, narrow=True)
+                    within = [entry for entry in seen if after < entry.seq < before]
+                    assert queries.entries(world.store, connection, each, sight, page) == within, (name, each)
 
 
 @pytest.mark.parametrize("wanted", [EntryFilter(), EntryFilter(kind="transfer")])

@@ -172,7 +172,7 @@ def test_connection_ends_with_its_session(world: World, shop: Shop, tmp_path: Pa
 
 def test_connection_ends_when_other_keys_act_for_the_account(world: World, shop: Shop, url: str, token: str) -> None:
     with socket(url, token) as ws:
-        ws.subscribe("1", ENTRIES)
+        ws.subscribe("1", ENTRIES, {"after": newest(world)})
         paid = shop.pay(1)
         assert seqs(ws.answers("1", 1)) == paid
         world.record(shop.bob.replace_keys([world.make_key()]))
@@ -301,7 +301,7 @@ def test_id_of_a_running_subscription_is_taken(url: str, token: str) -> None:
         assert closed(ws) == (4409, "Subscriber for 1 already exists")
 
 
-def test_id_is_free_again_after_an_error(url: str, token: str, shop: Shop) -> None:
+def test_id_is_free_again_after_an_error(world: World, url: str, token: str, shop: Shop) -> None:
     """The client may use it as soon as it has heard of the end."""
     with socket(url, token) as ws:
         for _ in range(3):
@@ -311,7 +311,7 @@ def test_id_is_free_again_after_an_error(url: str, token: str, shop: Shop) -> No
             (error,) = message["payload"]
             assert error["extensions"]["code"] == "BAD_USER_INPUT"
             assert error["message"].startswith("the ledger has ")
-        ws.subscribe("1", ENTRIES)
+        ws.subscribe("1", ENTRIES, {"after": newest(world)})
         paid = shop.pay(1)
         assert seqs(ws.answers("1", 1)) == paid
 
@@ -402,7 +402,7 @@ def test_faults_are_masked(
         ws.subscribe("while", ENTRIES, {"after": 0})
         ws.answers("while", 1)
         with monkeypatch.context() as patched:
-            patched.setattr("api.subscriptions.entries_seen", fault)
+            patched.setattr("ledger.queries.entries", fault)
             ws.subscribe("before", ENTRIES)
             message = ws.next_about("before")
             assert message["type"] == "error"
@@ -431,7 +431,7 @@ def test_fault_of_the_connection_itself_closes_it(
 
 
 def test_connection_is_closed_while_the_ledger_cannot_be_read(
-    shop: Shop, url: str, token: str, monkeypatch: pytest.MonkeyPatch
+    world: World, shop: Shop, url: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a code after which clients try again."""
 
@@ -439,10 +439,10 @@ def test_connection_is_closed_while_the_ledger_cannot_be_read(
         raise UnavailableError("the database did not answer")
 
     with socket(url, token) as ws:
-        ws.subscribe("1", ENTRIES)
+        ws.subscribe("1", ENTRIES, {"after": newest(world)})
         paid = shop.pay(1)
         assert seqs(ws.answers("1", 1)) == paid
-        monkeypatch.setattr("api.subscriptions.entries_seen", unavailable)
+        monkeypatch.setattr("ledger.queries.entries", unavailable)
         shop.pay(1)
         code, reason = closed(ws)
         assert code == 1013

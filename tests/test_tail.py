@@ -95,15 +95,18 @@ def test_sequencer_passes_on_how_far_it_is(world: World) -> None:
 @pytest.mark.postgres
 def test_notifications_are_sent_with_the_commit_alone(postgres_database: str) -> None:
     """A batch that is rolled back is announced to nobody; others of the database are told apart by their number."""
-    with World(postgres_database) as world, World(postgres_database, origin="ledger.example/other") as other:
-        with closing(connect(sa.make_url(postgres_database))) as connection:
-            connection.execute(f"LISTEN {CHANNEL}")
-            with world.store.write() as transaction:
-                transaction.write(Changes(), transaction.lock_head())
-                transaction.connection.rollback()
-            world.add_member()
-            other.add_member()
-            payloads = [notice.payload for notice in connection.notifies(timeout=LIMIT_S, stop_after=2)]
+    with (
+        World(postgres_database) as world,
+        World(postgres_database, origin="ledger.example/other") as other,
+        closing(connect(sa.make_url(postgres_database))) as connection,
+    ):
+        connection.execute(f"LISTEN {CHANNEL}")
+        with world.store.write() as transaction:
+            transaction.write(Changes(), transaction.lock_head())
+            transaction.connection.rollback()
+        world.add_member()
+        other.add_member()
+        payloads = [notice.payload for notice in connection.notifies(timeout=LIMIT_S, stop_after=2)]
     assert payloads == [f"{world.store.ledger_id} 2", f"{other.store.ledger_id} 2"]
 
 

@@ -1,17 +1,20 @@
 """The commands of a wallet against the real server: what they do, ask and say, and what they keep when it fails."""
 
+import errno
 import io
 import json
+import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import urllib3
 
-from api.guerdon import Guerdon, UnansweredError
+from api import wallet_cli
+from api.guerdon import Guerdon, Recorded, UnansweredError
 from api.opening import system_clock
 from ledger.checkpoint import WitnessPolicy, decode_verifier_key, encode_verifier_key
 from ledger.encoding import format_time, parse_time
@@ -167,6 +170,7 @@ def test_log_key_that_did_not_sign_is_an_error(town: Town) -> None:
     said = fail("send", "1", "STAR", str(town.bob.account), "--log-key", other, "--receipt", "payment.receipt")
     assert "is said to be recorded, which is not proven" in said
     assert not (town.folder / "payment.receipt").exists()
+    assert "guerdon submit unanswered-" in said
     (kept,) = town.folder.glob("unproven-*.receipt")
     assert kept.name in said
     assert kept.read_text("utf-8").startswith("c2sp.org/tlog-proof@v1\n")
@@ -222,6 +226,108 @@ def test_submission_without_an_answer_is_kept_and_can_be_sent_again(
     assert ", as an earlier submission had it recorded\n" in out
     assert "receipt   verified" in out
     assert town.points(town.alice) == 48_750
+
+
+def during_submission(monkeypatch: pytest.MonkeyPatch, act: Callable[[Guerdon, SignedOperation], Any]) -> None:
+    """Have something else happen where a client submits."""
+    monkeypatch.setattr(Guerdon, "submit", act)
+
+
+def unanswered(town: Town) -> list[Path]:
+    return list(town.folder.glob("unanswered-*.json"))
+
+
+def test_document_is_kept_before_it_is_sent(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its owner alone, so that a command that is killed leaves it behind; once there is an answer, it is gone."""
+    real = Guerdon.submit
+
+    def look(client: Guerdon, signed: SignedOperation) -> Recorded:
+        (file,) = unanswered(town)
+        assert file.read_bytes() == encode_document(signed) + b"\n"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        return real(client, signed)
+
+    during_submission(monkeypatch, look)
+    succeed("send", "1", "STAR", str(town.bob.account))
+    assert unanswered(town) == []
+    fail("send", "1000", "STAR", str(town.bob.account))
+    assert unanswered(town) == []
+
+
+def test_interrupted_command_says_how_to_go_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, while the server may be recording: the document is kept, and submitting it pays once."""
+    real = Guerdon.submit
+
+    def interrupted(client: Guerdon, signed: SignedOperation) -> Recorded:
+        real(client, signed)
+        raise KeyboardInterrupt
+
+    during_submission(monkeypatch, interrupted)
+    result = guerdon("send", "1", "STAR", str(town.bob.account), "--receipt", "payment.receipt")
+    monkeypatch.setattr(Guerdon, "submit", real)
+    assert result.status != 0
+    (file,) = unanswered(town)
+    assert f"is recorded is not known: guerdon submit {file.name} sends the same again" in result.err
+    assert not (town.folder / "payment.receipt").exists()
+    assert ", as an earlier submission had it recorded\n" in succeed("submit", file)
+    assert file.exists()  # it is the caller's file, now
+    assert town.points(town.alice) == 49_900
+
+
+def test_document_that_cannot_be_kept_is_said(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the only way to learn what became of it."""
+
+    def lose(_: Guerdon, signed: SignedOperation) -> Recorded:
+        raise UnansweredError("the server does not answer", signed)
+
+    during_submission(monkeypatch, lose)
+    monkeypatch.setattr(wallet_cli, "_write", no_space)
+    said = fail("send", "1", "STAR", str(town.bob.account))
+    assert unanswered(town) == []
+    document = said.partition("cannot record it twice: ")[2]
+    monkeypatch.undo()
+    assert json.loads(succeed("submit", "-", "--url", town.url, "--json", stdin=document))["replayed"] is False
+
+
+def no_space(_descriptor: int, _text: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_payment_whose_receipt_cannot_be_kept_is_told_as_made(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry is printed, the receipt goes to standard error, and nobody thinks that it has to be paid again."""
+    monkeypatch.setattr(wallet_cli, "_write", no_space)
+    result = guerdon("send", "1", "STAR", str(town.bob.account), "--receipt", "payment.receipt")
+    assert result.status == 1
+    assert "receipt   verified" in result.out
+    assert "kept in" not in result.out
+    receipt, end, said = result.err.partition("\nguerdon: ")
+    assert end
+    assert re.match("operation [0-9a-f]{64} is recorded as entry [0-9]+: do not send it anew", said)
+    log_key = decode_verifier_key(encode_verifier_key(town.world.origin, town.world.log_key))
+    assert verify_receipt(receipt, WitnessPolicy(log_keys=(log_key,))).entry.postings[0].amount == -100
+    assert not (town.folder / "payment.receipt").exists()
+    assert town.points(town.alice) == 49_900
+
+
+def test_receipt_is_kept_even_if_nobody_reads_the_result(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when what reads the output has gone."""
+
+    def gone(*_: object) -> None:
+        raise OSError("nobody reads this")
+
+    monkeypatch.setattr(wallet_cli, "_print_recorded", gone)
+    assert guerdon("send", "1", "STAR", str(town.bob.account), "--receipt", "payment.receipt").status == 1
+    assert (town.folder / "payment.receipt").read_text("utf-8").startswith("c2sp.org/tlog-proof@v1\n")
+
+
+def test_what_proves_nothing_is_shown_where_it_cannot_be_kept(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be all there is to show that the server lied."""
+    other = encode_verifier_key(town.world.origin, town.world.make_key())
+    monkeypatch.setattr(wallet_cli, "_write", no_space)
+    result = guerdon("send", "1", "STAR", str(town.bob.account), "--log-key", other)
+    assert result.err.startswith("c2sp.org/tlog-proof@v1\n")
+    assert "which is not proven" in result.err
+    assert "what it gave as a receipt is above" in result.err
 
 
 # redeem
@@ -359,8 +465,11 @@ def test_account_and_key_have_to_be_named(town: Town, monkeypatch: pytest.Monkey
 
 
 def test_server_that_does_not_answer_is_one_line(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urllib3.Retry, "sleep", lambda *_: None)
+    """And said without a wait."""
+    waits: list[float] = []
+    monkeypatch.setattr(urllib3.Retry, "sleep", lambda self, _=None: waits.append(self.get_backoff_time()))
     assert "does not answer" in fail("balance", "--url", "http://127.0.0.1:9")
+    assert sum(waits) == 0
 
 
 def test_no_private_key_is_printed(town: Town) -> None:

@@ -613,6 +613,25 @@ def test_message_is_signed_with_both_secrets_until_the_overlap_ends(shop: Shop, 
     assert len(receiver.messages[1].headers["webhook-signature"].split(" ")) == 1
 
 
+def test_former_secret_is_forgotten_when_its_overlap_has_ended(shop: Shop, receiver: Receiver) -> None:
+    """Not before; what is not there any more nobody can read."""
+    clock = shop.world.clock
+    webhook_id = shop.webhook(receiver.url)
+    sealed = box(shop.world).seal(webhook_id, bytes(32))
+    shop.change(webhook_id, previous_secret=sealed, previous_until_ms=clock() + 1_000)
+    sender = deliverer(shop.world)
+    clock.advance(ms=999)
+    sender.tend_secrets()
+    assert shop.read(webhook_id).previous_secret == sealed
+    clock.advance(ms=1)
+    sender.tend_secrets()
+    found = shop.read(webhook_id)
+    assert (found.previous_secret, found.previous_until_ms) == (None, None)
+    shop.pay()
+    sender.shift(webhook_id)
+    assert len(receiver.verified(secret_text(SECRET))) == 1
+
+
 def test_secret_goes_over_to_the_logs_next_key(shop: Shop, receiver: Receiver) -> None:
     """A server with both keys encrypts it anew when it begins; one with the new key alone then goes on."""
     webhook_id, key = shop.webhook(receiver.url), Ed25519PrivateKey.generate()

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import secrets
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -13,12 +15,16 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from api.webhook_client import Answer, WebhookClient
+from api.webhook_delivery import MAX_TESTS, TESTERS, Webhooks
+from api.webhook_secrets import SecretBox
 from api.webhooks import MAX_WEBHOOKS
 from ledger.encoding import format_time
 from ledger.keys import encode_public_key
 from ledger.operations import OpenAccount
 from ledger.sequencer import account_opened_by
 from ledger.wallet import Wallet
+from ledger.webhooks import Webhook as StoredWebhook
 from tests.receivers import Receiver
 from tests.service import ERRORS, Service, running
 from tests.witnesses import until
@@ -360,6 +366,57 @@ def test_too_many_tests_at_once_are_refused(shop: Shop, monkeypatch: pytest.Monk
     payload = shop.call("Test", id=webhook_id)
     (error,) = payload["userErrors"]
     assert (error["code"], error["retryable"]) == ("OVERLOADED", True)
+
+
+def test_tests_of_one_account_leave_room_for_others(world: World, receiver: Receiver) -> None:
+    """One at a time of each; and of all together so many as wait or are under way at most."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    deliverer = Webhooks(
+        world.store,
+        SecretBox(world.origin, [world.log_key], secrets.token_bytes),
+        WebhookClient(),
+        clock=world.clock,
+        jitter=lambda _: 0,
+        disable_after_ms=1,
+    )
+
+    def slowly(*_: Any) -> Answer:
+        begun.release()
+        go_on.wait(30)
+        return Answer()
+
+    deliverer.deliverer.send_test = slowly  # type: ignore[method-assign]
+
+    def begin(account: str) -> Any:
+        return deliverer.begin_test(stored(account), "msg_1")
+
+    first = begin("account-0")
+    assert first is not None
+    assert begin("account-0") is None
+    others = [begin(f"account-{i}") for i in range(1, MAX_TESTS)]
+    assert None not in others
+    assert begin("account-late") is None
+    for _ in range(TESTERS):
+        assert begun.acquire(timeout=30)
+    go_on.set()
+    for under_way in (first, *others):
+        assert under_way.result(30).is_delivered
+    again = begin("account-0")
+    assert again is not None
+    assert again.result(30).is_delivered
+
+
+def stored(account: str) -> StoredWebhook:
+    return StoredWebhook(
+        webhook="whk_1",
+        account=account,
+        url="https://shop.example/",
+        event_types=None,
+        description=None,
+        created_at_ms=0,
+        secret=b"",
+        next_seq=0,
+    )
 
 
 # Refusals

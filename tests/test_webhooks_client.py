@@ -387,6 +387,41 @@ def test_closing_ends_what_is_under_way(receiver: Receiver) -> None:
     assert len(receiver.messages) == 1
 
 
+def hanging(asked: threading.Event, end: threading.Event) -> Callable[[str, int], list[str]]:
+    """A resolver that answers when nobody waits any more."""
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        asked.set()
+        end.wait(60)
+        return ["127.0.0.1"]
+
+    return resolve
+
+
+def test_name_has_to_be_found_in_time(receiver: Receiver) -> None:
+    """A name server may be as slow as a receiver; what it says too late is not used."""
+    end = threading.Event()
+    client = local(resolve=hanging(threading.Event(), end), answer_limit_s=0.2)
+    answer = post(client, receiver.url.replace("127.0.0.1", "slow.example"))
+    end.set()
+    assert answer == Answer(error="no answer within 0.2 s")
+    assert receiver.messages == []
+
+
+def test_closing_does_not_wait_for_a_name(receiver: Receiver) -> None:
+    asked, end = threading.Event(), threading.Event()
+    client = local(resolve=hanging(asked, end), answer_limit_s=60)
+    answers: list[Answer] = []
+    thread = threading.Thread(target=lambda: answers.append(post(client, "http://slow.example/")))
+    thread.start()
+    assert asked.wait(30)
+    client.close()
+    thread.join(30)
+    end.set()
+    assert len(answers) == 1
+    assert not answers[0].is_delivered
+
+
 # TLS
 
 

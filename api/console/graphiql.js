@@ -45,7 +45,10 @@ query Overview {
 }
 `;
 
-const fetcher = GraphiQL.createFetcher({ url: "/graphql" });
+// Subscriptions go over a WebSocket, which is given what stands in the Headers tab with its first message.
+const socket = new URL("/graphql", location.href);
+socket.protocol = socket.protocol.replace("http", "ws");
+const fetcher = GraphiQL.createFetcher({ url: "/graphql", subscriptionUrl: socket.href });
 
 function Console() {
   const [query, setQuery] = React.useState(DEFAULT_QUERY);
