@@ -1,9 +1,8 @@
 """The service as an ASGI application: ``uvicorn api.app:from_environment --factory``.
 
-Routes: ``/graphql`` (the API, over HTTP and for
-subscriptions over WebSockets, and GraphiQL for browsers), ``/log/…`` (checkpoint and tiles), ``/healthz`` (the process
-lives), ``/readyz`` (the ledger can be read), ``/wallet`` (an example), ``/static/…`` (files of both pages). Starting
-costs the same however long the chain is.
+Routes: ``/graphql`` (the API, over HTTP and for subscriptions over WebSockets, and GraphiQL for browsers), ``/log/…``
+(checkpoint and tiles), ``/healthz`` (the process lives), ``/readyz`` (the ledger can be read), ``/wallet`` (an
+example), ``/static/…`` (files of both pages). Starting costs the same however long the chain is.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ from api.feed import Feed
 from api.graphql_view import GraphQLView, Timeouts
 from api.limits import Limits
 from api.opening import load_log_keys, open_store, system_clock
-from api.rate_limits import Addresses, RateLimits, steady_clock
+from api.rate_limits import ADDRESS_FACTOR, Addresses, RateLimits, steady_clock
 from api.schema import schema
 from api.sessions import Sessions
 from api.settings import Settings
@@ -105,6 +104,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, steady: Clock = 
             with stopped_by_signals(service.streams.stop):
                 yield
         finally:
+            await service.streams.news.close()
             running.clear()
             await run_in_threadpool(close_service, service)
 
@@ -163,7 +163,8 @@ def open_service(settings: Settings, clock: Clock) -> Service:
         assert isinstance(genesis, Genesis)
         policy = policy_of(settings, store)
         tail = Tail(store)
-        readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="guerdon-read")
+        # One more asks whom new entries concern (News), one question at a time.
+        readers = ThreadPoolExecutor(settings.readers + 1, thread_name_prefix="guerdon-read")
         sequencer = Sequencer(store, log_keys, clock, recorded=tail.learn).start()
         assert sequencer.parameters is not None
         return Service(
@@ -201,6 +202,7 @@ def stream_limits(settings: Settings) -> StreamLimits:
     return StreamLimits(
         total=settings.max_subscriptions,
         per_account=settings.max_subscriptions_per_account,
+        per_address=settings.max_subscriptions_per_account * ADDRESS_FACTOR,
         ping_s=settings.stream_ping_s,
         send_s=settings.stream_timeout_s,
         init_s=min(settings.stream_timeout_s, 10),

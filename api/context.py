@@ -58,12 +58,13 @@ Holding = tuple[str, tuple[str, ...] | None]
 
 
 class Context:
-    """One request: who asks, and under which id errors are logged."""
+    """One request: who asks, from where, and under which id errors are logged."""
 
-    def __init__(self, service: Service, viewer: Viewer | None, request_id: str) -> None:
+    def __init__(self, service: Service, viewer: Viewer | None, request_id: str, address: str = "") -> None:
         self.service = service
         self.viewer = viewer
         self.request_id = request_id
+        self.address = address
 
     async def read(
         self, question: Callable[Concatenate[Store, Connection, P], T], *args: P.args, **kwargs: P.kwargs

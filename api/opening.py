@@ -15,7 +15,7 @@ from ledger import migrations, queries
 from ledger.keyring import load_private_key, read_passphrase
 from ledger.store import Store, StoreError, open_engine
 
-_CONNECTIONS_BESIDE_READERS = 4
+_CONNECTIONS_BESIDE_READERS = 5
 
 
 def system_clock() -> int:

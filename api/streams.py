@@ -30,19 +30,24 @@ MOST_NEWS = 1_000
 IDLE_S = 5
 """How long a process that heard of nothing new goes on before it sees whether anybody still waits."""
 
+RETRY_S = 1
+"""Pause after a fault in telling, so that one that lasts does not keep everybody looking."""
+
 PAGE = 20
 """Entries a subscription reads at once, and the most it holds; an entry has at most 64 KiB."""
 
 
 class StreamLimits(Struct, frozen=True, kw_only=True):
-    """How many subscriptions and connections one process has, how many of them one account, and how long things take.
+    """How many subscriptions and connections one process has, and how long things take.
 
+    Of ``total``, one account has at most ``per_account``, all that come from one address ``per_address``.
     ``ping_s`` is the pause after which a quiet stream gets a sign of life and its session is checked again, ``send_s``
     how long a client may take nothing of what it is sent, ``init_s`` how long it may take to say who it is.
     """
 
     total: int = 1_000
     per_account: int = 20
+    per_address: int = 200
     ping_s: float = 15
     send_s: float = 30
     init_s: float = 10
@@ -96,8 +101,24 @@ class News:
                 size = await self._grown(self._told)
                 if size is not None:
                     await self._tell_of(size)
+        except Exception:
+            logger.exception("nobody can be told what is recorded, those who wait look for themselves")
+            await asyncio.sleep(RETRY_S)
         finally:
-            self._telling = None
+            self._end()
+
+    def _end(self) -> None:
+        """Wake all: whoever comes next may begin behind what these have not been told of."""
+        self._telling = None
+        for waiter in self._waiting:
+            waiter.woken.set()
+
+    async def close(self) -> None:
+        """Stop telling. Who still waits is woken."""
+        if (telling := self._telling) is not None:
+            telling.cancel()
+            await asyncio.wait([telling])
+            self._end()  # cancelled before it began, it did not
 
     async def _tell_of(self, size: int) -> None:
         first, concerned = self._told, None
@@ -108,7 +129,8 @@ class News:
             logger.exception("it cannot be found out whom new entries concern")
         self._told = size
         for waiter in self._waiting:
-            if concerned is None or waiter.interests is None or not waiter.interests.isdisjoint(concerned):
+            may_concern = concerned is None or waiter.interests is None or not waiter.interests.isdisjoint(concerned)
+            if may_concern or waiter.clear < first:  # it was not told of what lies between: it looks for itself
                 waiter.woken.set()
             elif not waiter.woken.is_set():
                 waiter.clear = max(waiter.clear, size)
@@ -129,6 +151,18 @@ class News:
         return None
 
 
+@contextmanager
+def counted(counter: Counter[str], key: str) -> Iterator[None]:
+    """Count one more of a key while the block runs."""
+    counter[key] += 1
+    try:
+        yield
+    finally:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]
+
+
 class TooManySubscriptionsError(ApiError):
     """There are as many subscriptions as there may be."""
 
@@ -142,38 +176,25 @@ class Streams:
         self.news = news
         self.limits = limits
         self.stopping = asyncio.Event()
-        # Those who ask and wait for an answer always find a thread: subscriptions take the others at most.
+        # Where there are two threads and more, those who ask and wait for an answer always find one: subscriptions take
+        # the others at most.
         self.turn = asyncio.Semaphore(max(readers - 1, 1))
         self._running: Counter[str] = Counter()
-        self._connections = 0
+        self._at_address: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, account: str) -> Iterator[None]:
+    def place(self, account: str, address: str) -> Iterator[None]:
         """A subscription's place while the block runs; raise :class:`TooManySubscriptionsError` when all are taken."""
         if self._running[account] >= self.limits.per_account:
             text = f"{self.limits.per_account} subscriptions of this account are running: end one first"
             raise TooManySubscriptionsError(text)
+        if self._at_address[address] >= self.limits.per_address:
+            text = f"{self.limits.per_address} subscriptions from this address are running: end one first"
+            raise TooManySubscriptionsError(text)
         if self._running.total() >= self.limits.total:
             raise TooManySubscriptionsError("this server has as many subscriptions as it takes: try again later")
-        self._running[account] += 1
-        try:
+        with counted(self._running, account), counted(self._at_address, address):
             yield
-        finally:
-            self._running[account] -= 1
-            if not self._running[account]:
-                del self._running[account]
-
-    @contextmanager
-    def connection(self) -> Iterator[bool]:
-        """A WebSocket's place while the block runs; false when all are taken."""
-        if self._connections >= self.limits.total:
-            yield False
-            return
-        self._connections += 1
-        try:
-            yield True
-        finally:
-            self._connections -= 1
 
     def stop(self) -> None:
         """End every stream, so that the server can stop; their clients go on elsewhere."""

@@ -84,7 +84,7 @@ def _place(context: Context) -> Iterator[None]:
     if context.viewer is None:
         yield
         return
-    with context.service.streams.place(context.viewer.account):
+    with context.service.streams.place(context.viewer.account, context.address):
         yield
 
 

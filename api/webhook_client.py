@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -281,7 +281,7 @@ class _Watch:
             self._shut_down()
 
     def call(self, question: Callable[[], T]) -> T:
-        """Ask what nothing can cut off, in a thread of its own; raise :class:`TimeoutError` when the time is over first.
+        """Ask what nothing can cut off, in a thread of its own; raise :class:`TimeoutError` when time is over first.
 
         The thread is left behind then, for as long as the system takes for its answer.
         """
@@ -294,7 +294,8 @@ class _Watch:
                 answered.set_exception(error)
 
         threading.Thread(target=answer, name="guerdon-webhook-lookup", daemon=True).start()
-        wait([answered, self._over], return_when=FIRST_COMPLETED)
+        both: list[Future[Any]] = [answered, self._over]
+        wait(both, return_when=FIRST_COMPLETED)
         if not answered.done():
             raise TimeoutError
         return answered.result()

@@ -72,7 +72,7 @@ MAX_TESTS = 8
 """Tests that one process has under way or waiting."""
 
 MAX_TESTS_OF_ACCOUNT = 1
-"""How many of them may be of one account: a receiver may keep each waiting for as long as it likes to, up to a limit."""
+"""How many of them may be of one account: each takes as long as its receiver likes, up to a limit."""
 
 TESTERS = 4
 """Threads that send tests."""

@@ -557,7 +557,10 @@ class WebhookQueries:
 class WebhookMutations:
     """Mutations of webhooks. Their authority is the session, since they change nothing of the ledger."""
 
-    @resolved("Has an address told of this account's events.")
+    @resolved(
+        "Has an address told of this account's events. The secret is in this answer alone: when the answer was lost, "
+        "find the webhook among `webhooks`, and delete it or rotate its secret."
+    )
     async def webhook_create(
         self, info: ApiInfo, input: Annotated[WebhookCreateInput, argument("The webhook.")]
     ) -> WebhookCreatePayload:

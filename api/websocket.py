@@ -18,9 +18,11 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from api.answers import UNAVAILABLE, with_request_id
+from api.connections import Place, Places
 from api.context import Service
 from api.errors import HttpError, told
-from api.graphql_view import GraphQLView, Plan, RefusedError, request_of, session_of
+from api.graphql_view import GraphQLView, Plan, RefusedError, cost_of, request_of, session_of
+from api.rate_limits import Fields
 from api.sessions import SESSION_OVER, Session
 from api.streams import TooManySubscriptionsError
 from api.subscribing import Event, Kind
@@ -78,6 +80,14 @@ class WebSocketView:
     def __init__(self, view: GraphQLView, service: Callable[[], Service]) -> None:
         self._view = view
         self._service = service
+        self._taken: Places | None = None
+        # Uvicorn takes a handshake that is denied with a status for one that was forgotten, and says so each time.
+        logging.getLogger("uvicorn.error").addFilter(_is_no_denial)
+
+    def _places(self, service: Service) -> Places:
+        if self._taken is None:
+            self._taken = Places(service.streams.limits)
+        return self._taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -87,9 +97,15 @@ class WebSocketView:
             await _deny(scope, send, 403)
             return
         service = self._service()
-        with service.streams.connection() as has_place:
-            if not has_place or service.streams.stopping.is_set():
-                await _deny(scope, send, 503)
+        client = self._view.client_of(scope, None)
+        try:
+            self._view.count(client, 0)
+        except HttpError as error:
+            await _deny(scope, send, error.status, error.headers)
+            return
+        with self._places(service).taken(client.address) as place:
+            if place is None or service.streams.stopping.is_set():
+                await _deny(scope, send, 503, ((b"retry-after", b"5"),))
                 return
             offered = PROTOCOL in scope["subprotocols"]
             request_id: str = scope["state"]["request_id"]
@@ -102,7 +118,7 @@ class WebSocketView:
             with suppress(OSError, GoneError):  # the client may leave at any time
                 await send(accept)
                 if offered:
-                    await connection.serve()
+                    await connection.serve(place)
                 else:
                     await connection.close(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"use the subprotocol {PROTOCOL}")
 
@@ -121,12 +137,16 @@ def is_same_origin(headers: dict[bytes, bytes]) -> bool:
         return False
 
 
-async def _deny(scope: Scope, send: Send, status: int) -> None:
+def _is_no_denial(record: logging.LogRecord) -> bool:
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
+async def _deny(scope: Scope, send: Send, status: int, fields: Fields = ()) -> None:
     """Refuse a handshake, with a status where the server can send one."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
         return
-    headers = [(b"content-length", b"0"), *([(b"retry-after", b"5")] if status == 503 else [])]
+    headers = [(b"content-length", b"0"), *fields]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": b""})
 
@@ -136,6 +156,7 @@ class _Connection:
 
     def __init__(self, view: GraphQLView, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         self._view = view
+        self._client = view.client_of(scope, None)
         self._service = service
         self._limits = service.streams.limits
         self._scope = scope
@@ -146,10 +167,10 @@ class _Connection:
         self._session: Session | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def serve(self) -> None:
+    async def serve(self, place: Place) -> None:
         """Answer the client's messages until one of the two closes the connection."""
         try:
-            await self._initialise()
+            await self._initialise(place)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
                 await self._listen(group)
@@ -168,8 +189,8 @@ class _Connection:
         with suppress(OSError, RuntimeError, GoneError):
             await self._transmit({"type": "websocket.close", "code": int(code), "reason": short})
 
-    async def _initialise(self) -> None:
-        """Wait until the client has said who it is."""
+    async def _initialise(self, place: Place) -> None:
+        """Wait until the client has said who it is, and give it a place among its account's."""
         try:
             async with asyncio.timeout(self._limits.init_s):
                 while (message := await self._next_message())["type"] != "connection_init":
@@ -180,6 +201,9 @@ class _Connection:
         if payload is not None and not isinstance(payload, dict):
             raise CloseError(CloseCode.BAD_REQUEST, "the payload of connection_init is an object")
         self._session = self._sign_in(payload or {})
+        self._client = self._view.client_of(self._scope, self._session)
+        if (reason := place.settle(self._session.account)) is not None:
+            raise CloseError(CloseCode.TRY_AGAIN_LATER, reason)
         await self._send_message({"type": "connection_ack"})
 
     def _sign_in(self, payload: dict[str, Any]) -> Session:
@@ -271,11 +295,8 @@ class _Connection:
         """The subscription of a message; raise :class:`RefusedError` when it is none that can be run."""
         assert self._session is not None
         try:
-            size = len(orjson.dumps(payload))
-            client = self._view.client_of(self._scope, self._session)
-            self._view.count(client, size)
-            request = request_of(payload, size)
-            plan = await self._view.plan(client, self._session, request, self._request_id)
+            request = request_of(payload, len(orjson.dumps(payload)))
+            plan = await self._view.plan(self._client, self._session, request, self._request_id)
         except HttpError as error:
             if error.status in _CLOSES:
                 raise CloseError(_CLOSES[error.status], str(error)) from None
@@ -313,6 +334,8 @@ class _Connection:
             raise CloseError(CloseCode.BAD_REQUEST, "messages are text")
         if len(text) > MAX_MESSAGE_BYTES:
             raise CloseError(CloseCode.BAD_REQUEST, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+        # Each counts as much as a request of its size. Who sends more than that is read from more slowly.
+        await self._view.room_for(self._client, cost_of(len(text)))
         try:
             message = orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -77,8 +77,10 @@ class Tail:
         self._closing = True
         self._wake()
         self._thread.join()
-        os.close(self._wake_out)
-        os.close(self._wake_in)
+        with self._lock:
+            os.close(self._wake_out)
+            os.close(self._wake_in)
+            self._wake_out = self._wake_in = -1
 
     def __enter__(self) -> "Tail":
         return self.start()
@@ -116,7 +118,9 @@ class Tail:
             grown()
 
     def _wake(self) -> None:
-        os.write(self._wake_in, b"\0")
+        with self._lock:  # a closed descriptor's number may be another file's by now
+            if self._wake_in >= 0:
+                os.write(self._wake_in, b"\0")
 
     def _run(self) -> None:
         failing = False

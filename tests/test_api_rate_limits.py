@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import HttpError
-from api.rate_limits import MAX_CLIENTS, NEW_DOCUMENT_COST, WINDOW_MS, Addresses, Policy, Quota
+from api.rate_limits import (
+    ADDRESS_FACTOR,
+    MAX_CLIENTS,
+    NEW_DOCUMENT_COST,
+    WINDOW_MS,
+    Addresses,
+    Client,
+    Policy,
+    Quota,
+    Rate,
+)
 from ledger.operations import SignedOperation
 from tests.service import Service, running, signed_text
 from tests.worlds import World, pay
@@ -318,6 +328,40 @@ def test_session_counts_for_its_account_and_not_for_its_address(world: World, tm
         throttled(service.post(costly, token=tokens[1]))
         assert service.post(costly, token=tokens[2]).status_code == 200
         assert service.post({"query": QUERY}).status_code == 200
+
+
+def test_accounts_at_one_address_share_a_larger_quota(steady: Steady) -> None:
+    """Opening more of them gives no more; what the address refuses an account gets back."""
+    rate = Rate("cost", 60, steady)
+    for i in range(ADDRESS_FACTOR):
+        rate.take(Client(address="192.0.2.1", account=f"account-{i}"), 60)
+    late = Client(address="192.0.2.1", account="late")
+    with pytest.raises(HttpError, match="address-cost") as refused:
+        rate.take(late, 30)
+    assert dict(refused.value.headers)[b"retry-after"] == b"3"
+    assert rate.take(Client(address="192.0.2.2", account="late"), 60) == 60 * WINDOW_MS
+    assert rate.take(Client(address="192.0.2.1"), 60) == 60 * WINDOW_MS
+    steady.now_ms += 60_000
+    rate.take(late, 30)
+
+
+def test_account_that_is_refused_does_not_use_up_its_address(steady: Steady) -> None:
+    rate = Rate("cost", 60, steady)
+    greedy = Client(address="192.0.2.1", account="greedy")
+    rate.take(greedy, 60)
+    for _ in range(1_000):
+        with pytest.raises(HttpError):
+            rate.take(greedy, 60)
+    rate.take(Client(address="192.0.2.1", account="other"), 60)
+
+
+def test_refused_document_tells_what_is_left(world: World, tmp_path: Path, steady: Steady) -> None:
+    """It has been counted like any other."""
+    with running(world, tmp_path, steady=steady, rate_cost=200) as service:
+        response = service.post({"query": "{ nothing }"}, accept="application/graphql-response+json")
+        assert response.status_code == 400
+        assert response.headers["ratelimit-policy"] == '"cost";q=200;w=60;qu="cost"'
+        assert response.headers["ratelimit"].startswith(f'"cost";r={200 - NEW_DOCUMENT_COST - 1};')
 
 
 def test_session_is_not_looked_up_for_a_throttled_client(

@@ -281,11 +281,143 @@ def test_log_key_is_pinned(place: Place, tmp_path: Path) -> None:
     with Browser(tmp_path / "browser") as browser:
         with_points(place, browser)
         attempt = in_page(
-            """const wallet = await G.Guerdon.open({ logKey: args[1] });
+            """const wallet = await G.Guerdon.open(args[1] ? { logKeys: args[1] } : {});
                return wallet.send('STAR', 1, args[0]).then(() => 'sent', (error) => error.message);"""
         )
-        assert "no known key of" in browser.call(attempt, place.bob.account, another)
+        assert "no known key of" in browser.call(attempt, place.bob.account, [another])
+        browser.call(in_page("const w = await G.Guerdon.open(); await w.submit(await w.unanswered());"))
         assert browser.call(attempt, place.bob.account, None) == "sent"
+        both = [another, encode_verifier_key(place.world.origin, place.world.log_key)]
+        assert browser.call(attempt, place.bob.account, both) == "sent"
+
+
+def test_replaced_log_key_is_believed_when_the_holder_says_so(place: Place, tmp_path: Path) -> None:
+    """Not before; then what was waiting is proven, and the next visit knows the key."""
+    pinned = in_page("await (await G.Guerdon.open()).trust(args[0]);")
+    old = encode_verifier_key(place.world.origin, place.world.make_key())
+    new = encode_verifier_key(place.world.origin, place.world.log_key)
+    of_another = encode_verifier_key("ledger.example/another", place.world.log_key)
+    with Browser(tmp_path / "browser") as browser:
+        with_points(place, browser)
+        browser.call(pinned, old)
+        open_wallet(browser, place.url)
+        fill_and_send(browser, "12.5", str(place.bob.account))
+        assert "UNPROVEN: no known key of" in browser.wait_for("document.getElementById('problem').innerText")
+        browser.wait_for("document.getElementById('fields').disabled")
+        believe = """(key) => {
+          const form = document.getElementById("trust");
+          form.elements.keys.value = key;
+          document.getElementById("trust-go").click();
+        }"""
+        browser.call(believe, of_another)
+        browser.wait_for("document.getElementById('problem').innerText.includes('a key of')")
+        assert text_of(browser, "log-key") == old
+        browser.call(believe, new)
+        browser.wait_for(f"document.getElementById('log-key').innerText === {json.dumps(new)}")
+        browser.run("document.getElementById('go').click()")
+        browser.wait_for("document.getElementById('proof').dataset.seq")
+        browser.wait_for("!document.getElementById('fields').disabled")
+        browser.wait_for("document.getElementById('balances').innerText.startsWith('487.50')")
+    with Browser(tmp_path / "browser") as browser:
+        open_wallet(browser, place.url)
+        assert text_of(browser, "log-key") == new
+
+
+SUBMISSIONS_ARE_ANSWERED = """(answers, first) => {
+  const real = window.fetch;
+  const at_once = window.setTimeout;
+  window.setTimeout = (act) => at_once(act, 0);
+  window.sent = 0;
+  window.fetch = async (url, options) => {
+    if (!options.body.includes("operationSubmit")) return real(url, options);
+    window.sent += 1;
+    const [status, body] = answers[Math.min(window.sent, answers.length) - 1];
+    if (window.sent === 1 && first === "arrives") await real(url, options);
+    if (status === 0) throw new TypeError("Failed to fetch");
+    return new Response(JSON.stringify(body), { status });
+  };
+}"""
+
+
+def refused_as(code: str, *, retryable: bool) -> tuple[int, Any]:
+    error = {"code": code, "message": "said so", "path": [], "retryable": retryable}
+    return 200, {"data": {"operationSubmit": {"entry": None, "replayed": False, "userErrors": [error]}}}
+
+
+NO_ANSWER = (0, None)
+NOT_RUN = (403, {"errors": [{"message": "not listed", "extensions": {"code": "QUERY_NOT_IN_SAFELIST"}}]})
+TOO_SLOW = (408, {"errors": [{"message": "too slow", "extensions": {"code": "REQUEST_TIMEOUT"}}]})
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([refused_as("UNAVAILABLE", retryable=True)], "UNANSWERED"),
+        ([refused_as("OVERLOADED", retryable=True)], "UNANSWERED"),
+        ([NO_ANSWER, NOT_RUN], "UNANSWERED"),
+        ([(502, {}), NOT_RUN], "UNANSWERED"),
+        ([TOO_SLOW], "UNANSWERED"),
+        ([(200, {"data": None})], "UNANSWERED"),
+        ([NOT_RUN], "QUERY_NOT_IN_SAFELIST"),
+        ([(429, {}), NOT_RUN], "QUERY_NOT_IN_SAFELIST"),
+        ([refused_as("EXPIRED", retryable=False)], "EXPIRED"),
+    ],
+    ids=["unavailable", "overloaded", "lost", "502", "408", "nothing", "not run", "throttled", "expired"],
+)
+def test_transfer_waits_until_it_is_known_what_became_of_it(
+    place: Place, tmp_path: Path, answers: list[tuple[int, Any]], code: str
+) -> None:
+    """Nothing else is signed as long as it may be recorded; what is definitely not makes room."""
+    arrives = "arrives" if code == "UNANSWERED" else "is refused"
+    waiting = in_page("return Boolean(await (await G.Guerdon.open()).unanswered());")
+    with Browser(tmp_path / "browser") as browser:
+        with_points(place, browser)
+        browser.call(SUBMISSIONS_ARE_ANSWERED, answers, arrives)
+        assert f"Error {code} " in browser.call(TRY_TO_SEND, place.bob.account)
+        assert browser.run("window.sent") == len(answers)
+        open_wallet(browser, place.url)
+        assert browser.call(waiting) is (code == "UNANSWERED")
+        if code == "UNANSWERED":
+            assert "EARLIER_UNANSWERED" in browser.call(TRY_TO_SEND, place.bob.account)
+            again = "const w = await G.Guerdon.open(); return w.submit(await w.unanswered());"
+            assert browser.call(in_page(again))["replayed"]
+        assert browser.call(SEND, place.bob.account)["balance"] == 50_000 - 1250 * (1 + (code == "UNANSWERED"))
+
+
+def test_pages_take_turns(place: Place, tmp_path: Path) -> None:
+    """Two at once open one account, and of two transfers, the second is not signed while the first is unanswered."""
+    with Browser(tmp_path / "browser") as browser:
+        browser.open(f"{place.url}/wallet")
+        browser.wait_for("document.body.dataset.ready")
+        browser.run("new Promise((done) => { indexedDB.deleteDatabase('guerdon').onsuccess = done; })")
+        opened = in_page("return (await Promise.all([1, 2, 3].map(() => G.Guerdon.open()))).map((w) => w.account);")
+        accounts = browser.call(opened)
+        assert len(set(accounts)) == 1
+        place.world.grant(place.shop, "STAR", place.world.wallet(accounts[0]), 50_000)
+        browser.call(SUBMISSIONS_ARE_ANSWERED, [refused_as("UNAVAILABLE", retryable=True)], "arrives")
+        assert sorted(
+            browser.call(f"(to) => Promise.all([1, 2].map(() => ({TRY_TO_SEND})(to)))", place.bob.account)
+        ) == [
+            "Error EARLIER_UNANSWERED it is not known yet whether the last transfer is recorded: send that one again",
+            "Error UNANSWERED it is not known whether this is recorded (UNAVAILABLE: said so)",
+        ]
+        assert browser.run("window.sent") == 1
+
+
+def test_answer_about_one_operation_leaves_another_waiting(place: Place, tmp_path: Path) -> None:
+    """Only what was asked about is known."""
+    other = in_page(
+        """const wallet = await G.Guerdon.open();
+           const recipients = [{ amount: 1, to: args[0] }];
+           await wallet.submit(await wallet.sign("transfer", { asset: "STAR", recipients }));
+           return Boolean(await wallet.unanswered());"""
+    )
+    with Browser(tmp_path / "browser") as browser:
+        with_points(place, browser)
+        browser.call(SUBMISSIONS_ARE_ANSWERED, [refused_as("UNAVAILABLE", retryable=True)], "is lost")
+        assert "UNANSWERED" in browser.call(TRY_TO_SEND, place.bob.account)
+        open_wallet(browser, place.url)
+        assert browser.call(other, place.bob.account) is True
 
 
 def test_session_is_opened_again_when_it_has_ended(place: Place, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.streams import MOST_NEWS, Interests, News
+from api.streams import MOST_NEWS, Interests, News, StreamLimits, Streams, TooManySubscriptionsError
 from ledger.tail import Tail
 
 LIMIT_S = 30
@@ -198,3 +198,73 @@ def test_telling_begins_again_after_nobody_waited(monkeypatch: pytest.MonkeyPatc
         assert telling.spans == [(20, 21)]
 
     run(test)
+
+
+def test_nothing_is_passed_over_when_telling_has_failed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waited before looks again, though somebody else had it begin anew behind what is new."""
+    monkeypatch.setattr("api.streams.RETRY_S", 0.05)
+
+    async def test() -> None:
+        telling = Telling(EVE, EVE)
+        bob = telling.wait(10, BOB)
+        while not telling.tail._watchers:  # noqa: ASYNC110 - nobody is told when
+            await asyncio.sleep(0)
+        with monkeypatch.context() as patched:
+            patched.setattr(telling.tail, "watching", _failing)
+            await telling.grow(11)
+            while "nobody can be told" not in caplog.text:  # noqa: ASYNC110 - nobody is told when
+                await asyncio.sleep(0)
+        telling.tail.learn(15)
+        other = telling.wait(15, EVE)
+        assert await ended(bob) <= 11
+        other.cancel()
+
+    run(test)
+
+
+def _failing(*_: object) -> None:
+    raise OSError("no pipe")
+
+
+def test_who_missed_news_is_woken_and_not_led_past_them() -> None:
+    """Whatever made it miss them."""
+
+    async def test() -> None:
+        telling = Telling(EVE)
+        bob = telling.wait(10, BOB)
+        await asyncio.sleep(0)
+        telling.news._told = 15
+        await telling.news._tell_of(17)
+        assert await ended(bob) == 10
+
+    run(test)
+
+
+def test_telling_ends_with_the_service() -> None:
+    """And leaves nobody waiting."""
+
+    async def test() -> None:
+        telling = Telling()
+        bob = telling.wait(7, BOB)
+        await asyncio.sleep(0)
+        await telling.news.close()
+        assert telling.news._telling is None
+        assert await ended(bob) == 7
+        await telling.news.close()
+
+    run(test)
+
+
+def test_subscriptions_from_one_address_are_limited() -> None:
+    """Whosever they are; a place is free again when one has ended."""
+    streams = Streams(Telling().news, StreamLimits(total=10, per_account=2, per_address=3), 4)
+    with streams.place("alice", "a"), streams.place("alice", "a"), streams.place("bob", "b"):
+        with streams.place("bob", "a"):
+            with pytest.raises(TooManySubscriptionsError, match="3 subscriptions from this address"):
+                streams.place("eve", "a").__enter__()
+            with pytest.raises(TooManySubscriptionsError, match="2 subscriptions of this account"):
+                streams.place("alice", "b").__enter__()
+        with streams.place("eve", "a"):
+            pass

@@ -3,12 +3,15 @@
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from api.errors import HttpError
+from api.rate_limits import Client, Rate
 from api.websocket import MAX_MESSAGE_BYTES, is_same_origin
 from ledger.store import UnavailableError
 from tests.service import serving
@@ -116,6 +119,78 @@ def test_connections_are_limited(world: World, shop: Shop, tmp_path: Path) -> No
                 return False
 
         until(has_place)
+
+
+def test_who_connects_and_says_nothing_keeps_nobody_out(world: World, shop: Shop, tmp_path: Path) -> None:
+    """A connection has a place among its account's once it is signed in; the rest share a few."""
+    with serving(world, tmp_path, max_subscriptions=50) as url, ExitStack() as stack:
+        token = sign_in(world, url, shop.bob)
+        signed_in = [stack.enter_context(socket(url, token)) for _ in range(12)]
+        silent = [stack.enter_context(raw_socket(url)) for _ in range(5)]
+        with pytest.raises(InvalidStatus, match="503") as refused, raw_socket(url):
+            pass
+        assert refused.value.response.headers["retry-after"]
+        for ws in (*signed_in, *silent):
+            ws.send(type="ping")
+            assert ws.receive() == {"type": "pong"}
+
+
+def test_connections_of_an_account_are_limited(world: World, shop: Shop, tmp_path: Path) -> None:
+    """The client may come back when it has closed one."""
+    with serving(world, tmp_path, max_subscriptions_per_account=1) as url:
+        token = sign_in(world, url, shop.bob)
+        with socket(url, token), raw_socket(url) as second:
+            second.send(type="connection_init", payload={"Authorization": f"Bearer {token}"})
+            code, reason = closed(second)
+            assert code == 1013
+            assert reason.startswith("1 connections of this account")
+
+
+def test_handshakes_count_against_the_quota_of_the_address(world: World, shop: Shop, tmp_path: Path) -> None:
+    """A refusal says when to come back, and makes no noise in the log."""
+    noise: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: noise.append(record.getMessage())  # type: ignore[method-assign]
+    with serving(world, tmp_path, rate_cost=5) as url:
+        logger = logging.getLogger("uvicorn.error")
+        logger.addHandler(handler)
+        try:
+            for _ in range(5):
+                with raw_socket(url):
+                    pass
+            with pytest.raises(InvalidStatus, match="429") as refused, raw_socket(url):
+                pass
+        finally:
+            logger.removeHandler(handler)
+    assert int(refused.value.response.headers["retry-after"]) >= 1
+    assert not any("without completing handshake" in text for text in noise)
+
+
+def test_messages_count_and_are_taken_no_faster_than_the_quota_allows(
+    shop: Shop, url: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First against the address's, then the account's; who has none left waits, and the connection goes on."""
+    counted: list[tuple[Client, int]] = []
+    refusals = [HttpError(429, "RATE_LIMITED", "later")]
+    take = Rate.take
+
+    def counting(rate: Rate, client: Client, units: int, taken: int = 0) -> int:
+        if len(counted) == 3 and refusals:
+            raise refusals.pop()
+        counted.append((client, units))
+        return take(rate, client, units, taken)
+
+    monkeypatch.setattr(Rate, "take", counting)
+    with raw_socket(url) as ws:
+        ws.send(type="ping")
+        assert ws.receive() == {"type": "pong"}
+        ws.send(type="connection_init", payload={"Authorization": f"Bearer {token}"})
+        assert ws.receive() == {"type": "connection_ack"}
+        ws.send(type="ping", payload={"x": "x" * 10_000})
+        assert ws.receive() == {"type": "pong"}
+    stranger, bob = Client(address="127.0.0.1"), Client(address="127.0.0.1", account=shop.bob.account)
+    assert counted == [(stranger, 1), (stranger, 1), (stranger, 1), (bob, 3)]
+    assert refusals == []
 
 
 # Who asks

@@ -1,5 +1,6 @@
 """The tail of the ledger: whoever waits hears of every commit, of whatever process, and of none that did not happen."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -155,3 +156,19 @@ def test_tail_comes_back_after_its_connection_was_cut(
             time.sleep(0.01)
         world.add_member()
         assert told.wait(LIMIT_S)
+
+
+def test_who_still_watches_a_closed_tail_writes_nowhere(world: World) -> None:
+    """Its descriptors may be somebody else's by then."""
+    with Tail(world.store) as tail:
+        pass
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(reader, False)
+        with tail.watching(10**6, lambda: None):
+            pass
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -385,7 +385,7 @@ def test_tests_of_one_account_leave_room_for_others(world: World, receiver: Rece
         go_on.wait(30)
         return Answer()
 
-    deliverer.deliverer.send_test = slowly  # type: ignore[method-assign]
+    deliverer.deliverer.send_test = slowly  # type: ignore[method-assign, assignment]
 
     def begin(account: str) -> Any:
         return deliverer.begin_test(stored(account), "msg_1")

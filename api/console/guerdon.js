@@ -5,6 +5,9 @@
 //   const paid = await ada.send("STAR", 1250, "mem_…");
 //   paid.seq, paid.balance, paid.proven
 //
+// Pages of one origin share the account; they take turns (Web Locks), so that two tabs open one account and send one
+// transfer at a time.
+//
 // Ed25519 in WebCrypto: Chrome 137, Firefox 129, Safari 17 or newer, on https and on localhost.
 // The format of what is signed and verified here is in ledger/FORMAT.md.
 
@@ -201,24 +204,35 @@ async function inStore(mode, act) {
 
 const kept = (name) => inStore("readonly", (store) => store.get(name));
 const keep = (name, value) => inStore("readwrite", (store) => store.put(value, name));
+const forget = (name) => inStore("readwrite", (store) => store.delete(name));
+
+/** Do something while no other page of this origin does it for the same account. It must not ask for its turn again. */
+const inTurn = (name, act) => navigator.locks.request(`guerdon ${name}`, act);
 
 // ---- The client ------------------------------------------------------------------------------------------------------
 
 const USER_ERRORS = "userErrors { code message path retryable }";
 
 /**
- * Why the ledger refused, or the server did; `code` is for programs, `message` for people. UNANSWERED is neither: nobody
- * knows whether the operation is recorded, and the only safe thing to do is to submit the same again.
+ * Why the ledger refused, or the server did; `code` is for programs, `message` for people. Three codes are this client's:
+ *
+ * - UNANSWERED: nobody knows whether the operation is recorded; the only safe thing to do is to submit the same again.
+ * - UNPROVEN: it is said to be recorded, and what is given as a receipt does not prove it. See `trust()`.
+ * - EARLIER_UNANSWERED: nothing was signed, because of an earlier transfer it is not known what became of it.
+ *
+ * `definite`: the server refused the request as it came, and no earlier attempt can have got further.
  */
 export class GuerdonError extends Error {
-  constructor(code, message) {
+  constructor(code, message, definite = false) {
     super(message);
     this.code = code;
+    this.definite = definite;
   }
 }
 
 export class Guerdon {
   #token = null;
+  #profile = null;
 
   constructor({ url, origin, logKeys, account, keys }) {
     Object.assign(this, { url, origin, logKeys, account, keys });
@@ -229,31 +243,51 @@ export class Guerdon {
    *
    * The private key is not extractable: scripts can sign with it, but nobody can read it, not even this page. That also
    * means that it is lost with the browser's data: add a second key of another device (`replace_keys`) before there is
-   * much to lose. `logKey` is the log's verifier key; an app ships it with its code. Without it, the key the server
-   * showed first is pinned, and another one is not believed later.
+   * much to lose. `logKeys` are the log's verifier keys; an app ships them with its code, both of them while the operator
+   * replaces one. Without them, the key the server showed first is pinned, and another one is not believed later unless
+   * you say so: see `trust()`.
    */
-  static async open({ url = "/graphql", logKey } = {}) {
+  static async open({ url = "/graphql", logKeys } = {}) {
     const profile = `account of ${new URL(url, location.href).href}`;
-    let found = await kept(profile);
-    if (!found) {
-      const { ledger } = await new Guerdon({ url }).#ask("{ ledger { origin logKey } }");
-      const keys = await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
-      found = { origin: ledger.origin, logKey: logKey ?? ledger.logKey, keys, opening: null };
+    return inTurn(profile, async () => {
+      let found = await kept(profile);
+      if (!found) {
+        const { ledger } = await new Guerdon({ url }).#ask("{ ledger { origin logKey } }");
+        const keys = await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
+        found = { origin: ledger.origin, logKeys: logKeys ?? [ledger.logKey], keys, opening: null };
+      }
+      const known = await Promise.all((logKeys ?? found.logKeys).map(parseLogKey));
+      const client = new Guerdon({ url, origin: found.origin, logKeys: known, keys: found.keys });
+      client.#profile = profile;
+      if (!found.opening) {
+        // Kept before it is sent: the same document, sent again after a crash, opens the same account.
+        found.opening = await client.sign("open_account", { keys: [await client.publicKey()], role: "member" });
+        await keep(profile, found);
+      }
+      if (!found.account) {
+        await client.#submit(found.opening);
+        found.account = accountId("mem", found.opening.id);
+        await keep(profile, found);
+      }
+      client.account = found.account;
+      return client;
+    });
+  }
+
+  /**
+   * Believe these verifier keys of the log, and no others, from now on and at the next visit. When the operator replaces
+   * the log's key, receipts are signed by the old key and the new one for a while, and by the new one alone after that:
+   * then they are UNPROVEN until the new key is given here. Get it where you would get it for an audit, from the
+   * operator's announcement and never from this server: whoever names the key decides what is proven.
+   */
+  async trust(...logKeys) {
+    const known = await Promise.all(logKeys.map(parseLogKey));
+    if (!known.length || known.some(({ name }) => name !== this.origin)) {
+      throw new RangeError(`a key of ${this.origin} is needed, not of ${known.map(({ name }) => name).join(", ") || "none"}`);
     }
-    const key = await parseLogKey(logKey ?? found.logKey);
-    const client = new Guerdon({ url, origin: found.origin, logKeys: [key], keys: found.keys });
-    if (!found.opening) {
-      // Kept before it is sent: the same document, sent again after a crash, opens the same account.
-      found.opening = await client.sign("open_account", { keys: [await client.publicKey()], role: "member" });
-      await keep(profile, found);
-    }
-    if (!found.account) {
-      await client.submit(found.opening);
-      found.account = accountId("mem", found.opening.id);
-      await keep(profile, found);
-    }
-    client.account = found.account;
-    return client;
+    this.logKeys = known;
+    if (!this.#profile) return; // made without open(): nothing of it is kept
+    await inTurn(this.#profile, async () => keep(this.#profile, { ...(await kept(this.#profile)), logKeys }));
   }
 
   /** The public half of this browser's key, as documents write it. */
@@ -282,17 +316,29 @@ export class Guerdon {
     return toBase64url(new Uint8Array(await crypto.subtle.sign("Ed25519", privateKey, utf8.encode(message))));
   }
 
-  /** Transfer points, in the asset's smallest unit; after ten minutes without being recorded it never will be. */
+  get #slot() {
+    return `unanswered of ${this.account}`;
+  }
+
+  /**
+   * Transfer points, in the asset's smallest unit; after ten minutes without being recorded it never will be. While it is
+   * not known what became of an earlier transfer, in whichever tab, nothing is signed: see `unanswered()`.
+   */
   async send(asset, amount, to) {
-    const expires = new Date(Date.now() + 600_000).toISOString();
-    const signed = await this.sign("transfer", { asset, expires, recipients: [{ amount, to }] });
-    await keep(`unanswered of ${this.account}`, signed); // until there is an answer, even if this page is closed
-    return this.submit(signed);
+    return inTurn(this.account, async () => {
+      if (await this.unanswered()) {
+        throw new GuerdonError("EARLIER_UNANSWERED", "it is not known yet whether the last transfer is recorded: send that one again");
+      }
+      const expires = new Date(Date.now() + 600_000).toISOString();
+      const signed = await this.sign("transfer", { asset, expires, recipients: [{ amount, to }] });
+      await keep(this.#slot, signed); // until there is an answer, even if this page is closed
+      return this.#submit(signed);
+    });
   }
 
   /** The operation that was sent last, if it is not known whether it is recorded: submit() it before sending another. */
   async unanswered() {
-    return kept(`unanswered of ${this.account}`);
+    return kept(this.#slot);
   }
 
   /**
@@ -300,23 +346,41 @@ export class Guerdon {
    * operation by its id and records it once, so this can never pay twice. Signing anew could.
    */
   async submit(signed) {
-    const { operationSubmit: answer } = await this.#ask(
+    return inTurn(this.account, () => this.#submit(signed));
+  }
+
+  async #submit(signed) {
+    const unknown = (why) => new GuerdonError("UNANSWERED", `it is not known whether this is recorded (${why})`);
+    const data = await this.#ask(
       `mutation Submit($operation: SignedOperation!) { operationSubmit(input: { operation: $operation }) {
         entry { seq hash } replayed balance receipt ${USER_ERRORS}
       } }`,
       { operation: signed.text },
-    ).catch((error) => {
-      throw new GuerdonError("UNANSWERED", `it is not known whether this is recorded (${error.message})`);
+    ).catch(async (error) => {
+      if (!error.definite) throw unknown(error.message);
+      await this.#answered(signed);
+      throw error;
     });
-    const answered = () => this.account && keep(`unanswered of ${this.account}`, undefined);
+    const answer = data?.operationSubmit;
+    const refusal = answer?.userErrors?.[0];
+    if (!answer?.entry && !refusal) throw unknown("the server answers, but not to this");
     if (!answer.entry) {
-      await answered();
-      throw new GuerdonError(answer.userErrors[0].code, answer.userErrors[0].message);
+      // What may pass later is no answer: UNAVAILABLE is also said when the database was lost while recording.
+      if (refusal.retryable) throw unknown(`${refusal.code}: ${refusal.message}`);
+      await this.#answered(signed);
+      throw new GuerdonError(refusal.code, refusal.message);
     }
-    const proven = await verifyReceipt(answer.receipt ?? "", this.logKeys);
+    const proven = await verifyReceipt(answer.receipt ?? "", this.logKeys).catch((error) => {
+      throw new GuerdonError("UNPROVEN", error.message);
+    });
     if (canonical(proven.entry.op) !== signed.op) throw new GuerdonError("UNPROVEN", "a receipt of another operation");
-    await answered(); // only now: what is said to be recorded, but not proven, may be asked for again
+    await this.#answered(signed); // only now: what is said to be recorded, but not proven, may be asked for again
     return { ...proven, balance: answer.balance, replayed: answer.replayed, receipt: answer.receipt };
+  }
+
+  /** It is known what became of this operation; of another one that is waiting, it is not. */
+  async #answered(signed) {
+    if (this.account && (await this.unanswered())?.op === signed.op) await forget(this.#slot);
   }
 
   /** Balances, each with its asset's name and scale. */
@@ -368,18 +432,23 @@ export class Guerdon {
     const headers = { "Content-Type": "application/json", Accept: "application/graphql-response+json" };
     if (token) headers.Authorization = `Bearer ${token}`;
     const body = JSON.stringify({ query, variables });
+    let lost = false; // whether an attempt may have arrived, and its answer did not
     for (let attempt = 1; ; attempt += 1) {
       let wait = 250 * 2 ** attempt;
       try {
         const response = await fetch(this.url, { method: "POST", headers, body });
-        if (![429, 502, 503, 504].includes(response.status) || attempt === attempts) {
+        const { status } = response;
+        if (![429, 502, 503, 504].includes(status) || attempt === attempts) {
           const { data, errors } = await response.json();
-          if (errors) throw new GuerdonError(errors[0].extensions?.code, errors[0].message);
+          const refused = status >= 400 && status < 500 && status !== 408 && status !== 429;
+          if (errors) throw new GuerdonError(errors[0].extensions?.code, errors[0].message, refused && !lost);
           return data;
         }
+        lost ||= status !== 429; // which is said before anything is done; the others are said by what is in between
         wait = Math.max(wait, 1000 * Math.min(Number(response.headers.get("Retry-After")) || 0, 60));
       } catch (error) {
         if (error instanceof GuerdonError || attempt === attempts) throw error;
+        lost = true;
       }
       await new Promise((resolve) => setTimeout(resolve, wait));
     }

@@ -101,11 +101,23 @@ $("send").addEventListener("submit", (event) => {
   });
 });
 
+const showLogKeys = () => ($("log-key").textContent = wallet.logKeys.map(({ text }) => text).join(", "));
+
+$("trust").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { keys } = event.currentTarget.elements;
+  act($("trust-go"), async () => {
+    await wallet.trust(...keys.value.trim().split(/\s+/));
+    keys.value = "";
+    showLogKeys();
+  });
+});
+
 act($("refresh"), async () => {
   wallet = await Guerdon.open();
   $("account").textContent = wallet.account;
   $("origin").textContent = wallet.origin;
-  $("log-key").textContent = wallet.logKeys.map(({ text }) => text).join(", ");
+  showLogKeys();
   await showUnanswered();
   await refresh();
   document.body.dataset.ready = "true";
