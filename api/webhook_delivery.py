@@ -80,6 +80,9 @@ TESTERS = 4
 SECRETS_INTERVAL_MS = 3_600_000
 """How often secrets whose overlap has ended are looked for."""
 
+GRACE_MS = 1_000
+"""How long a message may still be answered when the service ends; one that is cut off is sent again, as a duplicate."""
+
 CLOSE_LIMIT_S = 5
 """How long the end of the server waits for shifts, whose connections are cut."""
 
@@ -383,10 +386,13 @@ class WebhookSender:
         return self
 
     def close(self) -> None:
-        """Write what was delivered, then leave the turn to another process."""
+        """Let messages under way be answered, but not for long; write what was delivered, and leave the turn."""
         self._stopping.set()
-        self._client.close()
         self._ended.put(None)
+        give_up_at_ms = _monotonic_ms() + GRACE_MS
+        for thread in list(self._running.values()):
+            thread.join(max(0, give_up_at_ms - _monotonic_ms()) / 1000)
+        self._client.close()
         self._thread.join()
 
     def _run(self) -> None:

@@ -24,7 +24,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api import cli
-from api.client import Endpoint
+from api.client import Endpoint, Response
 from api.opening import load_log_key, open_store, opened_store, system_clock
 from ledger.audit import CHECKS
 from ledger.checkpoint import decode_note, decode_verifier_key, encode_verifier_key, verify_checkpoint
@@ -512,10 +512,12 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     """The API on a ledger of its own; what is sent to any address reaches it."""
     with World(f"sqlite:///{tmp_path / 'world' / 'ledger.sqlite'}") as world, running(world, tmp_path) as service:
 
-        def post(endpoint: Endpoint, request: Any, token: str | None) -> tuple[int, str, bytes]:
+        def post(endpoint: Endpoint, request: Any, token: str | None) -> Response:
             assert endpoint.url == "http://127.0.0.1:8000/graphql"
             response = service.post(request, token=token)
-            return response.status_code, response.reason_phrase, response.content
+            return Response(
+                status=response.status_code, reason=response.reason_phrase, body=response.content, lost=False
+            )
 
         monkeypatch.setattr(Endpoint, "post", post)
         yield service
