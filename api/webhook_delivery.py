@@ -18,7 +18,6 @@ import email.utils
 import logging
 import queue
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,12 +27,13 @@ from typing import Protocol, TypedDict
 from msgspec import Struct, structs
 from sqlalchemy.engine import Connection
 
+from api.steps import Steps, monotonic_ms
 from api.webhook_client import Answer
 from api.webhook_events import TEST_EVENT, Event, Reader, event_at, events_from, message_body, reader_of
 from api.webhook_secrets import SecretBox, SecretError, signed_headers
 from ledger import webhooks
 from ledger.encoding import format_time
-from ledger.store import Store, StoreError
+from ledger.store import Store
 from ledger.turns import Turn
 from ledger.webhooks import Cursor, Delivery, Reason, Webhook
 
@@ -377,7 +377,7 @@ class WebhookSender:
         self._rounds_without_turn = 0
         self._next_tending_ms = 0
         self._ended: queue.SimpleQueue[tuple[str, ShiftResult | Exception | None] | None] = queue.SimpleQueue()
-        self._trouble: str | None = None
+        self._steps = Steps(logger, "webhooks are not told of anything for now")
         self._thread = threading.Thread(target=self._run, name="guerdon-webhooks", daemon=True)
 
     def start(self) -> "WebhookSender":
@@ -389,41 +389,29 @@ class WebhookSender:
         """Let messages under way be answered, but not for long; write what was delivered, and leave the turn."""
         self._stopping.set()
         self._ended.put(None)
-        give_up_at_ms = _monotonic_ms() + GRACE_MS
+        give_up_at_ms = monotonic_ms() + GRACE_MS
         for thread in list(self._running.values()):
-            thread.join(max(0, give_up_at_ms - _monotonic_ms()) / 1000)
+            thread.join(max(0, give_up_at_ms - monotonic_ms()) / 1000)
         self._client.close()
         self._thread.join()
 
     def _run(self) -> None:
-        next_round_ms = _monotonic_ms()
+        next_round_ms = monotonic_ms()
         try:
             while not self._stopping.is_set():
                 try:
-                    ended = self._ended.get(timeout=max(0, next_round_ms - _monotonic_ms()) / 1000)
+                    ended = self._ended.get(timeout=max(0, next_round_ms - monotonic_ms()) / 1000)
                 except queue.Empty:
-                    next_round_ms = _monotonic_ms() + self._interval_ms
-                    self._guarded(self._round)
+                    next_round_ms = monotonic_ms() + self._interval_ms
+                    self._steps.take(self._round)
                 else:
                     if ended is not None:
-                        self._guarded(self._end_shift, *ended)
+                        self._steps.take(self._end_shift, *ended)
         finally:
-            give_up_at_ms = _monotonic_ms() + CLOSE_LIMIT_S * 1000
+            give_up_at_ms = monotonic_ms() + CLOSE_LIMIT_S * 1000
             for thread in self._running.values():
-                thread.join(max(0, give_up_at_ms - _monotonic_ms()) / 1000)
+                thread.join(max(0, give_up_at_ms - monotonic_ms()) / 1000)
             self._turn.release()
-
-    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
-        """Take a step. Whatever fails in it, the next round tries again; the same trouble is said once."""
-        trouble = None
-        try:
-            step(*arguments)
-        except Exception as error:
-            trouble = str(error)
-            if trouble != self._trouble:
-                fault = None if isinstance(error, StoreError) else error
-                logger.warning("webhooks are not told of anything for now: %s", trouble, exc_info=fault)
-        self._trouble = trouble
 
     def _round(self) -> None:
         with self._store.read() as connection:
@@ -459,9 +447,9 @@ class WebhookSender:
         self._rounds_without_turn = 0
         if not had:
             self._former.clear()
-        if not had or _monotonic_ms() >= self._next_tending_ms:
+        if not had or monotonic_ms() >= self._next_tending_ms:
             self._deliverer.tend_secrets()
-            self._next_tending_ms = _monotonic_ms() + SECRETS_INTERVAL_MS
+            self._next_tending_ms = monotonic_ms() + SECRETS_INTERVAL_MS
         self._is_mine.set()
         return True
 
@@ -473,7 +461,7 @@ class WebhookSender:
         return max(cursor.next_seq, settled_seq) < size
 
     def _begin_shift(self, webhook_id: str) -> None:
-        self._last_shift[webhook_id] = _monotonic_ms()
+        self._last_shift[webhook_id] = monotonic_ms()
         thread = threading.Thread(target=self._shift, args=(webhook_id,), name=f"tell {webhook_id}", daemon=True)
         self._running[webhook_id] = thread
         thread.start()
@@ -556,7 +544,3 @@ class Webhooks:
             self._tests[account] -= 1
             if not self._tests[account]:
                 del self._tests[account]
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -16,13 +16,13 @@ logged as an error with both sizes: ``SPLIT VIEW``.
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from api.settings import Settings, SettingsError, WitnessAddress
+from api.steps import Steps, monotonic_ms
 from api.witness_client import WitnessConflictError, WitnessRefusedError, ask_witness
 from ledger import log
 from ledger.checkpoint import (
@@ -120,7 +120,7 @@ class Witnessing:
         self._offer: str | None = None
         self._answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._trouble: str | None = None
+        self._steps = Steps(logger, "witnesses are not asked for now")
         self._thread = threading.Thread(target=self._run, name="guerdon-witnessing", daemon=True)
 
     def start(self) -> "Witnessing":
@@ -135,32 +135,20 @@ class Witnessing:
         self._thread.join()
 
     def _run(self) -> None:
-        next_round_ms = _now_ms()
+        next_round_ms = monotonic_ms()
         try:
             while True:
                 try:
-                    answer = self._answers.get(timeout=max(0, next_round_ms - _now_ms()) / 1000)
+                    answer = self._answers.get(timeout=max(0, next_round_ms - monotonic_ms()) / 1000)
                 except queue.Empty:
-                    next_round_ms = _now_ms() + self._interval_ms
-                    self._guarded(self._begin_round)
+                    next_round_ms = monotonic_ms() + self._interval_ms
+                    self._steps.take(self._begin_round)
                 else:
                     if answer is None:
                         return
-                    self._guarded(self._take, answer)
+                    self._steps.take(self._take, answer)
         finally:
             self._turn.release()
-
-    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
-        """Take a step. Whatever fails in it, the next round tries again; the same trouble is said once."""
-        trouble = None
-        try:
-            step(*arguments)
-        except Exception as error:
-            trouble = str(error)
-            if trouble != self._trouble:
-                fault = None if isinstance(error, StoreError) else error
-                logger.warning("witnesses are not asked for now: %s", trouble, exc_info=fault)
-        self._trouble = trouble
 
     def _begin_round(self) -> None:
         """Offer the newest checkpoint, if it is time for another one."""
@@ -188,7 +176,7 @@ class Witnessing:
             return
         done = {row.witness for row in known.on(note).cosignatures}
         for asked in self._witnesses:
-            if asked.note is None and asked.key.name not in done and asked.not_before_ms <= _now_ms():
+            if asked.note is None and asked.key.name not in done and asked.not_before_ms <= monotonic_ms():
                 asked.note = note
                 last = known.newest(asked.key)
                 # The witness may have forgotten, or another ledger's copy may have told it more: then it says so.
@@ -257,11 +245,11 @@ class Witnessing:
         """Say what is new about a witness, and ask it later, each time twice as late."""
         error, name = answer.said, asked.key.name
         if isinstance(error, WitnessConflictError) and self._has_grown_to(error.witness_size, answer.note):
-            asked.not_before_ms = _now_ms() + self._interval_ms
+            asked.not_before_ms = monotonic_ms() + self._interval_ms
             return
         delay_ms = min(self._interval_ms << min(asked.failures, 20), MAX_DELAY_MS)
         asked.failures += 1
-        asked.not_before_ms = _now_ms() + delay_ms
+        asked.not_before_ms = monotonic_ms() + delay_ms
         if isinstance(error, WitnessConflictError):
             # Not once but each time: somebody has to look at this.
             asked.trouble = "conflict"
@@ -284,10 +272,6 @@ class Witnessing:
         """Whether a witness that has cosigned more than it was offered may have it from this ledger as it is now."""
         with self._store.read() as connection:
             return size_of(note) < witness_size <= self._store.head(connection).size
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
 
 
 def _fault(error: str | Exception) -> Exception | None:

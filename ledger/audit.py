@@ -229,8 +229,7 @@ class _Audit:
         self._compared = self.first
         self._roots: dict[int, bytes] = {}
         claimed = self._read(self.note)
-        self.claimed = 0 if claimed is None else claimed.size
-        self.expected = max(self.claimed - self.first, 0)
+        self.expected = 0 if claimed is None else max(claimed.size - self.first, 0)
 
     def run(
         self, signatures: SignatureChecks, keep: Callable[[AuditState], None] | None, progress: Progress
