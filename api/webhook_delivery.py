@@ -389,9 +389,7 @@ class WebhookSender:
         """Let messages under way be answered, but not for long; write what was delivered, and leave the turn."""
         self._stopping.set()
         self._ended.put(None)
-        give_up_at_ms = monotonic_ms() + GRACE_MS
-        for thread in list(self._running.values()):
-            thread.join(max(0, give_up_at_ms - monotonic_ms()) / 1000)
+        self._await_shifts(GRACE_MS)
         self._client.close()
         self._thread.join()
 
@@ -408,10 +406,14 @@ class WebhookSender:
                     if ended is not None:
                         self._steps.take(self._end_shift, *ended)
         finally:
-            give_up_at_ms = monotonic_ms() + CLOSE_LIMIT_S * 1000
-            for thread in self._running.values():
-                thread.join(max(0, give_up_at_ms - monotonic_ms()) / 1000)
+            self._await_shifts(CLOSE_LIMIT_S * 1000)
             self._turn.release()
+
+    def _await_shifts(self, limit_ms: int) -> None:
+        """Wait until the shifts that are running have ended, all of them together no longer than the limit."""
+        give_up_at_ms = monotonic_ms() + limit_ms
+        for thread in list(self._running.values()):
+            thread.join(max(0, give_up_at_ms - monotonic_ms()) / 1000)
 
     def _round(self) -> None:
         with self._store.read() as connection:
