@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from operator import itemgetter
 from typing import Any, Unpack
 
 import sqlalchemy as sa
@@ -15,12 +16,26 @@ from sqlalchemy.engine import Connection
 
 from ledger import log
 from ledger.audit import AuditReport, Failure, Options, Terms, audit, first_leaf, make_failure
+from ledger.bulk import chunks_of, find_rows, own_columns
 from ledger.checkpoint import CheckpointError, WitnessPolicy
 from ledger.cosignatures import Cosignatures, stored_cosignatures
 from ledger.entries import leaf_hash
 from ledger.replay import BrokenEntryError, FullTile, LightReplay, Replayed
-from ledger.rules import State
+from ledger.state import RECORDS, Records, State
 from ledger.store import (
+    CorruptionError,
+    Store,
+    StoreError,
+    account_row,
+    append_only_tables,
+    asset_row,
+    earning_rows,
+    party_rows,
+    posting_rows,
+    program_row,
+    reference_rows,
+)
+from ledger.tables import (
     ACCOUNT,
     ASSET,
     EARNING,
@@ -29,18 +44,13 @@ from ledger.store import (
     IMMUTABLE_TABLES,
     LOG_KEY,
     LOT,
+    PARTY,
     POSTING,
     PROGRAM,
+    RECORD_TABLES,
+    REFERENCE,
     TILE,
-    CorruptionError,
-    Store,
-    StoreError,
-    account_row,
-    append_only_tables,
-    asset_row,
-    earning_rows,
-    posting_rows,
-    program_row,
+    RecordTable,
 )
 from ledger.tiles import Tile
 
@@ -48,14 +58,15 @@ CHUNK = 1_000
 """Entries that are read and compared at a time."""
 
 _LIGHT = ("head", "append_only")
-_FULL = ("postings", "earnings", "projections", *_LIGHT)
+_FULL = ("postings", "earnings", "references", "parties", "projections", *_LIGHT)
 
 
 def audit_database(store: Store, terms: Terms | None = None, **options: Unpack[Options]) -> AuditReport:
     """Audit one ledger of a database, in one read-only snapshot; writers may go on meanwhile.
 
     A light audit looks at the record, its tiles and the head; a full one at every table. One that is resumed compares
-    the rows of new entries only, and the projections whole.
+    the rows of new entries only, and the projections whole: but those that grow with the chain, such as claims, where
+    entries have changed them, and their number.
     """
     with store.read() as connection, _undecoded_text(connection):
         database = _Database(store, connection, light=options.get("light", False))
@@ -92,11 +103,6 @@ def _driver_rows(result: Any) -> Sequence[Any]:
     finally:
         result.close()
     return rows
-
-
-def _columns(table: sa.Table) -> list[sa.Column[Any]]:
-    """What a row says beside whose ledger it is, in the order of the rows that replay gives."""
-    return [column for column in table.columns if column.name != "ledger_id"]
 
 
 def _as_stored(*columns: sa.ColumnElement[Any]) -> Any:
@@ -146,7 +152,7 @@ class _Database:
     def chunks(self, first: int) -> Iterator[Iterable[Any]]:
         """The stored bytes of the entries from ``first`` on."""
         query = (
-            _as_stored(*_columns(ENTRY))
+            _as_stored(*own_columns(ENTRY))
             .where(ENTRY.c.ledger_id == self._store.ledger_id)
             .order_by(ENTRY.c.seq)
             .limit(CHUNK)
@@ -198,15 +204,20 @@ class _Database:
             return
         postings: list[tuple[Any, ...]] = []
         earnings: list[tuple[Any, ...]] = []
+        references: list[tuple[Any, ...]] = []
+        parties: list[tuple[Any, ...]] = []
         for found in replayed:
-            postings += posting_rows(found.seq, found.admission.postings)
-            if found.admission.earnings:
-                earnings += earning_rows(found.seq, found.asset, found.admission.earnings)
+            admission = found.admission
+            postings += posting_rows(found.seq, admission.postings)
+            earnings += earning_rows(found.seq, found.asset, admission.earnings)
+            references += reference_rows(found.seq, admission.references)
+            parties += party_rows(found.seq, admission.parties)
         seqs = range(replayed[0].seq, replayed[-1].seq + 1)
-        yield from self._compare_rows("postings", POSTING, (POSTING.c.seq, POSTING.c.leg), seqs, postings)
-        earnings.sort(key=_earning_order)
-        order = (EARNING.c.seq, EARNING.c.merchant, EARNING.c.scope, EARNING.c.reference)
+        yield from self._compare_rows("postings", POSTING, ("seq", "leg"), seqs, postings)
+        order = ("seq", "merchant", "scope", "reference")
         yield from self._compare_rows("earnings", EARNING, order, seqs, earnings)
+        yield from self._compare_rows("references", REFERENCE, order, seqs, references)
+        yield from self._compare_rows("parties", PARTY, ("seq", "account"), seqs, parties)
 
     def _compare_broken(self, row: Any, seq: int) -> Iterator[Failure]:
         """Whether the entry that ended the replay was changed after it was recorded."""
@@ -214,20 +225,22 @@ class _Database:
             yield make_failure("entries", seq, "the stored leaf hash is not that of the stored bytes")
 
     def _compare_rows(
-        self, check: str, table: sa.Table, order: tuple[Any, ...], seqs: range, expected: list[tuple[Any, ...]]
+        self, check: str, table: sa.Table, order: tuple[str, ...], seqs: range, expected: list[tuple[Any, ...]]
     ) -> Iterator[Failure]:
         """Compare one chunk's rows of a table, in the table's own order of columns, with what replay gives."""
-        columns = _columns(table)
+        columns = own_columns(table)
+        names = [column.name for column in columns]
+        expected.sort(key=itemgetter(*(names.index(name) for name in order)))
         query = (
             _as_stored(*columns)
             .where(table.c.ledger_id == self._store.ledger_id, table.c.seq >= seqs.start, table.c.seq < seqs.stop)
-            .order_by(*order)
+            .order_by(*(table.c[name] for name in order))
         )
         stored = self._fetch(query)
         self._counts[check] += len(expected)
         if stored == expected:
             return
-        seq_at = [column.name for column in columns].index("seq")
+        seq_at = names.index("seq")
         found, wanted = next((a, b) for a, b in zip_longest(stored, expected) if a != b)
         seq = min(int(row[seq_at]) for row in (found, wanted) if row is not None)
         yield make_failure(check, seq, _difference(table, found, wanted))
@@ -265,6 +278,12 @@ class _Database:
         if not self._light:
             yield from self._surplus_rows(replay.size)
             yield from self._compare_projections(replay.state)
+            for name in RECORDS:
+                kept, records = RECORD_TABLES[name], replay.state.records(name)
+                if first and kept.grows:
+                    yield from self._compare_changed_records(kept, records)
+                else:
+                    yield from self._compare_records(kept, records)
 
     def _surplus_tiles(self, size: int) -> Iterator[Failure]:
         """Tiles that a tree of this size does not have: each level's full ones are counted from 0."""
@@ -281,9 +300,10 @@ class _Database:
 
     def _surplus_rows(self, size: int) -> Iterator[Failure]:
         """Rows that belong to no entry at all, before the first or after the last."""
-        for check, table in (("postings", POSTING), ("earnings", EARNING)):
+        tables = {"postings": POSTING, "earnings": EARNING, "references": REFERENCE, "parties": PARTY}
+        for check, table in tables.items():
             for outside in (table.c.seq < 0, table.c.seq >= size):
-                query = _as_stored(*_columns(table)).where(table.c.ledger_id == self._store.ledger_id, outside)
+                query = _as_stored(*own_columns(table)).where(table.c.ledger_id == self._store.ledger_id, outside)
                 for row in self._fetch(query.limit(1)):
                     yield make_failure(check, None, _difference(table, tuple(row), None))
 
@@ -303,7 +323,7 @@ class _Database:
     def _compare_table(self, table: sa.Table, rows: Iterable[tuple[Any, ...]], key_size: int) -> Iterator[Failure]:
         expected = {row[:key_size]: row for row in rows}
         self._counts["projections"] += len(expected)
-        columns = _columns(table)
+        columns = own_columns(table)
         query = _as_stored(*columns).where(table.c.ledger_id == self._store.ledger_id)
         differences: list[tuple[Any, Any]] = []
         with _corruption():
@@ -313,15 +333,49 @@ class _Database:
                 if stored != wanted:
                     differences.append((stored, wanted))
         differences += [(None, row) for row in expected.values()]
-        if not differences:
-            return
-        # All but the lots name the entry that made the row. A row nobody made has no entry.
-        names = [column.name for column in columns]
-        seq_at = names.index("seq") if "seq" in names else None
-        seqs = [wanted[seq_at] if wanted is not None and seq_at is not None else None for _, wanted in differences]
-        at = min(range(len(seqs)), key=lambda i: (seqs[i] is None, seqs[i] or 0, repr(differences[i])))
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        yield make_failure("projections", seqs[at], _difference(table, *differences[at]) + more)
+        yield from _report(table, differences)
+
+    def _compare_records(self, kept: RecordTable[Any], records: Records[Any]) -> Iterator[Failure]:
+        """Compare a whole table of records. Neither its rows nor those expected are in memory at once."""
+        table, key_size = kept.table, len(kept.key)
+        self._counts["projections"] += len(records)
+        query = _as_stored(*own_columns(table)).where(table.c.ledger_id == self._store.ledger_id)
+        differences: list[tuple[Any, Any]] = []
+        found = 0
+        with _corruption():
+            for row in self._connection.execute(query.execution_options(yield_per=CHUNK)):
+                stored = tuple(row)
+                record = records.get(*stored[:key_size])
+                wanted = None if record is None else kept.row_of(record)
+                found += record is not None
+                if stored != wanted:
+                    differences.append((stored, wanted))
+        if found < len(records):
+            query = _as_stored(*own_columns(table)[:key_size]).where(table.c.ledger_id == self._store.ledger_id)
+            keys = {tuple(row) for row in self._fetch(query)}
+            differences += [(None, kept.row_of(r)) for r in records if records.key_of(r) not in keys]
+        yield from _report(table, differences)
+
+    def _compare_changed_records(self, kept: RecordTable[Any], records: Records[Any]) -> Iterator[Failure]:
+        """Compare what this audit has seen change, and how many rows there are in all."""
+        table, key_size = kept.table, len(kept.key)
+        self._counts["projections"] += len(records.changed)
+        differences: list[tuple[Any, Any]] = []
+        with _corruption():
+            for keys in chunks_of(list(records.changed), CHUNK):
+                rows = find_rows(self._connection, self._store.ledger_id, table, kept.key, keys)
+                stored = {tuple(row[:key_size]): tuple(row) for row in rows}
+                for key in keys:
+                    record = records.get(*key)
+                    wanted = None if record is None else kept.row_of(record)
+                    if stored.get(key) != wanted:
+                        differences.append((stored.get(key), wanted))
+            query = sa.select(sa.func.count()).where(table.c.ledger_id == self._store.ledger_id)
+            count = self._connection.execute(query).scalar_one()
+        yield from _report(table, differences)
+        if not differences and count != len(records):
+            message = f"table {table.name} has {count} rows, replay gives {len(records)}"
+            yield make_failure("projections", None, message)
 
     def _compare_head(self, replay: LightReplay) -> Iterator[Failure]:
         head, position = self._head, replay.position()
@@ -365,9 +419,17 @@ def _corruption() -> Iterator[None]:
         raise BrokenEntryError("entries", f"the database cannot be read: {getattr(error, 'orig', error)}") from error
 
 
-def _earning_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    merchant, scope, reference, seq = row[:4]
-    return (seq, merchant, scope, reference)
+def _report(table: sa.Table, differences: list[tuple[Any, Any]]) -> Iterator[Failure]:
+    """The differences of a projection, each what is stored and what replay gives, as one failure."""
+    if not differences:
+        return
+    # Many rows name the entry that made them. A row nobody made has no entry.
+    names = [column.name for column in own_columns(table)]
+    seq_at = names.index("seq") if "seq" in names else None
+    seqs = [wanted[seq_at] if wanted is not None and seq_at is not None else None for _, wanted in differences]
+    at = min(range(len(seqs)), key=lambda i: (seqs[i] is None, seqs[i] or 0, repr(differences[i])))
+    more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+    yield make_failure("projections", seqs[at], _difference(table, *differences[at]) + more)
 
 
 def _difference(table: sa.Table, stored: Any, given: Any) -> str:

@@ -17,7 +17,24 @@ from msgspec import Struct
 from ledger.encoding import OpId
 from ledger.programs import ProgramVersion
 from ledger.replay import Position
-from ledger.rules import Account, Asset, Parameters, State
+from ledger.state import (
+    RECORDS,
+    Account,
+    Agreement,
+    Allotment,
+    AllotmentAlert,
+    Asset,
+    Claim,
+    Earning,
+    Netting,
+    Obligation,
+    Parameters,
+    PointsHold,
+    PurchaseRefund,
+    Spending,
+    State,
+    Usage,
+)
 
 _OWNER_ONLY = 0o600
 _ID_SIZE = 32
@@ -45,9 +62,10 @@ class AuditState(Struct, frozen=True, kw_only=True):
 
 
 class SavedState(Struct, frozen=True, kw_only=True):
-    """The contents of a :class:`~ledger.rules.State`.
+    """The contents of a :class:`~ledger.state.State`.
 
     ``recorded`` has the ids of operations, ``recorded_in`` their entries; where these are all, in order, it is absent.
+    ``earnings`` have the entry and the asset of each; ``references`` are those of no earnings.
     """
 
     parameters: Parameters | None
@@ -57,8 +75,20 @@ class SavedState(Struct, frozen=True, kw_only=True):
     programs: tuple[tuple[str, tuple[ProgramVersion, ...]], ...]
     lots: tuple[tuple[str, str, dict[str, int]], ...]
     references: tuple[tuple[str, str, str, int], ...]
+    earnings: tuple[tuple[int, str, Earning], ...]
     recorded: bytes
     recorded_in: tuple[int, ...] | None
+    size: int
+    agreements: tuple[Agreement, ...]
+    holds: tuple[PointsHold, ...]
+    spendings: tuple[Spending, ...]
+    purchase_refunds: tuple[PurchaseRefund, ...]
+    claims: tuple[Claim, ...]
+    obligations: tuple[Obligation, ...]
+    nettings: tuple[Netting, ...]
+    allotments: tuple[Allotment, ...]
+    allotment_alerts: tuple[AllotmentAlert, ...]
+    usages: tuple[Usage, ...]
 
 
 def save_state(state: State) -> SavedState:
@@ -71,9 +101,12 @@ def save_state(state: State) -> SavedState:
         assets=tuple(state.assets.values()),
         programs=tuple(state.programs.items()),
         lots=tuple((account, asset, lots) for (account, asset), lots in state.lots.items() if lots),
-        references=tuple((*key, seq) for key, seq in state.references.items()),
+        references=tuple((*key, seq) for key, seq in state.references.items() if key not in state.earnings),
+        earnings=tuple((state.references[key], asset, earning) for key, (asset, earning) in state.earnings.items()),
         recorded=b"".join(state.recorded),
         recorded_in=None if seqs == tuple(range(len(seqs))) else seqs,
+        size=state.size,
+        **{name: tuple(state.records(name)) for name in RECORDS},
     )
 
 
@@ -89,9 +122,17 @@ def restore_state(origin: str, saved: SavedState) -> State:
         for day, points in lots.items():
             state.add_lot(account, asset, day, points)
     state.references = {(merchant, scope, reference): seq for merchant, scope, reference, seq in saved.references}
+    for seq, asset, earning in saved.earnings:
+        key = (earning.merchant, earning.scope, earning.reference)
+        state.references[key], state.earnings[key] = seq, (asset, earning)
     ids = [OpId(saved.recorded[i : i + _ID_SIZE]) for i in range(0, len(saved.recorded), _ID_SIZE)]
     seqs = range(len(ids)) if saved.recorded_in is None else saved.recorded_in
     state.recorded = dict(zip(ids, seqs, strict=True))
+    state.size = saved.size
+    for name in RECORDS:
+        records = state.records(name)
+        for record in getattr(saved, name):
+            records.load(record)
     return state
 
 

@@ -16,7 +16,13 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.checkpoint import WitnessKey, WitnessPolicy, decode_checkpoint, decode_note
-from ledger.store import COSIGNATURE, Store, WriteTransaction
+from ledger.store import (
+    Store,
+    WriteTransaction,
+)
+from ledger.tables import (
+    COSIGNATURE,
+)
 
 
 class StoredCosignature(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ from msgspec import Meta, Struct
 
 from ledger.encoding import MAX_INTEGER, EncodingError, LeafHash, describe_difference
 from ledger.merkle import hash_leaf
-from ledger.operations import AnyOperation, Signature, SignedOperation, Time, check_operation, operation_id
+from ledger.operations import AnyOperation, Signature, SignedOperation, check_operation, operation_id
+from ledger.terms import Time
 
 MAX_ENTRY_BYTES = 65_535
 """The bound of the 16-bit length in an entry bundle."""

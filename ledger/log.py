@@ -12,7 +12,14 @@ from sqlalchemy.engine import Connection
 
 from ledger import merkle
 from ledger.merkle import HASH_SIZE, TILE_WIDTH, Node, ProofError, ReadNodes
-from ledger.store import ENTRY, TILE, CorruptionError, Store
+from ledger.store import (
+    CorruptionError,
+    Store,
+)
+from ledger.tables import (
+    ENTRY,
+    TILE,
+)
 from ledger.tiles import Tile, decode_tile, node_hashes, tiles_for
 
 _MAX_TILES = 1_000

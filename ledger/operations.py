@@ -16,9 +16,6 @@ This module knows which documents are well formed. Whether one may be recorded i
 """
 
 import hashlib
-import zoneinfo
-from functools import lru_cache
-from importlib import resources
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -26,9 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ledger.encoding import (
-    DATE_PATTERN,
     MAX_INTEGER,
-    TIME_PATTERN,
     EncodingError,
     OpId,
     describe_difference,
@@ -37,180 +32,54 @@ from ledger.encoding import (
     parse_time,
 )
 from ledger.keys import OPERATION_CONTEXT, decode_public_key
-
-MAX_KEYS = 8
-MAX_RECIPIENTS = 100
-MAX_EXPIRED_LOTS = 400
-MAX_SIGNATURES = 16
-MAX_BANDS = 32
-MAX_DAYS = 36_500
-MAX_MONTHS = 1_200
-MAX_CLOCK_TOLERANCE_MS = 3_600_000
-MIN_RECOVERY_DELAY_MS = 60_000
-MAX_RECOVERY_DELAY_MS = 90 * 86_400_000
-DEFAULT_RECOVERY_DELAY_MS = 7 * 86_400_000
-"""How long after its recording a recovery takes effect, where genesis does not say."""
-
-Points = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
-"""An amount of points in the asset's smallest unit, 1 to 2^53-1."""
-
-Money = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-"""An amount of money in the currency's minor units, 0 to 2^53-1."""
-
-Origin = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*\Z", max_length=128)]
-"""A ledger's name: a host and path without scheme, as in a checkpoint's first line."""
-
-ACCOUNT_PATTERN = r"^(mem|mer|ben|aud|opr)_[a-z2-7]{26}\Z"
-ASSET_PATTERN = r"^[A-Z][A-Z0-9]{1,15}\Z"
-
-AccountRef = Annotated[str, Meta(pattern=ACCOUNT_PATTERN)]
-AssetCode = Annotated[str, Meta(pattern=ASSET_PATTERN)]
-CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
-Time = Annotated[str, Meta(pattern=TIME_PATTERN)]
-Date = Annotated[str, Meta(pattern=DATE_PATTERN)]
-Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]\Z")]
-"""16 random bytes in base64url; the last character carries 2 bits."""
-
-KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
-VerifierKeyText = Annotated[str, Meta(max_length=256)]
-"""The public half of a log's key, see :mod:`ledger.checkpoint`; whether it is one is for the rules to say."""
-
-SignatureText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{86}\Z")]
-Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z")]
-"""A merchant's own number for an event (an order, a ticket, a bill): 1 to 64 characters, never personal data."""
-
-Name = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?\Z")
-]
-Activity = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
-Threshold = Annotated[int, Meta(ge=1, le=MAX_KEYS)]
-
-Role = Literal["member", "merchant", "beneficiary", "auditor", "operator"]
-OpenableRole = Literal["member", "merchant", "beneficiary", "auditor"]
-
-ROLE_PREFIXES: dict[str, str] = {
-    "member": "mem",
-    "merchant": "mer",
-    "beneficiary": "ben",
-    "auditor": "aud",
-    "operator": "opr",
-}
-
-FORMS: dict[Any, str] = {
-    Origin: "an origin is a host in small letters, maybe with a port and a path, such as ledger.example/coalition",
-    AccountRef: "an account is mem_, mer_, ben_, aud_ or opr_ and 26 characters of a-z and 2-7",
-    AssetCode: "an asset's code is 2 to 16 capital letters and digits and begins with a letter, such as STAR",
-    CurrencyCode: "a currency is three capital letters, such as USD",
-    Time: "a time is UTC with milliseconds in the years 1900 to 2999, such as 2026-11-22T10:15:30.123Z",
-    Date: "a date is a day in the years 1900 to 2999, such as 2026-11-22",
-    Nonce: "a nonce is 16 random bytes in base64url without padding: 22 characters, the last of them A, Q, g or w",
-    KeyText: "a public key is 32 bytes in base64url without padding: 43 characters",
-    SignatureText: "a signature is 64 bytes in base64url without padding: 86 characters",
-    Reference: "a reference is 1 to 64 letters, digits and ._:/#- and begins with a letter or digit, such as 2026/1",
-    Name: "a name is 1 to 64 characters without line breaks and other controls, no space first or last",
-    Activity: "an activity is 1 to 32 small letters, digits and _ and begins with a letter, such as birthday",
-}
-"""What a text looks like, by its type: said in place of the pattern it does not match."""
-
-Rounding = Literal["down", "half_up", "half_even", "up"]
-
-# The time zone database is the pinned `tzdata` package alone, so that every machine accepts the same names and
-# computes the same local dates.
-zoneinfo.reset_tzpath(to=())
+from ledger.terms import (
+    DEFAULT_RECOVERY_DELAY_MS,
+    FORMS,
+    MAX_CLOCK_TOLERANCE_MS,
+    MAX_EXPIRED_LOTS,
+    MAX_KEYS,
+    MAX_RECIPIENTS,
+    MAX_RECOVERY_DELAY_MS,
+    MAX_SIGNATURES,
+    MIN_RECOVERY_DELAY_MS,
+    AccountRef,
+    Activity,
+    AgreementName,
+    ApprovalThreshold,
+    AssetCode,
+    ClaimRef,
+    Currency,
+    CurrencyCode,
+    Date,
+    Document,
+    EarningTerms,
+    ExchangeTerms,
+    HoldRef,
+    KeyText,
+    Money,
+    Name,
+    Nonce,
+    OpenableRole,
+    Origin,
+    Payment,
+    Points,
+    Program,
+    Purchase,
+    Recipient,
+    Reference,
+    Refunded,
+    SignatureText,
+    Terms,
+    Threshold,
+    Time,
+    TransferTerms,
+    Value,
+    VerifierKeyText,
+    time_zones,
+)
 
 
-class _Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A part of an operation: immutable, no unknown fields, absent fields are left out of the bytes."""
-
-
-class Band(_Document, frozen=True, kw_only=True):
-    """From ``from_amount`` minor units upwards, ``points`` points for every ``per`` minor units (marginal rate)."""
-
-    from_amount: Annotated[int, Meta(ge=0, le=MAX_INTEGER)] = msgspec.field(name="from")
-    per: Annotated[int, Meta(ge=1, le=10**12)]
-    points: Annotated[int, Meta(ge=0, le=10**9)]
-
-
-class NeverExpires(_Document, frozen=True, kw_only=True, tag_field="after", tag="never"):
-    """Lots have no last day."""
-
-
-class ExpiresAfterDays(_Document, frozen=True, kw_only=True, tag_field="after", tag="days"):
-    """The last usable day is ``count`` days after the day of earning."""
-
-    count: Annotated[int, Meta(ge=0, le=MAX_DAYS)]
-
-
-class ExpiresAfterMonths(_Document, frozen=True, kw_only=True, tag_field="after", tag="months"):
-    """The last usable day is the same day ``count`` months later, clamped to that month's last day."""
-
-    count: Annotated[int, Meta(ge=0, le=MAX_MONTHS)]
-
-
-class ExpiresAtYearEnd(_Document, frozen=True, kw_only=True, tag_field="after", tag="year_end"):
-    """The last usable day is 31 December, ``count`` years after the year of earning (0: the same year)."""
-
-    count: Annotated[int, Meta(ge=0, le=100)]
-
-
-Expiry = NeverExpires | ExpiresAfterDays | ExpiresAfterMonths | ExpiresAtYearEnd
-
-
-class GrantRule(_Document, frozen=True, kw_only=True):
-    """An activity a merchant may grant points for, and the most one grant may give."""
-
-    activity: Activity
-    max_points: Points
-
-
-class Program(_Document, frozen=True, kw_only=True):
-    """A merchant's published rules for earning and expiry of one asset.
-
-    ``bands`` rise strictly; an amount below the first band earns nothing. ``round_amount`` "whole_units" drops the
-    fraction of the currency's unit before any rate is applied; ``round_points`` rounds the sum over all bands once.
-    """
-
-    bands: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=MAX_BANDS)]
-    currency: CurrencyCode
-    expiry: Expiry
-    grants: Annotated[tuple[GrantRule, ...], Meta(max_length=64)] = ()
-    round_amount: Literal["none", "whole_units"]
-    round_points: Rounding
-    time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
-
-
-class Currency(_Document, frozen=True, kw_only=True):
-    """A settlement currency; ``scale`` is the number of decimal places of its unit (USD: 2)."""
-
-    code: CurrencyCode
-    scale: Annotated[int, Meta(ge=0, le=4)]
-
-
-class Value(_Document, frozen=True, kw_only=True):
-    """What points are worth: ``points`` points stand for ``amount`` minor units of ``currency``."""
-
-    amount: Money
-    currency: CurrencyCode
-    points: Points
-
-
-class Purchase(_Document, frozen=True, kw_only=True):
-    """One purchase: the merchant's order reference, who bought, when, and for how much in minor units."""
-
-    amount: Money
-    at: Time
-    member: AccountRef
-    order: Reference
-
-
-class Recipient(_Document, frozen=True, kw_only=True):
-    """Who receives how many points of a transfer."""
-
-    amount: Points
-    to: AccountRef
-
-
-class Operation(_Document, frozen=True, kw_only=True, tag_field="kind"):
+class Operation(Document, frozen=True, kw_only=True, tag_field="kind"):
     """What every kind of operation has. ``ACTOR`` tells whether the kind names the account it acts for."""
 
     guerdon: Literal[1]
@@ -243,10 +112,12 @@ class OpenAccount(Operation, frozen=True, kw_only=True, tag="open_account"):
 
     Merchants, beneficiaries and auditors are vouched for by the operator. A member without ``keys`` is held in custody
     by the merchant named as ``actor``. ``name`` is public and only for organisations; members have none here.
+    ``threshold`` of the keys sign for the account, and ``approval_threshold`` where approval is needed.
     """
 
     KIND: ClassVar[str] = "open_account"
     actor: AccountRef | None = None
+    approval_threshold: ApprovalThreshold | None = None
     keys: Annotated[tuple[KeyText, ...], Meta(max_length=MAX_KEYS)] = ()
     name: Name | None = None
     role: OpenableRole
@@ -254,7 +125,10 @@ class OpenAccount(Operation, frozen=True, kw_only=True, tag="open_account"):
 
 
 class DefineAsset(Operation, frozen=True, kw_only=True, tag="define_asset"):
-    """A merchant's points: ``scale`` decimal places for display, an optional cap on the circulating supply."""
+    """A merchant's points: ``scale`` decimal places for display, an optional cap on the circulating supply.
+
+    ``transfer_terms`` bound transfers between holders, where these are allowed at all.
+    """
 
     KIND: ClassVar[str] = "define_asset"
     actor: AccountRef
@@ -262,6 +136,7 @@ class DefineAsset(Operation, frozen=True, kw_only=True, tag="define_asset"):
     name: Name
     scale: Annotated[int, Meta(ge=0, le=6)]
     supply_cap: Points | None = None
+    transfer_terms: TransferTerms | None = None
     transferable: bool
     value: Value | None = None
 
@@ -289,7 +164,10 @@ class RecordPurchases(Operation, frozen=True, kw_only=True, tag="record_purchase
 
 
 class Grant(Operation, frozen=True, kw_only=True, tag="grant"):
-    """Points for an activity the program lists; ``reference`` names the event behind it and is good once."""
+    """Points for an activity the program lists; ``reference`` names the event behind it and is good once.
+
+    More than the program's ``approval_above`` needs approval.
+    """
 
     KIND: ClassVar[str] = "grant"
     activity: Activity
@@ -301,16 +179,23 @@ class Grant(Operation, frozen=True, kw_only=True, tag="grant"):
 
 
 class Transfer(Operation, frozen=True, kw_only=True, tag="transfer"):
-    """Moves points from the actor to one or several accounts; lots keep their last day, the earliest go first."""
+    """Moves points from the actor to one or several accounts; lots keep their last day, the earliest go first.
+
+    The sender agrees to a fee of at most ``maximum_fee`` minor units.
+    """
 
     KIND: ClassVar[str] = "transfer"
     actor: AccountRef
     asset: AssetCode
+    maximum_fee: Money = 0
     recipients: Annotated[tuple[Recipient, ...], Meta(min_length=1, max_length=MAX_RECIPIENTS)]
 
 
 class Redeem(Operation, frozen=True, kw_only=True, tag="redeem"):
-    """Spends the actor's points at a merchant; ``reference`` is the merchant's bill or order, if there is one."""
+    """Spends the actor's points at a merchant; ``reference`` is the merchant's bill or order, if there is one.
+
+    The merchant issues them, or has an agreement to accept them; a beneficiary may have one too.
+    """
 
     KIND: ClassVar[str] = "redeem"
     actor: AccountRef
@@ -318,6 +203,80 @@ class Redeem(Operation, frozen=True, kw_only=True, tag="redeem"):
     asset: AssetCode
     merchant: AccountRef
     reference: Reference | None = None
+
+
+class Correct(Operation, frozen=True, kw_only=True, tag="correct"):
+    """Gives a member points (``amount`` above 0) or takes some away, by hand; ``reference`` is good once.
+
+    More than the program's ``approval_above``, either way, needs approval.
+    """
+
+    KIND: ClassVar[str] = "correct"
+    actor: AccountRef
+    amount: Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+    asset: AssetCode
+    member: AccountRef
+    reason: Literal["error", "fraud", "goodwill", "system", "other"]
+    reference: Reference
+
+
+class Exchange(Operation, frozen=True, kw_only=True, tag="exchange"):
+    """Turns the actor's points of ``asset`` into points of ``into``, by the agreement of their issuers.
+
+    At least ``minimum_out`` points come out and at most ``maximum_fee`` minor units are due, or nothing happens.
+    """
+
+    KIND: ClassVar[str] = "exchange"
+    actor: AccountRef
+    amount: Points
+    asset: AssetCode
+    into: AssetCode
+    maximum_fee: Money = 0
+    minimum_out: Points
+
+
+class Hold(Operation, frozen=True, kw_only=True, tag="hold"):
+    """Sets the actor's points aside for a merchant, which may capture them until ``until``."""
+
+    KIND: ClassVar[str] = "hold"
+    actor: AccountRef
+    amount: Points
+    asset: AssetCode
+    merchant: AccountRef
+    reference: Reference | None = None
+    until: Time
+
+
+class Capture(Operation, frozen=True, kw_only=True, tag="capture"):
+    """Spends points on hold at the merchant they are held for, the actor; the ``final`` one releases the rest."""
+
+    KIND: ClassVar[str] = "capture"
+    actor: AccountRef
+    amount: Points
+    final: bool = False
+    hold: HoldRef
+    reference: Reference | None = None
+
+
+class Release(Operation, frozen=True, kw_only=True, tag="release"):
+    """Gives what is left on hold back to its holder; said by the merchant, or by anyone once the hold has lapsed."""
+
+    KIND: ClassVar[str] = "release"
+    actor: AccountRef
+    hold: HoldRef
+
+
+class Refund(Operation, frozen=True, kw_only=True, tag="refund"):
+    """Undoes (part of) a purchase, redemption, capture or exchange by the rules it was recorded under.
+
+    ``reference`` is the merchant's number of the refund and good once.
+    """
+
+    KIND: ClassVar[str] = "refund"
+    actor: AccountRef
+    asset: AssetCode
+    of: Refunded
+    reference: Reference
 
 
 class Expire(Operation, frozen=True, kw_only=True, tag="expire"):
@@ -330,6 +289,101 @@ class Expire(Operation, frozen=True, kw_only=True, tag="expire"):
     through: Date
 
 
+class Agree(Operation, frozen=True, kw_only=True, tag="agree"):
+    """A version of the terms between the issuer of an asset, the actor, and a ``partner``; both sign, with approval.
+
+    In force from ``starts`` until before ``ends``, until a later version starts, or until one of them ends it, no
+    earlier than ``notice_days`` days ahead.
+    """
+
+    KIND: ClassVar[str] = "agree"
+    actor: AccountRef
+    ends: Time | None = None
+    notice_days: Annotated[int, Meta(ge=0, le=3_650)]
+    partner: AccountRef
+    starts: Time
+    terms: Terms
+    version: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class EndAgreement(Operation, frozen=True, kw_only=True, tag="end_agreement"):
+    """Ends every version of an agreement at ``ends``; said by either party, with the notice the terms give."""
+
+    KIND: ClassVar[str] = "end_agreement"
+    actor: AccountRef
+    agreement: AgreementName
+    ends: Time
+
+
+class Allot(Operation, frozen=True, kw_only=True, tag="allot"):
+    """Sells a prepaid partner a block of points of ``asset`` to give to its customers; both sign."""
+
+    KIND: ClassVar[str] = "allot"
+    actor: AccountRef
+    asset: AssetCode
+    partner: AccountRef
+    points: Points
+    reference: Reference
+
+
+class Net(Operation, frozen=True, kw_only=True, tag="net"):
+    """Replaces what ``merchants`` owe each other, through a day, by ``payments`` that leave each where it was."""
+
+    KIND: ClassVar[str] = "net"
+    actor: AccountRef
+    currency: CurrencyCode
+    merchants: Annotated[tuple[AccountRef, ...], Meta(min_length=2, max_length=100)]
+    payments: Annotated[tuple[Payment, ...], Meta(max_length=99)]
+    through: Date
+
+
+class Settle(Operation, frozen=True, kw_only=True, tag="settle"):
+    """Confirms that the actor received money ``debtor`` owed it; ``payment`` is the bank's reference, good once."""
+
+    KIND: ClassVar[str] = "settle"
+    actor: AccountRef
+    amount: Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+    currency: CurrencyCode
+    debtor: AccountRef
+    payment: Reference
+
+
+class Dispute(Operation, frozen=True, kw_only=True, tag="dispute"):
+    """Keeps a claim out of netting and settlement until it is resolved; said by one of its parties."""
+
+    KIND: ClassVar[str] = "dispute"
+    actor: AccountRef
+    claim: ClaimRef
+    reason: Literal["amount", "duplicate", "not_ours", "other"]
+
+
+class ResolveDispute(Operation, frozen=True, kw_only=True, tag="resolve_dispute"):
+    """Ends a dispute: the claim stands, or is cancelled."""
+
+    KIND: ClassVar[str] = "resolve_dispute"
+    actor: AccountRef
+    claim: ClaimRef
+    outcome: Literal["cancelled", "stands"]
+
+
+class Freeze(Operation, frozen=True, kw_only=True, tag="freeze"):
+    """Stops an account from acting: it can receive, but not give, nor change its keys. The operator signs."""
+
+    KIND: ClassVar[str] = "freeze"
+    account: AccountRef
+    actor: AccountRef
+    reason: Literal["court_order", "dispute", "fraud", "lost_keys", "stolen_points", "other"]
+
+
+class Unfreeze(Operation, frozen=True, kw_only=True, tag="unfreeze"):
+    """Lets a frozen account act again. The operator signs."""
+
+    KIND: ClassVar[str] = "unfreeze"
+    account: AccountRef
+    actor: AccountRef
+    reason: Literal["mistake", "resolved", "other"]
+
+
 class ReplaceKeys(Operation, frozen=True, kw_only=True, tag="replace_keys"):
     """Gives the actor exactly these keys from this entry on; a pending recovery is dropped.
 
@@ -339,6 +393,7 @@ class ReplaceKeys(Operation, frozen=True, kw_only=True, tag="replace_keys"):
 
     KIND: ClassVar[str] = "replace_keys"
     actor: AccountRef
+    approval_threshold: ApprovalThreshold | None = None
     keys: Annotated[tuple[KeyText, ...], Meta(min_length=1, max_length=MAX_KEYS)]
     threshold: Threshold = 1
 
@@ -352,6 +407,7 @@ class RecoverKeys(Operation, frozen=True, kw_only=True, tag="recover_keys"):
     KIND: ClassVar[str] = "recover_keys"
     account: AccountRef
     actor: AccountRef
+    approval_threshold: ApprovalThreshold | None = None
     keys: Annotated[tuple[KeyText, ...], Meta(min_length=1, max_length=MAX_KEYS)]
     threshold: Threshold = 1
 
@@ -379,9 +435,24 @@ AnyOperation = (
     | PublishProgram
     | RecordPurchases
     | Grant
+    | Correct
     | Transfer
     | Redeem
+    | Exchange
+    | Hold
+    | Capture
+    | Release
+    | Refund
     | Expire
+    | Agree
+    | EndAgreement
+    | Allot
+    | Net
+    | Settle
+    | Dispute
+    | ResolveDispute
+    | Freeze
+    | Unfreeze
     | ReplaceKeys
     | RecoverKeys
     | CancelRecovery
@@ -525,7 +596,7 @@ def _check_genesis(op: Genesis) -> None:
 
 
 def _check_open_account(op: OpenAccount) -> None:
-    _check_keys(op.keys, op.threshold)
+    _check_keys(op.keys, op.threshold, op.approval_threshold)
     if op.role == "member":
         if op.name is not None:
             raise MalformedError("MALFORMED", "a member has no name in the ledger: leave it out", ("name",))
@@ -556,12 +627,6 @@ def _check_publish_program(op: PublishProgram) -> None:
         raise MalformedError("MALFORMED", message, ("program", "time_zone"))
 
 
-@lru_cache(maxsize=1)
-def time_zones() -> frozenset[str]:
-    """The names of the pinned ``tzdata`` package: the same on every machine, whatever its file system makes of case."""
-    return frozenset(resources.files("tzdata").joinpath("zones").read_text("ascii").split())
-
-
 def _check_record_purchases(op: RecordPurchases) -> None:
     for i, purchase in enumerate(op.purchases):
         _check_time(purchase.at, f"purchases[{i}].at")
@@ -580,14 +645,114 @@ def _check_transfer(op: Transfer) -> None:
 
 
 def _check_new_keys(op: ReplaceKeys | RecoverKeys) -> None:
-    _check_keys(op.keys, op.threshold)
+    _check_keys(op.keys, op.threshold, op.approval_threshold)
+
+
+def _check_define_asset(op: DefineAsset) -> None:
+    terms = op.transfer_terms
+    if terms is None:
+        return
+    if not op.transferable:
+        raise MalformedError(
+            "MALFORMED", "an asset that is not transferable has no transfer terms", ("transfer_terms",)
+        )
+    if terms == TransferTerms():
+        raise MalformedError("MALFORMED", "no terms: leave transfer_terms out", ("transfer_terms",))
+    _check_bounds(terms.minimum, terms.maximum, ("transfer_terms", "maximum"))
+
+
+def _check_bounds(minimum: int, maximum: int | None, path: tuple[str, ...]) -> None:
+    if maximum is not None and maximum < minimum:
+        raise MalformedError("MALFORMED", "the maximum is below the minimum", path)
+
+
+def _check_correct(op: Correct) -> None:
+    if op.amount == 0:
+        raise MalformedError("MALFORMED", "a correction of nothing: give or take at least one point", ("amount",))
+
+
+def _check_exchange(op: Exchange) -> None:
+    if op.asset == op.into:
+        raise MalformedError("MALFORMED", f"{op.asset} into {op.asset} exchanges nothing", ("into",))
+
+
+def _check_hold(op: Hold) -> None:
+    _check_time(op.until, "until")
+
+
+def _check_agree(op: Agree) -> None:
+    _check_time(op.starts, "starts")
+    if op.ends is not None:
+        _check_time(op.ends, "ends")
+        if op.ends <= op.starts:
+            raise MalformedError("MALFORMED", "ends must be later than starts", ("ends",))
+    parties = (op.actor, op.partner)
+    if op.actor == op.partner:
+        raise MalformedError("MALFORMED", "an agreement has two parties", ("partner",))
+    terms = op.terms
+    if terms.claim is not None and terms.claim.debtor not in parties:
+        message = "who owes is one of the two parties"
+        raise MalformedError("MALFORMED", message, ("terms", "claim", "debtor"))
+    if isinstance(terms, EarningTerms):
+        _check_earning(terms)
+        return
+    _check_bounds(terms.minimum, terms.maximum, ("terms", "maximum"))
+    if not isinstance(terms, ExchangeTerms):
+        return
+    if terms.asset == terms.into:
+        raise MalformedError("MALFORMED", f"{terms.asset} into {terms.asset} exchanges nothing", ("terms", "into"))
+    if terms.off_step != "refuse" and terms.step == 1:
+        raise MalformedError("MALFORMED", "every amount is on a step of 1: leave off_step out", ("terms", "off_step"))
+    if terms.fee is not None and terms.fee.kept_by not in parties:
+        message = "who keeps the fee is one of the two parties"
+        raise MalformedError("MALFORMED", message, ("terms", "fee", "kept_by"))
+
+
+def _check_earning(terms: EarningTerms) -> None:
+    if terms.billing == "postpaid":
+        if terms.claim is None:
+            message = "what is paid afterwards is owed: say how much in claim"
+            raise MalformedError("MALFORMED", message, ("terms", "claim"))
+        if terms.alert_below is not None:
+            message = "only a block of points bought beforehand can run low"
+            raise MalformedError("MALFORMED", message, ("terms", "alert_below"))
+
+
+def _check_end_agreement(op: EndAgreement) -> None:
+    _check_time(op.ends, "ends")
+
+
+def _check_allot(op: Allot) -> None:
+    if op.actor == op.partner:
+        raise MalformedError("MALFORMED", "points are allotted to another merchant", ("partner",))
+
+
+def _check_net(op: Net) -> None:
+    _check_date(op.through, "through")
+    _check_unique(list(op.merchants), "merchants")
+    for i, payment in enumerate(op.payments):
+        for name, account in (("creditor", payment.creditor), ("debtor", payment.debtor)):
+            if account not in op.merchants:
+                raise MalformedError("MALFORMED", f"{account} is not among merchants", (f"payments[{i}]", name))
+        if payment.debtor == payment.creditor:
+            raise MalformedError("MALFORMED", "nobody pays itself", (f"payments[{i}]", "creditor"))
+    _check_unique([f"{payment.debtor} to {payment.creditor}" for payment in op.payments], "payments")
+
+
+def _check_settle(op: Settle) -> None:
+    if op.actor == op.debtor:
+        raise MalformedError("MALFORMED", "nobody owes itself", ("debtor",))
 
 
 def _check_expire(op: Expire) -> None:
+    _check_date(op.through, "through")
+
+
+def _check_date(text: str, path: str) -> None:
     try:
-        parse_date(op.through)
+        parse_date(text)
     except EncodingError as error:
-        raise MalformedError("MALFORMED", str(error), ("through",)) from error
+        raise MalformedError("MALFORMED", str(error), (path,)) from error
 
 
 _CHECKS: dict[type, Any] = {
@@ -596,7 +761,16 @@ _CHECKS: dict[type, Any] = {
     PublishProgram: _check_publish_program,
     RecordPurchases: _check_record_purchases,
     Transfer: _check_transfer,
+    DefineAsset: _check_define_asset,
+    Correct: _check_correct,
+    Exchange: _check_exchange,
+    Hold: _check_hold,
     Expire: _check_expire,
+    Agree: _check_agree,
+    EndAgreement: _check_end_agreement,
+    Allot: _check_allot,
+    Net: _check_net,
+    Settle: _check_settle,
     ReplaceKeys: _check_new_keys,
     RecoverKeys: _check_new_keys,
 }
@@ -609,7 +783,7 @@ def _check_time(text: str, path: str) -> None:
         raise MalformedError("MALFORMED", str(error), tuple(path.split("."))) from error
 
 
-def _check_keys(keys: tuple[str, ...], threshold: int) -> None:
+def _check_keys(keys: tuple[str, ...], threshold: int, approval_threshold: int | None = None) -> None:
     for i, key in enumerate(keys):
         try:
             decode_public_key(key)
@@ -618,6 +792,14 @@ def _check_keys(keys: tuple[str, ...], threshold: int) -> None:
     _check_unique(list(keys), "keys")
     if threshold > max(len(keys), 1):
         raise MalformedError("MALFORMED", "the threshold is above the number of keys", ("threshold",))
+    if approval_threshold is None:
+        return
+    if approval_threshold > len(keys):
+        message = "the approval threshold is above the number of keys"
+        raise MalformedError("MALFORMED", message, ("approval_threshold",))
+    if approval_threshold <= threshold:
+        message = "approval asks for more keys than the threshold: leave approval_threshold out"
+        raise MalformedError("MALFORMED", message, ("approval_threshold",))
 
 
 def _check_unique(values: list[str], path: str) -> None:

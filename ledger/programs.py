@@ -20,14 +20,7 @@ from msgspec import Struct
 
 from ledger.encoding import parse_moment
 from ledger.entries import NO_LAST_DAY
-from ledger.operations import (
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
-    Expiry,
-    Program,
-    Rounding,
-)
+from ledger.terms import ExpiresAfterDays, ExpiresAfterMonths, ExpiresAtYearEnd, Expiry, Program, Rounding
 
 
 class ProgramVersion(Struct, frozen=True, kw_only=True):

@@ -33,19 +33,17 @@ from ledger.encoding import (
     parse_time,
 )
 from ledger.operations import (
-    ROLE_PREFIXES,
     MalformedError,
     OpenAccount,
-    Purchase,
     RecordPurchases,
-    Reference,
     SignedOperation,
     encode_operation,
     operation_id,
 )
 from ledger.programs import ProgramVersion, version_at
-from ledger.rules import ORDER_SCOPE, Code, Earning, Rejection
 from ledger.sequencer import Outcome, Recorded, Sequencer
+from ledger.state import ORDER_SCOPE, Code, Earning, Rejection
+from ledger.terms import ROLE_PREFIXES, Purchase, Reference
 from ledger.wallet import Wallet, sign_operation
 
 PURCHASES_PER_OPERATION = 100

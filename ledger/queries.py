@@ -17,11 +17,20 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.entries import NO_LAST_DAY
-from ledger.operations import ROLE_PREFIXES
+from ledger.movements import spendable
 from ledger.programs import ProgramVersion, local_date
-from ledger.rules import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, Asset, account_at, spendable
+from ledger.rules import account_at
+from ledger.state import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, AllotmentAlert, Asset
 from ledger.store import (
+    CorruptionError,
+    Store,
+    account_of,
+    asset_of,
+    program_of,
+)
+from ledger.tables import (
     ACCOUNT,
+    ALLOTMENT_ALERT,
     ASSET,
     EARNING,
     ENTRY,
@@ -29,12 +38,8 @@ from ledger.store import (
     LOT,
     POSTING,
     PROGRAM,
-    CorruptionError,
-    Store,
-    account_of,
-    asset_of,
-    program_of,
 )
+from ledger.terms import ROLE_PREFIXES
 
 
 class Sight(Struct, frozen=True, kw_only=True):
@@ -240,7 +245,7 @@ _ABOUT_AN_ACCOUNT: tuple[Any, ...] = tuple(
 """Kinds that are about the keys of an account which need not be their actor."""
 
 _ACCOUNT_IN_ENTRY: tuple[Any, ...] = (sa.literal_column("19"), sa.literal_column("30"))
-"""Where :data:`ledger.store.ACCOUNT_IN_ENTRY` finds that account."""
+"""Where :data:`ledger.tables.ACCOUNT_IN_ENTRY` finds that account."""
 
 _NOTHING = sa.literal_column("0", sa.BigInteger())
 
@@ -836,3 +841,14 @@ def _month_total(month: str, row: Any) -> MonthTotal:
         members=row.members,
         amount=_amount(row),
     )
+
+
+def allotment_alerts(store: Store, connection: Connection, seqs: Sequence[int]) -> dict[int, AllotmentAlert]:
+    """Which of these entries brought a partner's allotment below what its terms call low."""
+    query = sa.select(ALLOTMENT_ALERT).where(
+        ALLOTMENT_ALERT.c.ledger_id == store.ledger_id, ALLOTMENT_ALERT.c.seq.in_(list(seqs))
+    )
+    return {
+        row.seq: AllotmentAlert(agreement=row.agreement, seq=row.seq, remaining=row.remaining)
+        for row in connection.execute(query)
+    }

@@ -39,6 +39,7 @@ from ledger.operations import (
     CancelRecovery,
     DefineAsset,
     Expire,
+    Freeze,
     Genesis,
     MalformedError,
     OpenAccount,
@@ -48,6 +49,7 @@ from ledger.operations import (
     ReplaceLogKey,
     Signature,
     SignedOperation,
+    Unfreeze,
     decode_operation,
     decode_signed_operation,
     encode_operation,
@@ -55,12 +57,6 @@ from ledger.operations import (
     signed_message,
 )
 from ledger.rules import (
-    Admission,
-    Code,
-    Parameters,
-    Rejection,
-    State,
-    Touches,
     admit,
     apply,
     authority_of,
@@ -69,8 +65,8 @@ from ledger.rules import (
     opened_account,
     operator_account,
     parameters_of,
-    touches,
 )
+from ledger.state import RECORDS, Admission, Code, Parameters, Rejection, State, Touches
 from ledger.store import (
     Changes,
     CorruptionError,
@@ -83,9 +79,13 @@ from ledger.store import (
     asset_row,
     changed_account_row,
     earning_rows,
+    party_rows,
     posting_rows,
     program_row,
+    reference_rows,
 )
+from ledger.tables import RECORD_TABLES
+from ledger.touches import DEEP_KINDS, touches, touches_more
 
 logger = logging.getLogger("guerdon.sequencer")
 
@@ -374,9 +374,10 @@ class Sequencer:
             if recorded:
                 return Preview(op_bytes=op_bytes, op_id=signed.op_id, seq=recorded[signed.op_id])
             head = self.store.head(connection)
-            state, due_lots = self._load_state(connection, [signed])
             time = max(format_time(self.clock()), head.last_time)
-            decision = due_lots.admit(signed, time, check_signers=False)
+            partial = self._load_state(connection, [signed], head, time)
+            decision = partial.admit(signed, check_signers=False)
+        state = partial.state
         if not isinstance(decision, Rejection):
             refusal = self._signers.refusal(op) or _size_refusal(state, signed, decision, head, time)
             decision = refusal or decision
@@ -451,23 +452,26 @@ class Sequencer:
             has = f"this server's log key is {self._signers}"
             raise StoreError(f"{has}, the ledger's is {in_force}: set GUERDON_LOG_KEY_FILE to the file of that key")
 
-    def _load_state(self, connection: Connection, batch: Sequence[SignedOperation]) -> tuple[State, "_DueLots"]:
-        needs = Touches.none()
-        for signed in batch:
-            touches(signed.op, needs)
-        state = self.store.load_state(connection, needs)
-        state.parameters = self._parameters
-        state.log_keys = self.store.log_keys(connection)
-        return state, _DueLots(self.store, connection, state, needs)
+    def _load_state(
+        self, connection: Connection, batch: Sequence[SignedOperation], head: HeadState, time: str
+    ) -> "_PartialState":
+        partial = _PartialState(self.store, connection, time)
+        partial.load(batch)
+        partial.state.parameters = self._parameters
+        partial.state.log_keys = self.store.log_keys(connection)
+        partial.state.size = head.size
+        return partial
 
     def _commit(self, transaction: WriteTransaction, batch: list[SignedOperation]) -> list[Outcome]:
         """Admit a batch under the lock and write what was admitted."""
         head = transaction.lock_head()
         connection = transaction.connection
         recorded = self.store.recorded(connection, [signed.op_id for signed in batch])
-        state, due_lots = self._load_state(connection, [signed for signed in batch if signed.op_id not in recorded])
-        state.recorded = recorded
-        batch_writer = _BatchWriter(head, state, due_lots, self._signers, self._recording_time(head))
+        time = self._recording_time(head)
+        new = [signed for signed in batch if signed.op_id not in recorded]
+        partial = self._load_state(connection, new, head, time)
+        partial.state.recorded = recorded
+        batch_writer = _BatchWriter(head, partial, self._signers, time)
         outcomes = [batch_writer.decide(signed) for signed in batch]
         if batch_writer.leaves:
             if batch_writer.log_key not in self._signers:
@@ -516,48 +520,81 @@ def _unsigned(outcome: Outcome, head: HeadState, log_key: str) -> Outcome:
     return Rejection(Code.UNAVAILABLE, f"the log's key is now {log_key}: give this server that key")
 
 
-class _DueLots:
-    """Admits operations on a partial state, to which it adds the lots an expiry finds due: no key names them before.
+class _PartialState:
+    """The part of the state that a batch touches. More of it is loaded where an operation turns out to need that.
 
-    ``needs`` says which balances the state holds whole; for those it is the truth, whatever the database still has.
+    ``_needs`` names what the state holds whole: of that it is the truth, whatever the database still has. ``_due`` are
+    lots beside, of accounts that the state does not hold whole: an expiry found them.
     """
 
-    def __init__(self, store: Store, connection: Connection, state: State, needs: Touches) -> None:
+    def __init__(self, store: Store, connection: Connection, time: str) -> None:
+        self.state = State(store.origin)
         self._store = store
         self._connection = connection
-        self._state = state
-        self._whole = needs.balances
-        self._loaded: set[tuple[str, str, str]] = set()
+        self._time = time
+        self._needs = Touches.none()
+        self._due: set[tuple[str, str, str]] = set()
 
-    def admit(self, signed: SignedOperation, time: str, *, check_signers: bool = True) -> Admission | Rejection:
-        """Decide an operation; only an expiry that is refused for nothing else costs a query."""
-        decision = admit(self._state, signed, time, check_signers=check_signers)
+    def load(self, batch: Sequence[SignedOperation]) -> None:
+        """Load what a batch needs, as far as it can be known before any of it is decided."""
+        needs = Touches.none()
+        for signed in batch:
+            touches(signed.op, needs)
+        self._add(needs)
+        self._complete([signed.op for signed in batch if type(signed.op) in DEEP_KINDS])
+
+    def admit(self, signed: SignedOperation, *, check_signers: bool = True) -> Admission | Rejection:
+        """Decide an operation; only an expiry that is refused for nothing else costs a query.
+
+        What others of the batch have made before it, such as an agreement, may lead to what was not loaded.
+        """
+        if type(signed.op) in DEEP_KINDS:
+            self._complete([signed.op])
+        decision = admit(self.state, signed, self._time, check_signers=check_signers)
         if not isinstance(signed.op, Expire):
             return decision
         if isinstance(decision, Rejection) and decision.code is not Code.NOTHING_DUE:
             return decision
-        self._load(signed.op)
-        return admit(self._state, signed, time, check_signers=check_signers)
+        self._load_due(signed.op)
+        return admit(self.state, signed, self._time, check_signers=check_signers)
 
-    def _load(self, op: Expire) -> None:
-        whole = [account for account, asset in self._whole if asset == op.asset]
-        limit = op.limit + len(self._loaded)
+    def _complete(self, ops: Sequence[AnyOperation]) -> None:
+        """Load what follows from what is loaded, until nothing more does."""
+        more = Touches.none()
+        while True:
+            for op in ops:
+                touches_more(self.state, op, self._time, more)
+            if not more or not self._add(more):
+                return
+
+    def _add(self, needs: Touches) -> bool:
+        """Load what of this is not loaded; whether there was any."""
+        missing = needs.less(self._needs)
+        if not missing:
+            return False
+        self._store.load_more(self._connection, self.state, missing, but_lots=self._due)
+        self._needs.add(missing)
+        return True
+
+    def _load_due(self, op: Expire) -> None:
+        whole = [account for account, asset in self._needs.balances if asset == op.asset]
+        limit = op.limit + len(self._due)
         due = self._store.due_lots(self._connection, op.asset, op.through, limit, without=whole)
         for account, day, points in due:
-            if (account, op.asset, day) not in self._loaded:
-                self._loaded.add((account, op.asset, day))
-                self._state.add_lot(account, op.asset, day, points)
+            if (account, op.asset, day) not in self._due:
+                self._due.add((account, op.asset, day))
+                self.state.add_lot(account, op.asset, day, points)
 
 
 class _BatchWriter:
     """One batch in the making: the state it changes, the rows it will write, the tree it extends."""
 
-    def __init__(self, head: HeadState, state: State, due_lots: "_DueLots", signers: _LogSigners, time: str) -> None:
+    def __init__(self, head: HeadState, partial: _PartialState, signers: _LogSigners, time: str) -> None:
         self.first = head.size
         self.leaves: list[LeafHash] = []
         self._head = head
-        self._state = state
-        self._due_lots = due_lots
+        self._state = partial.state
+        self._partial = partial
         self._signers = signers
         self._time = time
         self._prev = head.last_leaf_hash if head.size else FIRST_PREV
@@ -575,7 +612,7 @@ class _BatchWriter:
             return self._replayed(signed, earlier)
         seq = self.first + len(self.leaves)
         try:
-            decision = self._due_lots.admit(signed, self._time)
+            decision = self._partial.admit(signed)
             if isinstance(decision, Rejection):
                 return decision
             if refusal := self._signers.refusal(signed.op):
@@ -609,6 +646,8 @@ class _BatchWriter:
             self._changed_lots.add((leg.account, leg.asset, leg.lot or NO_LAST_DAY))
         if admission.earnings:
             changes.earnings += earning_rows(seq, op.asset, admission.earnings)  # type: ignore[union-attr]
+        changes.references += reference_rows(seq, admission.references)
+        changes.parties += party_rows(seq, admission.parties)
         self._append_definitions(signed, seq)
         outcome = Recorded(
             seq=seq, op_id=signed.op_id, leaf_hash=digest, data=data, balance=_balance_after(self._state, signed)
@@ -630,7 +669,7 @@ class _BatchWriter:
                 changes.programs.append(program_row(state.programs[op.asset][-1]))
             case ReplaceKeys() as op:
                 self._changed_accounts.add(op.actor)
-            case RecoverKeys() | CancelRecovery() as op:
+            case RecoverKeys() | CancelRecovery() | Freeze() | Unfreeze() as op:
                 self._changed_accounts.add(op.account)
             case ReplaceLogKey() as op:
                 changes.log_keys.append((seq, op.log_key))
@@ -651,6 +690,7 @@ class _BatchWriter:
             (account, asset, day, lots[(account, asset)].get(day, 0))
             for account, asset, day in sorted(self._changed_lots)
         ]
+        self._collect_records()
         size = self._range.size
         self._changes.tiles = _full_tiles(store, connection, self._head.size, self.leaves)
         checkpoint = Checkpoint(origin=self._head.origin, size=size, root=self._range.root())
@@ -664,6 +704,17 @@ class _BatchWriter:
             checkpoint=self._signers.sign(checkpoint, self._state.log_keys),
         )
         return self._changes, head
+
+    def _collect_records(self) -> None:
+        """The rows of the records that have changed, and the keys of those that are gone."""
+        for name in RECORDS:
+            records, row_of = self._state.records(name), RECORD_TABLES[name].row_of
+            for key in records.changed:
+                record = records.get(*key)
+                if record is None:
+                    self._changes.removed_records.setdefault(name, []).append(key)
+                else:
+                    self._changes.records.setdefault(name, []).append(row_of(record))
 
 
 def _full_tiles(store: Store, connection: Connection, old_size: int, leaves: list[LeafHash]) -> list[tuple[Any, ...]]:
@@ -691,8 +742,9 @@ def _size_refusal(
 ) -> Rejection | None:
     """Why the entry of an operation would be too large, once as many have signed it as must."""
     op = signed.op
-    actor = state.accounts.get(getattr(op, "actor", None) or "")
-    count = authority_of(state, actor, time).threshold if actor is not None else 0
+    actor, partner = (state.accounts.get(getattr(op, name, None) or "") for name in ("actor", "partner"))
+    # What needs approval, and so more signatures, is far from being too large.
+    count = sum(authority_of(state, account, time).threshold for account in (actor, partner) if account is not None)
     count += len(new_keys(op, actor, time))
     signed = msgspec.structs.replace(signed, sigs=(Signature(key="A" * 43, sig="A" * 86),) * count)
     size = len(encode_entry(signed, admission.postings, seq=head.size, prev=head.last_leaf_hash, time=time))
@@ -703,7 +755,7 @@ def _size_refusal(
 
 def _balance_after(state: State, signed: SignedOperation) -> int | None:
     op = signed.op
-    if op.KIND in {"transfer", "redeem"}:
+    if op.KIND in {"transfer", "redeem", "exchange", "hold"}:
         return state.balance(op.actor, op.asset)  # type: ignore[union-attr,arg-type]
     return None
 

@@ -1,14 +1,6 @@
-"""Storage: the tables, and the bulk statements that read and write them. Knows no rules.
+"""Storage: the databases, and the bulk statements that read and write :mod:`ledger.tables`. Knows no rules.
 
-Two databases, one schema: SQLite (WAL, ``synchronous=FULL``) embedded, PostgreSQL in production. The primary key of
-every table begins with the ledger's id and no statement crosses ledgers, so one database holds many ledgers and a
-distributed engine can shard by it.
-
-``entry``, ``posting`` and ``tile`` are the record: triggers refuse UPDATE and DELETE. ``account``, ``asset``,
-``program``, ``lot``, ``earning`` and ``log_key`` are projections: what replaying the entries gives, kept for speed and
-compared by the auditor. ``head`` holds what the next entry builds on, and its row is the lock writers take.
-``cosignature`` holds what witnesses said, which is theirs. ``webhook`` and ``webhook_delivery`` are the service's: who
-is told of what, and how far that is.
+Two databases, one schema: SQLite (WAL, ``synchronous=FULL``) embedded, PostgreSQL in production.
 """
 
 import fcntl
@@ -16,7 +8,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,14 +20,42 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlmodel import Field, SQLModel
 
+from ledger.bulk import chunks_of, delete_rows, find_rows, insert_rows, write_rows
 from ledger.encoding import AccountId, LeafHash, OpId
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.merkle import CompactRange
-from ledger.operations import Program, Value
 from ledger.programs import ProgramVersion
-from ledger.rules import Account, Asset, Earning, Recovery, State, Touches
+from ledger.state import (
+    ALLOTMENT_SCOPE,
+    CORRECTION_SCOPE,
+    PAYMENT_SCOPE,
+    REFUND_SCOPE,
+    Account,
+    Asset,
+    Earning,
+    Key,
+    Recovery,
+    State,
+    Touches,
+)
+from ledger.tables import (
+    ACCOUNT,
+    ASSET,
+    EARNING,
+    ENTRY,
+    HEAD,
+    IMMUTABLE_TABLES,
+    LOG_KEY,
+    LOT,
+    PARTY,
+    POSTING,
+    PROGRAM,
+    RECORD_TABLES,
+    REFERENCE,
+    TILE,
+)
+from ledger.terms import Program, TransferTerms, Value
 
 CACHE_KIB = 65_536
 """Pages a SQLite connection may keep in memory. With the usual 2 MiB a batch spills, since hashes land everywhere."""
@@ -54,285 +74,6 @@ PROGRESS_STEPS = 20_000
 
 _OWNER_ONLY = 0o600
 """Mode of every file of a SQLite ledger: it holds each member's movements."""
-
-TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text that sorts by its bytes on both databases, as in the rules; a locale's order would change which lot is first."""
-
-
-class Head(SQLModel, table=True):
-    """One row per ledger, the end of its chain: ``size`` entries, last leaf hash, compact range, signed checkpoint."""
-
-    __tablename__ = "head"
-    ledger_id: int = Field(primary_key=True)
-    origin: str = Field(unique=True, sa_type=TEXT)
-    size: int = Field(sa_type=sa.BigInteger)
-    last_leaf_hash: bytes
-    last_time: str = Field(sa_type=TEXT)
-    compact_range: bytes
-    checkpoint: str = Field(sa_type=TEXT)
-
-
-_NO_OWN_POSTING = sa.text("kind NOT IN ('transfer', 'redeem')")
-_ABOUT_AN_ACCOUNT = sa.text("kind IN ('recover_keys', 'cancel_recovery')")
-ACCOUNT_IN_ENTRY = "substr(data, 19, 30)"
-"""The account that entry bytes of these kinds are about: canonical JSON puts it first, ``{"op":{"account":"mem_…``."""
-
-
-class EntryRow(SQLModel, table=True):
-    """An entry's stored bytes, which are the truth, and the columns it is found by."""
-
-    __tablename__ = "entry"
-    __table_args__ = (
-        sa.UniqueConstraint("ledger_id", "op_id", name="entry_op_id"),
-        sa.UniqueConstraint("ledger_id", "leaf_hash", name="entry_leaf_hash"),
-        sa.Index("entry_kind", "ledger_id", "kind", "seq"),
-        # Who sends or spends has a posting in the entry and is found by it: most entries need no row here.
-        sa.Index(
-            "entry_actor", "ledger_id", "actor", "seq", sqlite_where=_NO_OWN_POSTING, postgresql_where=_NO_OWN_POSTING
-        ),
-        sa.Index(
-            "entry_account",
-            "ledger_id",
-            sa.text(ACCOUNT_IN_ENTRY),
-            "seq",
-            sqlite_where=_ABOUT_AN_ACCOUNT,
-            postgresql_where=_ABOUT_AN_ACCOUNT,
-        ),
-    )
-    ledger_id: int = Field(primary_key=True)
-    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    leaf_hash: bytes
-    op_id: bytes
-    kind: str = Field(sa_type=TEXT)
-    actor: str | None = Field(sa_type=TEXT)
-    time: str = Field(sa_type=TEXT)
-    data: bytes
-
-
-class PostingRow(SQLModel, table=True):
-    """One leg of an entry. ``lot`` is the last usable day, 9999-12-31 when the points never expire."""
-
-    __tablename__ = "posting"
-    __table_args__ = (
-        sa.Index("posting_account", "ledger_id", "account", "asset", "seq"),
-        sa.Index("posting_asset", "ledger_id", "asset", "seq"),
-        {"sqlite_with_rowid": False},
-    )
-    ledger_id: int = Field(primary_key=True)
-    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    leg: int = Field(primary_key=True)
-    account: str = Field(sa_type=TEXT)
-    asset: str = Field(sa_type=TEXT)
-    lot: str = Field(sa_type=TEXT)
-    amount: int = Field(sa_type=sa.BigInteger)
-
-
-class TileRow(SQLModel, table=True):
-    """A full Merkle tile: 256 hashes (C2SP tlog-tiles), and the root over them, which is a hash of the tile above."""
-
-    __tablename__ = "tile"
-    ledger_id: int = Field(primary_key=True)
-    level: int = Field(primary_key=True)
-    index: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    hashes: bytes
-    root: bytes
-
-
-class AccountRow(SQLModel, table=True):
-    """An account; ``keys`` is a JSON array of public keys. ``seq`` is the entry that opened it.
-
-    ``keys_seq`` is the entry that gave it these keys. The ``recovery_`` columns are those of the keys that replace them
-    at a time, unless someone objects; all are null when there are none.
-    """
-
-    __tablename__ = "account"
-    __table_args__ = (sa.Index("account_seq", "ledger_id", "seq"), {"sqlite_with_rowid": False})
-    ledger_id: int = Field(primary_key=True)
-    account: str = Field(primary_key=True, sa_type=TEXT)
-    role: str = Field(sa_type=TEXT)
-    keys: str = Field(sa_type=TEXT)
-    threshold: int
-    custodian: str | None = Field(sa_type=TEXT)
-    name: str | None = Field(sa_type=TEXT)
-    opened_at: str = Field(sa_type=TEXT)
-    seq: int = Field(sa_type=sa.BigInteger)
-    keys_seq: int = Field(sa_type=sa.BigInteger)
-    recovery_keys: str | None = Field(sa_type=TEXT)
-    recovery_threshold: int | None
-    recovery_at: str | None = Field(sa_type=TEXT)
-    recovery_seq: int | None = Field(sa_type=sa.BigInteger)
-
-
-class LogKeyRow(SQLModel, table=True):
-    """A verifier key of the log, which signs checkpoints of more than ``seq`` entries until the next one does."""
-
-    __tablename__ = "log_key"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    ledger_id: int = Field(primary_key=True)
-    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    log_key: str = Field(sa_type=TEXT)
-
-
-class CosignatureRow(SQLModel, table=True):
-    """A witness's line on a checkpoint of ``size`` entries. ``checkpoint`` is the log's note without such lines."""
-
-    __tablename__ = "cosignature"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    ledger_id: int = Field(primary_key=True)
-    size: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    witness: str = Field(primary_key=True, sa_type=TEXT)
-    timestamp_s: int = Field(sa_type=sa.BigInteger)
-    line: str = Field(sa_type=TEXT)
-    checkpoint: str = Field(sa_type=TEXT)
-
-
-class WebhookRow(SQLModel, table=True):
-    """An address that an account has told of its events. ``event_types`` is a JSON array, null for all there are.
-
-    ``secret`` and ``previous_secret`` are encrypted. Entries below ``next_seq`` are settled, but for the deliveries
-    that are pending. ``revision`` counts the changes of the row, so that none is made of what another has changed.
-    """
-
-    __tablename__ = "webhook"
-    __table_args__ = (
-        sa.Index("webhook_account", "ledger_id", "account", "created_at_ms", "webhook"),
-        {"sqlite_with_rowid": False},
-    )
-    ledger_id: int = Field(primary_key=True)
-    webhook: str = Field(primary_key=True, sa_type=TEXT)
-    account: str = Field(sa_type=TEXT)
-    url: str = Field(sa_type=TEXT)
-    event_types: str | None = Field(sa_type=TEXT)
-    description: str | None = Field(sa_type=TEXT)
-    created_at_ms: int = Field(sa_type=sa.BigInteger)
-    disabled_at_ms: int | None = Field(sa_type=sa.BigInteger)
-    disabled_reason: str | None = Field(sa_type=TEXT)
-    failing_since_ms: int | None = Field(sa_type=sa.BigInteger)
-    secret: bytes
-    previous_secret: bytes | None
-    previous_until_ms: int | None = Field(sa_type=sa.BigInteger)
-    next_seq: int = Field(sa_type=sa.BigInteger)
-    revision: int = Field(sa_type=sa.BigInteger)
-
-
-_PENDING = sa.text("status = 'pending'")
-
-
-class WebhookDeliveryRow(SQLModel, table=True):
-    """What became of telling a webhook of the entry ``seq``: ``status`` is pending, delivered or dead."""
-
-    __tablename__ = "webhook_delivery"
-    __table_args__ = (
-        sa.Index(
-            "webhook_delivery_pending",
-            "ledger_id",
-            "webhook",
-            "seq",
-            sqlite_where=_PENDING,
-            postgresql_where=_PENDING,
-        ),
-        {"sqlite_with_rowid": False},
-    )
-    ledger_id: int = Field(primary_key=True)
-    webhook: str = Field(primary_key=True, sa_type=TEXT)
-    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    type: str = Field(sa_type=TEXT)
-    status: str = Field(sa_type=TEXT)
-    attempts: int
-    last_attempt_at_ms: int | None = Field(sa_type=sa.BigInteger)
-    next_attempt_at_ms: int | None = Field(sa_type=sa.BigInteger)
-    status_code: int | None
-    error: str | None = Field(sa_type=TEXT)
-
-
-class AssetRow(SQLModel, table=True):
-    """An asset. ``seq`` is the entry that defined it."""
-
-    __tablename__ = "asset"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    ledger_id: int = Field(primary_key=True)
-    asset: str = Field(primary_key=True, sa_type=TEXT)
-    issuer: str = Field(sa_type=TEXT)
-    name: str = Field(sa_type=TEXT)
-    scale: int
-    supply_cap: int | None = Field(sa_type=sa.BigInteger)
-    transferable: bool
-    value_points: int | None = Field(sa_type=sa.BigInteger)
-    value_amount: int | None = Field(sa_type=sa.BigInteger)
-    value_currency: str | None = Field(sa_type=TEXT)
-    seq: int = Field(sa_type=sa.BigInteger)
-
-
-class ProgramRow(SQLModel, table=True):
-    """A version of an asset's program; ``document`` is its canonical JSON."""
-
-    __tablename__ = "program"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    ledger_id: int = Field(primary_key=True)
-    asset: str = Field(primary_key=True, sa_type=TEXT)
-    version: int = Field(primary_key=True)
-    starts: str = Field(sa_type=TEXT)
-    ends: str | None = Field(sa_type=TEXT)
-    document: str = Field(sa_type=TEXT)
-    seq: int = Field(sa_type=sa.BigInteger)
-
-
-class LotRow(SQLModel, table=True):
-    """Points of an account by last usable day; a lot of 0 points has no row. System accounts may be negative."""
-
-    __tablename__ = "lot"
-    __table_args__ = (
-        sa.Index("lot_due", "ledger_id", "asset", "last_day", "account"),
-        {"sqlite_with_rowid": False},
-    )
-    ledger_id: int = Field(primary_key=True)
-    account: str = Field(primary_key=True, sa_type=TEXT)
-    asset: str = Field(primary_key=True, sa_type=TEXT)
-    last_day: str = Field(primary_key=True, sa_type=TEXT)
-    points: int = Field(sa_type=sa.BigInteger)
-
-
-_NO_POINTS = sa.text("points = 0")
-
-
-class EarningRow(SQLModel, table=True):
-    """An event that gave points: its reference is unique per merchant and scope. ``amount`` is in minor units."""
-
-    __tablename__ = "earning"
-    __table_args__ = (
-        sa.Index("earning_account", "ledger_id", "asset", "account", "earned_on", "points"),
-        sa.Index("earning_seq", "ledger_id", "seq"),
-        # Events that gave points are found by their postings.
-        sa.Index(
-            "earning_nothing", "ledger_id", "account", "seq", sqlite_where=_NO_POINTS, postgresql_where=_NO_POINTS
-        ),
-        {"sqlite_with_rowid": False},
-    )
-    ledger_id: int = Field(primary_key=True)
-    merchant: str = Field(primary_key=True, sa_type=TEXT)
-    scope: str = Field(primary_key=True, sa_type=TEXT)
-    reference: str = Field(primary_key=True, sa_type=TEXT)
-    seq: int = Field(sa_type=sa.BigInteger)
-    asset: str = Field(sa_type=TEXT)
-    account: str = Field(sa_type=TEXT)
-    earned_on: str = Field(sa_type=TEXT)
-    amount: int | None = Field(sa_type=sa.BigInteger)
-    points: int = Field(sa_type=sa.BigInteger)
-
-
-def table_of(model: type[SQLModel]) -> sa.Table:
-    """The SQLAlchemy table behind a model."""
-    table: sa.Table = model.__table__  # type: ignore[attr-defined]
-    return table
-
-
-HEAD, ENTRY, POSTING, TILE = table_of(Head), table_of(EntryRow), table_of(PostingRow), table_of(TileRow)
-ACCOUNT, ASSET, PROGRAM = table_of(AccountRow), table_of(AssetRow), table_of(ProgramRow)
-LOT, EARNING = table_of(LotRow), table_of(EarningRow)
-LOG_KEY, COSIGNATURE = table_of(LogKeyRow), table_of(CosignatureRow)
-WEBHOOK, WEBHOOK_DELIVERY = table_of(WebhookRow), table_of(WebhookDeliveryRow)
-METADATA = SQLModel.metadata
-IMMUTABLE_TABLES = ("entry", "posting", "tile")
 
 
 class StoreError(RuntimeError):
@@ -367,6 +108,7 @@ class Changes(msgspec.Struct, kw_only=True):
     """What one batch writes: rows as tuples in the order of the tables' columns, without the ledger's id.
 
     ``accounts`` are those the batch opens; ``changed_accounts`` are others, as :func:`changed_account_row` has them.
+    ``records`` and ``removed_records`` are rows and keys by the names of :data:`RECORD_TABLES`.
     """
 
     entries: list[tuple[Any, ...]] = []
@@ -379,6 +121,10 @@ class Changes(msgspec.Struct, kw_only=True):
     log_keys: list[tuple[int, str]] = []
     tiles: list[tuple[Any, ...]] = []
     lots: list[tuple[str, str, str, int]] = []
+    references: list[tuple[Any, ...]] = []
+    parties: list[tuple[str, int]] = []
+    records: dict[str, list[tuple[Any, ...]]] = {}
+    removed_records: dict[str, list[Key]] = {}
 
 
 def open_engine(url: str, *, pool_size: int = 8, read_timeout_ms: int | None = None) -> Engine:
@@ -628,7 +374,7 @@ class Store:
     def recorded(self, connection: Connection, op_ids: Sequence[OpId]) -> dict[OpId, int]:
         """Which of these operations are recorded, and in which entry."""
         found: dict[OpId, int] = {}
-        for chunk in _chunks(op_ids):
+        for chunk in chunks_of(op_ids):
             query = sa.select(ENTRY.c.op_id, ENTRY.c.seq).where(
                 ENTRY.c.ledger_id == self.ledger_id, self._among(ENTRY.c.op_id, chunk, sa.LargeBinary())
             )
@@ -660,13 +406,20 @@ class Store:
         return roots
 
     def load_state(self, connection: Connection, needs: Touches) -> State:
-        """The part of the state that ``needs`` names. Parameters and recorded ids are the caller's to add."""
+        """The part of the state that ``needs`` names. Parameters, size and recorded ids are the caller's to add."""
         state = State(self.origin)
-        for account in self.accounts(connection, needs.accounts):
-            state.accounts[account.id] = account
-        custodians = {a.custodian for a in state.accounts.values() if a.custodian and a.custodian not in state.accounts}
-        for account in self.accounts(connection, custodians):
-            state.accounts[account.id] = account
+        self.load_more(connection, state, needs)
+        return state
+
+    def load_more(
+        self, connection: Connection, state: State, needs: Touches, *, but_lots: Container[tuple[str, str, str]] = ()
+    ) -> None:
+        """Add to a state what ``needs`` names, which must not have been loaded before, except ``but_lots``.
+
+        Each of those is an (account, asset, last day) that the state has already. Records that have changed since they
+        were loaded stay as they are.
+        """
+        self._load_accounts(connection, state, needs.accounts)
         for asset in self.assets(connection, needs.assets):
             state.assets[asset.code] = asset
         for version in self.programs(connection, needs.assets):
@@ -676,9 +429,32 @@ class Store:
             holders.setdefault(asset_code, []).append(account_id)
         for asset_code, account_ids in holders.items():
             for holder, day, points in self._lots(connection, asset_code, account_ids):
-                state.add_lot(holder, asset_code, day, points)
+                if (holder, asset_code, day) not in but_lots:
+                    state.add_lot(holder, asset_code, day, points)
         self._load_references(connection, needs, state)
-        return state
+        self._load_records(connection, needs, state)
+
+    def _load_accounts(self, connection: Connection, state: State, ids: Iterable[str]) -> None:
+        """Add accounts to a state, and their custodians, whose keys may act for them."""
+        new = {account.id: account for account in self.accounts(connection, ids)}
+        known = state.accounts.keys() | new.keys()
+        custodians = {a.custodian for a in new.values() if a.custodian and a.custodian not in known}
+        for account in (*new.values(), *self.accounts(connection, custodians)):
+            state.accounts.setdefault(account.id, account)
+
+    def _load_records(self, connection: Connection, needs: Touches, state: State) -> None:
+        wanted: dict[tuple[str, tuple[str, ...], str], list[Key]] = {}
+        for name, key in needs.records:
+            wanted.setdefault((name, RECORD_TABLES[name].key, ""), []).append(key)
+        for name, group in needs.groups:
+            kept = RECORD_TABLES[name]
+            wanted.setdefault((name, kept.group[: len(group)], kept.only), []).append(group)
+        for (name, columns, only), keys in wanted.items():
+            records, kept = state.records(name), RECORD_TABLES[name]
+            for row in find_rows(connection, self.ledger_id, kept.table, columns, keys, only=only):
+                record = kept.record_of(row)
+                if records.key_of(record) not in records.changed:
+                    records.load(record)
 
     def log_keys(self, connection: Connection) -> tuple[tuple[int, str], ...]:
         """The verifier keys the log has had, oldest first, each with the entry that named it."""
@@ -687,10 +463,20 @@ class Store:
 
     def _load_references(self, connection: Connection, needs: Touches, state: State) -> None:
         scopes: dict[tuple[str, str], list[str]] = {}
-        for merchant, scope, reference in needs.references:
-            scopes.setdefault((merchant, scope), []).append(reference)
+        of_no_earnings: list[Key] = []
+        for key in needs.references:
+            merchant, scope, reference = key
+            if scope in _NO_EARNINGS:
+                of_no_earnings.append(key)
+            else:
+                scopes.setdefault((merchant, scope), []).append(reference)
+        by = ("merchant", "scope", "reference")
+        for merchant, scope, reference, seq in find_rows(connection, self.ledger_id, REFERENCE, by, of_no_earnings):
+            state.references[(merchant, scope, reference)] = seq
+        for row in find_rows(connection, self.ledger_id, EARNING, by, list(needs.earnings)):
+            state.earnings[row.merchant, row.scope, row.reference] = (row.asset, earning_of(row))
         for (merchant, scope), references in scopes.items():
-            for chunk in _chunks(references):
+            for chunk in chunks_of(references):
                 query = sa.select(EARNING.c.reference, EARNING.c.seq).where(
                     EARNING.c.ledger_id == self.ledger_id,
                     EARNING.c.merchant == merchant,
@@ -705,7 +491,7 @@ class Store:
     ) -> dict[str, tuple[str, Earning]]:
         """The events among these references that are recorded, each with the asset it was recorded for."""
         found = {}
-        for chunk in _chunks(references):
+        for chunk in chunks_of(references):
             query = sa.select(EARNING).where(
                 EARNING.c.ledger_id == self.ledger_id,
                 EARNING.c.merchant == merchant,
@@ -719,7 +505,7 @@ class Store:
     def accounts(self, connection: Connection, ids: Iterable[str]) -> list[Account]:
         """The accounts among these that exist."""
         found = []
-        for chunk in _chunks(list(ids)):
+        for chunk in chunks_of(list(ids)):
             query = sa.select(ACCOUNT).where(
                 ACCOUNT.c.ledger_id == self.ledger_id, self._among(ACCOUNT.c.account, chunk)
             )
@@ -747,7 +533,7 @@ class Store:
         return [program_of(row) for row in connection.execute(query)]
 
     def _lots(self, connection: Connection, asset: str, accounts: list[str]) -> Iterator[tuple[str, str, int]]:
-        for chunk in _chunks(accounts):
+        for chunk in chunks_of(accounts):
             query = sa.select(LOT.c.account, LOT.c.last_day, LOT.c.points).where(
                 LOT.c.ledger_id == self.ledger_id, self._among(LOT.c.account, chunk), LOT.c.asset == asset
             )
@@ -780,6 +566,10 @@ class Store:
         )
 
 
+_NO_EARNINGS = frozenset({REFUND_SCOPE, CORRECTION_SCOPE, ALLOTMENT_SCOPE, PAYMENT_SCOPE})
+"""Scopes of references that are kept by themselves; all others are those of earnings."""
+
+
 def account_of(row: Any) -> Account:
     """An account from its row."""
     recovery = None
@@ -789,6 +579,7 @@ def account_of(row: Any) -> Account:
             threshold=row.recovery_threshold,
             effective_at=row.recovery_at,
             seq=row.recovery_seq,
+            approval_threshold=row.recovery_approval_threshold,
         )
     return Account(
         id=AccountId(row.account),
@@ -801,6 +592,9 @@ def account_of(row: Any) -> Account:
         seq=row.seq,
         keys_seq=row.keys_seq,
         recovery=recovery,
+        approval_threshold=row.approval_threshold,
+        frozen_seq=row.frozen_seq,
+        frozen_reason=row.frozen_reason,
     )
 
 
@@ -818,15 +612,18 @@ def asset_of(row: Any) -> Asset:
         transferable=row.transferable,
         value=value,
         seq=row.seq,
+        transfer_terms=None if row.transfer_terms is None else _transfer_terms_decoder.decode(row.transfer_terms),
     )
 
 
 def earning_of(row: Any) -> Earning:
     """An event that gave points from its row."""
-    return Earning(row.merchant, row.scope, row.reference, row.account, row.earned_on, row.amount, row.points)
+    event = (row.merchant, row.scope, row.reference, row.account, row.earned_on)
+    return Earning(*event, row.amount, row.points, row.version, row.agreement_version, row.claim_amount)
 
 
 _program_decoder = msgspec.json.Decoder(Program)
+_transfer_terms_decoder = msgspec.json.Decoder(TransferTerms)
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -849,7 +646,21 @@ def posting_rows(seq: int, postings: Sequence[Posting]) -> list[tuple[Any, ...]]
 def earning_rows(seq: int, asset: str, earnings: Sequence[Earning]) -> list[tuple[Any, ...]]:
     """Rows of the earning table for one entry."""
     return [
-        (e.merchant, e.scope, e.reference, seq, asset, e.account, e.earned_on, e.amount, e.points) for e in earnings
+        (
+            e.merchant,
+            e.scope,
+            e.reference,
+            seq,
+            asset,
+            e.account,
+            e.earned_on,
+            e.amount,
+            e.points,
+            e.version,
+            e.agreement_version,
+            e.claim_amount,
+        )
+        for e in earnings
     ]
 
 
@@ -857,19 +668,22 @@ def account_row(account: Account) -> tuple[Any, ...]:
     """The row of an account."""
     rest = (account.custodian, account.name, account.opened_at, account.seq)
     keys = (_key_list(account.keys), account.threshold)
-    return (account.id, account.role, *keys, *rest, account.keys_seq, *_recovery_columns(account.recovery))
+    return (account.id, account.role, *keys, *rest, account.keys_seq, *_last_columns(account))
 
 
 def changed_account_row(account: Account) -> tuple[Any, ...]:
-    """What later entries may change in the row of an account, after its id: whose keys act for it."""
+    """What later entries may change in the row of an account, after its id: whose keys act for it, and whether any."""
     keys = (_key_list(account.keys), account.threshold, account.custodian, account.keys_seq)
-    return (account.id, *keys, *_recovery_columns(account.recovery))
+    return (account.id, *keys, *_last_columns(account))
 
 
-def _recovery_columns(recovery: Recovery | None) -> tuple[Any, ...]:
+def _last_columns(account: Account) -> tuple[Any, ...]:
+    recovery, approvals = account.recovery, account.approval_threshold
+    frozen = (account.frozen_seq, account.frozen_reason)
     if recovery is None:
-        return (None, None, None, None)
-    return (_key_list(recovery.keys), recovery.threshold, recovery.effective_at, recovery.seq)
+        return (None, None, None, None, approvals, None, *frozen)
+    keys = (_key_list(recovery.keys), recovery.threshold, recovery.effective_at, recovery.seq)
+    return (*keys, approvals, recovery.approval_threshold, *frozen)
 
 
 def _key_list(keys: Sequence[str]) -> str:
@@ -880,7 +694,18 @@ def asset_row(asset: Asset) -> tuple[Any, ...]:
     """The row of an asset."""
     value = (asset.value.points, asset.value.amount, asset.value.currency) if asset.value else (None, None, None)
     rest = (asset.scale, asset.supply_cap, asset.transferable)
-    return (asset.code, asset.issuer, asset.name, *rest, *value, asset.seq)
+    terms = None if asset.transfer_terms is None else _encoder.encode(asset.transfer_terms).decode()
+    return (asset.code, asset.issuer, asset.name, *rest, *value, asset.seq, terms)
+
+
+def reference_rows(seq: int, references: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
+    """Rows of the reference table for one entry."""
+    return [(*reference, seq) for reference in references]
+
+
+def party_rows(seq: int, parties: Sequence[str]) -> list[tuple[str, int]]:
+    """Rows of the party table for one entry."""
+    return [(account, seq) for account in parties]
 
 
 def program_row(version: ProgramVersion) -> tuple[Any, ...]:
@@ -913,12 +738,19 @@ class WriteTransaction:
             (PROGRAM, changes.programs),
             (LOG_KEY, changes.log_keys),
             (TILE, changes.tiles),
+            (REFERENCE, changes.references),
+            (PARTY, changes.parties),
         ):
             if rows:
                 insert_rows(self.connection, table, ledger_id, rows)
         if changes.changed_accounts:
             self._change_accounts(ledger_id, changes.changed_accounts)
-        self._write_lots(ledger_id, changes.lots)
+        write_rows(self.connection, LOT, ledger_id, [lot for lot in changes.lots if lot[3] != 0])
+        delete_rows(self.connection, LOT, ledger_id, [lot[:3] for lot in changes.lots if lot[3] == 0])
+        for name, rows in changes.records.items():
+            write_rows(self.connection, RECORD_TABLES[name].table, ledger_id, rows)
+        for name, keys in changes.removed_records.items():
+            delete_rows(self.connection, RECORD_TABLES[name].table, ledger_id, keys)
         statement = sa.update(HEAD).where(HEAD.c.ledger_id == ledger_id).values(**msgspec.structs.asdict(head))
         if self.store.is_postgres:
             # Told with the commit, and only then. As part of the statement it costs no round trip of its own.
@@ -931,57 +763,27 @@ class WriteTransaction:
             result = self.connection.exec_driver_sql(
                 "UPDATE account SET keys = c.keys, threshold = c.threshold, custodian = c.custodian, "
                 "keys_seq = c.keys_seq, recovery_keys = c.recovery_keys, recovery_threshold = c.recovery_threshold, "
-                "recovery_at = c.recovery_at, recovery_seq = c.recovery_seq "
+                "recovery_at = c.recovery_at, recovery_seq = c.recovery_seq, "
+                "approval_threshold = c.approval_threshold, "
+                "recovery_approval_threshold = c.recovery_approval_threshold, "
+                "frozen_seq = c.frozen_seq, frozen_reason = c.frozen_reason "
                 "FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::bigint[], "
-                "%s::text[], %s::int[], %s::text[], %s::bigint[]) AS c (account, keys, threshold, custodian, keys_seq, "
-                "recovery_keys, recovery_threshold, recovery_at, recovery_seq) "
+                "%s::text[], %s::int[], %s::text[], %s::bigint[], %s::int[], %s::int[], %s::bigint[], %s::text[]) "
+                "AS c (account, keys, threshold, custodian, keys_seq, recovery_keys, recovery_threshold, recovery_at, "
+                "recovery_seq, approval_threshold, recovery_approval_threshold, frozen_seq, frozen_reason) "
                 "WHERE account.ledger_id = %s AND account.account = c.account",
                 (*(list(column) for column in zip(*rows, strict=True)), ledger_id),
             )
         else:
             result = self.connection.exec_driver_sql(
                 "UPDATE account SET keys = ?, threshold = ?, custodian = ?, keys_seq = ?, recovery_keys = ?, "
-                "recovery_threshold = ?, recovery_at = ?, recovery_seq = ? WHERE ledger_id = ? AND account = ?",
+                "recovery_threshold = ?, recovery_at = ?, recovery_seq = ?, approval_threshold = ?, "
+                "recovery_approval_threshold = ?, frozen_seq = ?, frozen_reason = ? "
+                "WHERE ledger_id = ? AND account = ?",
                 [(*values, ledger_id, account) for account, *values in rows],
             )
         if result.rowcount != len(rows):
             raise CorruptionError(f"of {len(rows)} accounts to change only {result.rowcount} are stored: run the audit")
-
-    def _write_lots(self, ledger_id: int, lots: list[tuple[str, str, str, int]]) -> None:
-        kept = [lot for lot in lots if lot[3] != 0]
-        gone = [lot[:3] for lot in lots if lot[3] == 0]
-        if self.store.is_postgres:
-            self._write_lots_postgres(ledger_id, kept, gone)
-            return
-        if kept:
-            self.connection.exec_driver_sql(
-                "INSERT INTO lot (ledger_id, account, asset, last_day, points) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (ledger_id, account, asset, last_day) DO UPDATE SET points = excluded.points",
-                [(ledger_id, *lot) for lot in kept],
-            )
-        if gone:
-            self.connection.exec_driver_sql(
-                "DELETE FROM lot WHERE ledger_id = ? AND account = ? AND asset = ? AND last_day = ?",
-                [(ledger_id, *key) for key in gone],
-            )
-
-    def _write_lots_postgres(
-        self, ledger_id: int, kept: list[tuple[str, str, str, int]], gone: list[tuple[str, str, str]]
-    ) -> None:
-        if kept:
-            self.connection.exec_driver_sql(
-                "INSERT INTO lot (ledger_id, account, asset, last_day, points) "
-                "SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[]) "
-                "ON CONFLICT (ledger_id, account, asset, last_day) DO UPDATE SET points = excluded.points",
-                (ledger_id, *(list(column) for column in zip(*kept, strict=True))),
-            )
-        if gone:
-            self.connection.exec_driver_sql(
-                "DELETE FROM lot USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (account, asset, last_day) "
-                "WHERE lot.ledger_id = %s AND lot.account = gone.account AND lot.asset = gone.asset "
-                "AND lot.last_day = gone.last_day",
-                (*(list(column) for column in zip(*gone, strict=True)), ledger_id),
-            )
 
 
 def append_only_tables(connection: Connection) -> set[str]:
@@ -997,35 +799,3 @@ def append_only_tables(connection: Connection) -> set[str]:
     rows = connection.exec_driver_sql("SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger'")
     names = {(table, name) for table, name in rows}
     return {t for t in IMMUTABLE_TABLES if {(t, f"{t}_refuses_update"), (t, f"{t}_refuses_delete")} <= names}
-
-
-def insert_rows(connection: Connection, table: sa.Table, ledger_id: int, rows: list[tuple[Any, ...]]) -> None:
-    """Insert many rows the fastest way each database has: COPY, or one prepared statement."""
-    columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    if connection.dialect.name == "postgresql":
-        raw: Any = connection.connection.driver_connection
-        types = [_COPY_TYPES[type(column.type)] for column in table.columns]
-        with raw.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN (FORMAT BINARY)') as copy:
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row((ledger_id, *row))
-        return
-    marks = ", ".join("?" * len(table.columns))
-    connection.exec_driver_sql(
-        f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})',  # noqa: S608
-        [(ledger_id, *row) for row in rows],
-    )
-
-
-_COPY_TYPES: dict[type, str] = {
-    sa.Integer: "int4",
-    sa.BigInteger: "int8",
-    sa.Boolean: "bool",
-    sa.LargeBinary: "bytea",
-    sa.Text: "text",
-}
-
-
-def _chunks(values: Sequence[Any], size: int = 5_000) -> Iterator[Sequence[Any]]:
-    for i in range(0, len(values), size):
-        yield values[i : i + size]

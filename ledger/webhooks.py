@@ -20,7 +20,15 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.queries import Page, paged
-from ledger.store import ACCOUNT, WEBHOOK, WEBHOOK_DELIVERY, Store, WriteTransaction
+from ledger.store import (
+    Store,
+    WriteTransaction,
+)
+from ledger.tables import (
+    ACCOUNT,
+    WEBHOOK,
+    WEBHOOK_DELIVERY,
+)
 
 KEPT_DELIVERIES = 1_000
 """Rows of deliveries that a webhook keeps of what was delivered, the newest."""

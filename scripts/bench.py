@@ -50,18 +50,11 @@ from ledger.entries import decode_entry
 from ledger.keyring import save_private_key
 from ledger.keys import decode_public_key, encode_public_key, verify_raw
 from ledger.operations import (
-    Band,
-    Currency,
     DefineAsset,
-    ExpiresAfterMonths,
     Genesis,
     Grant,
-    GrantRule,
     OpenAccount,
-    Program,
     PublishProgram,
-    Purchase,
-    Recipient,
     RecordPurchases,
     SignedOperation,
     Transfer,
@@ -70,6 +63,7 @@ from ledger.queries import Page
 from ledger.replay import FullReplay, LightReplay
 from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, open_engine
+from ledger.terms import Band, Currency, ExpiresAfterMonths, GrantRule, Program, Purchase, Recipient
 from ledger.tiles import tiles_of
 from ledger.wallet import Wallet, encode_document
 from tests.postgres import running_postgres

@@ -25,24 +25,12 @@ from ledger.encoding import encode_base64url
 from ledger.entries import decode_entry
 from ledger.keyring import generate_private_key, load_private_key
 from ledger.keys import encode_public_key
-from ledger.operations import (
-    Band,
-    DefineAsset,
-    GrantRule,
-    NeverExpires,
-    OpenAccount,
-    Operation,
-    Program,
-    PublishProgram,
-    Recipient,
-    Redeem,
-    SignedOperation,
-    Transfer,
-)
+from ledger.operations import DefineAsset, OpenAccount, Operation, PublishProgram, Redeem, SignedOperation, Transfer
 from ledger.purchases import Columns
-from ledger.rules import Rejection
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
+from ledger.state import Rejection
 from ledger.store import Store
+from ledger.terms import Band, GrantRule, NeverExpires, Program, Recipient
 from ledger.wallet import Wallet
 
 ORIGIN = "localhost/first-light"

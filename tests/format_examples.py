@@ -31,51 +31,43 @@ from ledger.encoding import MAX_INTEGER, encode_base64url, encode_canonical
 from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
 from ledger.merkle import TILE_WIDTH, CompactRange, hash_node, prove_inclusion, subtree_root
 from ledger.operations import (
-    Band,
     CancelRecovery,
-    Currency,
     DefineAsset,
     Expire,
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
-    Expiry,
     Genesis,
     Grant,
-    GrantRule,
-    NeverExpires,
     OpenAccount,
     Operation,
-    Program,
     PublishProgram,
-    Purchase,
-    Recipient,
     RecordPurchases,
     RecoverKeys,
     Redeem,
     ReplaceKeys,
     ReplaceLogKey,
-    Rounding,
     SignedOperation,
     Transfer,
-    Value,
     operation_id,
     signed_message,
 )
 from ledger.programs import last_day, local_date, points_for, round_ratio
 from ledger.receipt import MAX_PROOF_HASHES as MAX_RECEIPT_HASHES
 from ledger.receipt import MAX_RECEIPT_CHARACTERS, Receipt, encode_receipt
-from ledger.rules import (
-    Account,
-    Admission,
-    State,
-    account_at,
-    admit,
-    apply,
-    authority_of,
-    log_key_for,
-    opened_account,
-    operator_account,
+from ledger.rules import account_at, admit, apply, authority_of, log_key_for, opened_account, operator_account
+from ledger.state import Account, Admission, State
+from ledger.terms import (
+    Band,
+    Currency,
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    Expiry,
+    GrantRule,
+    NeverExpires,
+    Program,
+    Purchase,
+    Recipient,
+    Rounding,
+    Value,
 )
 from ledger.tiles import encode_bundle, tiles_of
 from ledger.wallet import sign_operation

@@ -24,14 +24,17 @@ from tests import reference_verifier as reference
 from tests.stories import (
     ORIGIN,
     OTHER_ORIGIN,
+    UNKNOWN_MEMBER,
     Case,
     Document,
+    Story,
     base64url,
     key,
     key_text,
     key_texts,
     keys_story,
     log_key,
+    partners_story,
     points_story,
     refusal,
     signatures,
@@ -577,8 +580,16 @@ EITHER = "MALFORMED NOT_CANONICAL"
 
 
 def operation_vectors() -> dict[str, Any]:
+    return _document_vectors(_documents())
+
+
+def partner_operation_vectors() -> dict[str, Any]:
+    return _document_vectors(_partner_documents())
+
+
+def _document_vectors(documents: Iterator[tuple[str, bytes, str]]) -> dict[str, Any]:
     cases = []
-    for name, data, code in _documents():
+    for name, data, code in documents:
         found = refusal(lambda data=data: read_document(data))  # type: ignore[misc]
         assert found in (code.split() or [""]), (name, found)
         case: Case = {"name": name, "codes": code.split()}
@@ -609,8 +620,7 @@ def read_document(data: bytes) -> None:
 def _documents() -> Iterator[tuple[str, bytes, str]]:
     yield "one byte too many", b"x" * 65_536, "TOO_LARGE"
     yield "as many bytes as may be", b"x" * 65_535, "MALFORMED"
-    samples = _sample_of_every_kind()
-    assert set(samples) == set(reference.KINDS)
+    samples = _samples(points_story(), keys_story())
     for kind, (op, signers) in samples.items():
         yield kind, _document(op, signers), ""
         for name, changed, code in _malformed(op):
@@ -620,14 +630,28 @@ def _documents() -> Iterator[tuple[str, bytes, str]]:
     yield from _envelopes(samples["transfer"][0])
 
 
+def _partner_documents() -> Iterator[tuple[str, bytes, str]]:
+    """Of the kinds that the first two stories do not have, and of what else they may have in them."""
+    old, samples = _samples(points_story(), keys_story()), _samples(partners_story())
+    assert {*old, *samples} == set(reference.KINDS)
+    for kind, (op, signers) in samples.items():
+        if kind not in old:
+            yield kind, _document(op, signers), ""
+            for name, changed, code in _malformed(op):
+                yield f"{kind} {name}", _document(changed, signers), code
+    for name, op, code in _partner_forms({kind: op for kind, (op, _) in samples.items()}):
+        yield name, _document(op, "ada"), code
+
+
 def _document(op: Document, signers: str) -> bytes:
     return reference.encode({"op": op, "sigs": signatures(reference.encode(op), signers)})
 
 
-def _sample_of_every_kind() -> dict[str, tuple[Document, str]]:
+def _samples(*stories: Story) -> dict[str, tuple[Document, str]]:
+    """Of every kind the first operation there is, and who signed it."""
     found: dict[str, tuple[Document, str]] = {}
-    names = {key_text(name): name for name in _all_names()}
-    for story in (points_story(), keys_story()):
+    names = {key_text(name): name for name in [*_all_names(), "bakery", "kiosk", "till", "boss"]}
+    for story in stories:
         for data in story.data:
             entry = json.loads(data)
             signers = " ".join(names[item["key"]] for item in entry["sigs"])
@@ -728,6 +752,180 @@ def _program_forms(op: Document) -> Iterator[tuple[str, Document, str]]:
     for after, most in (("days", 36_500), ("months", 1_200), ("year_end", 100)):
         yield f"{most} {after}", program(expiry={"after": after, "count": most}), ""
         yield f"{most + 1} {after}", program(expiry={"after": after, "count": most + 1}), bad
+
+
+def _partner_forms(op: dict[str, Document]) -> Iterator[tuple[str, Document, str]]:
+    bad = "MALFORMED"
+    opened = {**op["open_account"], "keys": key_texts("shop till boss")}
+    for threshold, approval, code in ((None, 2, ""), (None, 3, ""), (2, 3, ""), (2, 2, bad), (None, 4, bad)):
+        fields = {"threshold": threshold, "approval_threshold": approval}
+        changed = {**opened, **{name: value for name, value in fields.items() if value is not None}}
+        changed = {name: value for name, value in changed.items() if fields.get(name, "") is not None}
+        yield f"approved by {approval} of 3, threshold {threshold}", changed, code
+    yield "approved by 1 of 3", {**opened, "approval_threshold": 1}, bad
+    replaced = {"kind": "replace_keys", "keys": key_texts("c1 c2"), "approval_threshold": 2}
+    kept = {name: op["transfer"][name] for name in ("actor", "at", "guerdon", "ledger", "nonce")}
+    yield "keys of which two approve", {**kept, **replaced}, ""
+    yield "keys of which three of two approve", {**kept, **replaced, "approval_threshold": 3}, bad
+    recovered = {**kept, **replaced, "kind": "recover_keys", "account": UNKNOWN_MEMBER}
+    yield "recovered keys of which two approve", recovered, ""
+    yield "a transfer with a fee", {**op["transfer"], "maximum_fee": 1}, ""
+    yield "a fee of nothing, which is not written", {**op["transfer"], "maximum_fee": 0}, EITHER
+    yield from _definition_forms(op["define_asset"], op["publish_program"])
+    yield from _movement_forms(op)
+    yield from _terms_forms(op["agree"])
+    yield from _clearing_forms(op)
+
+
+def _definition_forms(asset: Document, program: Document) -> Iterator[tuple[str, Document, str]]:
+    bad = "MALFORMED"
+    asset = {**asset, "transferable": True}
+    fee = {"amount": 0, "currency": "EUR", "points": 1, "round": "down"}
+    for name, terms, code in (
+        ("a fee of 0", {"fee": fee}, ""),
+        ("a fee of 0 and 1", {"fee": {**fee, "fixed": 1, "maximum": 1}}, ""),
+        ("a fixed fee of 0", {"fee": {**fee, "fixed": 0}}, EITHER),
+        ("a fee of at most 0", {"fee": {**fee, "maximum": 0}}, bad),
+        ("a fee for 0 points", {"fee": {**fee, "points": 0}}, bad),
+        ("a fee that someone keeps", {"fee": {**fee, "kept_by": UNKNOWN_MEMBER}}, bad),
+        ("nothing", {}, bad),
+        ("a minimum of 2", {"minimum": 2}, ""),
+        ("a minimum of 1", {"minimum": 1}, EITHER),
+        ("a step of 1", {"step": 1}, EITHER),
+        ("a step of 0", {"step": 0}, bad),
+        ("a maximum at the minimum", {"minimum": 2, "maximum": 2}, ""),
+        ("a maximum below the minimum", {"minimum": 3, "maximum": 2}, bad),
+        ("a cap for ever", {"in_cap": {"period": "ever", "points": 1}}, ""),
+        ("a cap of a week", {"out_cap": {"period": "week", "points": 1}}, bad),
+        ("a cap of 0", {"out_cap": {"period": "day", "points": 0}}, bad),
+    ):
+        yield f"transfer terms of {name}", {**asset, "transfer_terms": terms}, code
+    fixed = {**asset, "transferable": False, "transfer_terms": {"minimum": 2}}
+    yield "transfer terms of what is not transferable", fixed, bad
+    for field, value, code in (
+        ("approval_above", 0, ""),
+        ("approval_above", -1, bad),
+        ("refunds", "negative", ""),
+        ("refunds", "owe", ""),
+        ("refunds", "cap", EITHER),
+        ("refunds", "forgive", bad),
+        ("returned_lot_days", 1, ""),
+        ("returned_lot_days", 365, ""),
+        ("returned_lot_days", 366, bad),
+        ("returned_lot_days", 0, EITHER),
+    ):
+        yield f"a program of {field} {value}", {**program, "program": {**program["program"], field: value}}, code
+
+
+def _movement_forms(op: dict[str, Document]) -> Iterator[tuple[str, Document, str]]:
+    bad = "MALFORMED"
+    for amount, code in ((-1, ""), (1 - 2**53, ""), (0, bad)):
+        yield f"a correction by {amount}", {**op["correct"], "amount": amount}, code
+    yield "a correction for fun", {**op["correct"], "reason": "fun"}, bad
+    yield "an exchange into itself", {**op["exchange"], "into": op["exchange"]["asset"]}, bad
+    yield "an exchange for nothing", {**op["exchange"], "minimum_out": 0}, bad
+    yield "an exchange without a fee", {**op["exchange"], "maximum_fee": 0}, EITHER
+    yield "a hold until a day that is none", {**op["hold"], "until": "2026-02-30T00:00:00.000Z"}, bad
+    yield "a final capture", {**op["capture"], "final": True}, ""
+    yield "a capture that is not final", {**op["capture"], "final": False}, EITHER
+    yield "a capture of a hold in capitals", {**op["capture"], "hold": op["capture"]["hold"].upper()}, bad
+    yield "a capture of a member", {**op["capture"], "hold": UNKNOWN_MEMBER}, bad
+    refund, spending = op["refund"], {"amount": 1, "operation": "0" * 64}
+    for of in ("redemption", "exchange"):
+        yield f"a refund of a {of}", {**refund, "of": {"type": of, **spending}}, ""
+        yield f"a refund of a {of} of nothing", {**refund, "of": {"type": of, **spending, "amount": 0}}, bad
+        yield f"a refund of a {of} by its order", {**refund, "of": {**refund["of"], "type": of}}, bad
+        yield f"a refund of a {of} in capitals", {**refund, "of": {"type": of, **spending, "operation": "F" * 64}}, bad
+    yield "a refund of a gift", {**refund, "of": {"type": "gift", **spending}}, bad
+    yield "a refund of nothing", {**refund, "of": {**refund["of"], "amount": 0}}, bad
+    yield "an allotment to oneself", {**op["allot"], "partner": op["allot"]["actor"]}, bad
+    yield "frozen for fun", {**op["freeze"], "reason": "fun"}, bad
+    yield "unfrozen for a dispute", {**op["unfreeze"], "reason": "dispute"}, bad
+
+
+def _terms_forms(op: Document) -> Iterator[tuple[str, Document, str]]:
+    bad, exchange = "MALFORMED", op["terms"]
+    acceptance = {name: exchange[name] for name in ("asset", "claim", "holder_cap", "maximum", "received", "total_cap")}
+    acceptance |= {"type": "acceptance"}
+    earning = {"type": "earning", "asset": "STAR", "billing": "prepaid"}
+    claim, fee = exchange["claim"], exchange["fee"]
+    plain = {name: exchange[name] for name in ("type", "asset", "into", "rate", "received")}
+    for name, terms, code in (
+        ("a plain exchange", plain, ""),
+        ("an exchange of itself", {**plain, "into": plain["asset"]}, bad),
+        ("an exchange at 0", {**plain, "rate": {"get": 0, "give": 1}}, bad),
+        ("points that are lost", {**plain, "received": "lost"}, bad),
+        ("a bonus of 0", {**plain, "bonus": {"block": 1, "points": 0}}, bad),
+        ("a step, rounded down to", {**plain, "step": 2, "off_step": "down"}, ""),
+        ("a step, rounded up to", {**plain, "step": 2, "off_step": "up"}, bad),
+        ("no step to round down to", {**plain, "off_step": "down"}, bad),
+        ("refusing off the step, which is not written", {**plain, "step": 2, "off_step": "refuse"}, EITHER),
+        ("a minimum of 1", {**plain, "minimum": 1}, EITHER),
+        ("a maximum below the minimum", {**plain, "minimum": 3, "maximum": 2}, bad),
+        ("a claim on a stranger", {**plain, "claim": {**claim, "debtor": UNKNOWN_MEMBER}}, bad),
+        ("a claim of 0", {**plain, "claim": {**claim, "amount": 0}}, bad),
+        ("a claim with a maximum", {**plain, "claim": {**claim, "maximum": 1}}, bad),
+        ("a fee for a stranger", {**plain, "fee": {**fee, "kept_by": UNKNOWN_MEMBER}}, bad),
+        ("a fee for nobody", {**plain, "fee": {name: fee[name] for name in fee if name != "kept_by"}}, bad),
+        ("a fee rounded to the nearest", {**plain, "fee": {**fee, "round": "nearest"}}, bad),
+        ("an acceptance", acceptance, ""),
+        ("an acceptance with a fee", {**acceptance, "fee": fee}, bad),
+        ("an acceptance at a rate", {**acceptance, "rate": exchange["rate"]}, bad),
+        ("an acceptance, rounded down", {**acceptance, "step": 2, "off_step": "down"}, bad),
+        ("points bought ahead", earning, ""),
+        ("points bought ahead, with an alert", {**earning, "alert_below": 1}, ""),
+        ("points paid later", {**earning, "billing": "postpaid", "claim": claim}, ""),
+        ("points paid never", {**earning, "billing": "postpaid"}, bad),
+        ("an alert of what is paid later", {**earning, "billing": "postpaid", "claim": claim, "alert_below": 1}, bad),
+        ("points kept of what is earned", {**earning, "received": "kept"}, bad),
+        ("terms of no type", {name: plain[name] for name in plain if name != "type"}, bad),
+        ("terms of another type", {**plain, "type": "gift"}, bad),
+    ):
+        yield f"agreed: {name}", {**op, "terms": terms}, code
+    yield "agreed with oneself", {**op, "partner": op["actor"], "terms": plain}, bad
+    yield "agreed until it starts", {**op, "ends": op["starts"]}, bad
+    yield "agreed with a notice of 10 years", {**op, "notice_days": 3_650}, ""
+    yield "agreed with a longer notice", {**op, "notice_days": 3_651}, bad
+
+
+def _clearing_forms(op: dict[str, Document]) -> Iterator[tuple[str, Document, str]]:
+    bad, end = "MALFORMED", op["end_agreement"]
+    account = "mer_" + "a" * 26
+    for name, code in (
+        ("STAR>MUG", ""),
+        (f"STAR@{account}", ""),
+        (f"STAR@ben_{'a' * 26}", ""),
+        (f"STAR+{account}", ""),
+        (f"STAR+ben_{'a' * 26}", bad),
+        (f"STAR@{UNKNOWN_MEMBER}", bad),
+        (f"STAR>{account}", bad),
+        ("STAR", bad),
+        ("star>MUG", bad),
+    ):
+        yield f"the end of {name}", {**end, "agreement": name}, code
+    net = op["net"]
+    others = [account[:-1] + letter for letter in "abc"]
+    payment = {"amount": 1, "creditor": others[0], "debtor": others[1]}
+    merchants = {**net, "merchants": others}
+    yield "no payment", {**merchants, "payments": []}, ""
+    yield "one payment", {**merchants, "payments": [payment]}, ""
+    yield (
+        "there and back",
+        {**merchants, "payments": [payment, {**payment, "creditor": others[1], "debtor": others[0]}]},
+        "",
+    )
+    yield "a payment twice", {**merchants, "payments": [payment, {**payment, "amount": 2}]}, bad
+    yield "a payment of nothing", {**merchants, "payments": [{**payment, "amount": 0}]}, bad
+    yield "a payment to oneself", {**merchants, "payments": [{**payment, "creditor": others[1]}]}, bad
+    yield "a payment to a stranger", {**merchants, "payments": [{**payment, "creditor": UNKNOWN_MEMBER}]}, bad
+    yield "a merchant twice", {**merchants, "merchants": others[:1] * 2, "payments": []}, bad
+    yield "a merchant alone", {**merchants, "merchants": others[:1], "payments": []}, bad
+    yield "a settlement with oneself", {**op["settle"], "debtor": op["settle"]["actor"]}, bad
+    yield "a settlement of nothing", {**op["settle"], "amount": 0}, bad
+    for index, code in ((0, ""), (100, ""), (101, bad), (-1, bad)):
+        yield f"a dispute about claim {index}", {**op["dispute"], "claim": {"index": index, "seq": 1}}, code
+    yield "a dispute out of boredom", {**op["dispute"], "reason": "boredom"}, bad
+    yield "a dispute that ends otherwise", {**op["resolve_dispute"], "outcome": "split"}, bad
 
 
 def _key_forms() -> Iterator[tuple[str, Document, str]]:
@@ -921,6 +1119,10 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "guerdon_keys.json": lambda: keys_story().vectors("A ledger in which keys change in every way, and with time."),
     "guerdon_merkle.json": merkle_vectors,
     "guerdon_operations.json": operation_vectors,
+    "guerdon_partner_operations.json": partner_operation_vectors,
+    "guerdon_partners.json": lambda: partners_story().vectors(
+        "A ledger in which merchants agree, points cross from one to another, and money is owed.", every_posting=False
+    ),
     "guerdon_points.json": lambda: points_story().vectors("A ledger in which points move in every way."),
     "guerdon_receipts.json": receipt_vectors,
     "guerdon_tiles.json": tile_vectors,

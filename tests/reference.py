@@ -9,12 +9,14 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger.checkpoint import decode_verifier_key, verify_checkpoint
 from ledger.entries import decode_entry, signed_operation_of
-from ledger.rules import Admission, State, admit, apply
+from ledger.rules import admit, apply
+from ledger.state import Admission, State
 from ledger.store import Store
 from tests.naive import canonical, naive_root, naive_tiles
 
@@ -77,14 +79,16 @@ def check_projections(store: Store) -> State:
                 store,
                 "account",
                 "account, role, keys, threshold, custodian, name, opened_at, seq, keys_seq, "
-                "recovery_keys, recovery_threshold, recovery_at, recovery_seq",
+                "recovery_keys, recovery_threshold, recovery_at, recovery_seq, "
+                "approval_threshold, recovery_approval_threshold, frozen_seq, frozen_reason",
                 "seq, account",
             ),
             "asset": rows(
                 connection,
                 store,
                 "asset",
-                "asset, issuer, name, scale, supply_cap, transferable, value_points, value_amount, value_currency, seq",
+                "asset, issuer, name, scale, supply_cap, transferable, value_points, value_amount, value_currency, "
+                "seq, transfer_terms",
                 "asset",
             ),
             "program": rows(
@@ -96,13 +100,20 @@ def check_projections(store: Store) -> State:
                 connection,
                 store,
                 "earning",
-                "merchant, scope, reference, seq, asset, account, earned_on, amount, points",
+                "merchant, scope, reference, seq, asset, account, earned_on, amount, points, "
+                "version, agreement_version, claim_amount",
                 "merchant, scope, reference",
             ),
+            "reference": rows(
+                connection, store, "reference", "merchant, scope, reference, seq", "merchant, scope, reference"
+            ),
+            "party": rows(connection, store, "party", "account, seq", "account, seq"),
         }
+        for name, (table, columns, key) in RECORDS.items():
+            stored[name] = rows(connection, store, table, f"{key}, {columns}", key)
         data = [row[0] for row in rows(connection, store, "entry", "data", "seq")]
     state = State(store.origin)
-    earnings = []
+    earnings, references, parties = [], [], []
     for seq, entry_bytes in enumerate(data):
         entry = decode_entry(entry_bytes)
         signed = signed_operation_of(entry)
@@ -112,13 +123,57 @@ def check_projections(store: Store) -> State:
         apply(state, signed, decision, seq)
         for e in decision.earnings:
             asset = getattr(entry.op, "asset", None)
-            earnings.append((e.merchant, e.scope, e.reference, seq, asset, e.account, e.earned_on, e.amount, e.points))
+            event = (e.merchant, e.scope, e.reference, seq, asset, e.account, e.earned_on, e.amount, e.points)
+            earnings.append((*event, e.version, e.agreement_version, e.claim_amount))
+        references += [(*reference, seq) for reference in decision.references]
+        parties += [(account, seq) for account in decision.parties]
+    assert state.size == len(data)
     programs = {seq: canonical(json.loads(data[seq])["op"]["program"]).decode() for seq in program_seqs(state)}
     expected = rows_of_state(state, programs)
     expected["earning"] = sorted(earnings, key=lambda row: (row[0].encode(), row[1].encode(), row[2].encode()))
+    expected["reference"] = sorted(references)
+    expected["party"] = sorted(parties)
+    for name, (_, columns, key) in RECORDS.items():
+        fields = f"{key}, {columns}".replace('"', "").split(", ")
+        records = getattr(state, name)
+        expected[name] = sorted(
+            (tuple(plain(getattr(record, field)) for field in fields) for record in records),
+            key=lambda row: row[: key.count(",") + 1],
+        )
     for table, expected_rows in expected.items():
         assert stored[table] == expected_rows, table
     return state
+
+
+# Where each kind of records is kept: the table, its columns, and those that are its key.
+RECORDS: dict[str, tuple[str, str, str]] = {
+    "agreements": ("agreement", "issuer, partner, starts, ends, notice_days, terms, seq", "agreement, version"),
+    "holds": (
+        "hold",
+        "account, asset, merchant, amount, captured, parts, agreement, version, until, reference, seq, status",
+        "hold",
+    ),
+    "spendings": (
+        "spending",
+        "seq, kind, time, account, asset, amount, merchant, agreement, version, parts, "
+        "out_points, claim_amount, fee_amount, refunded",
+        "operation",
+    ),
+    "purchase_refunds": ("purchase_refund", "amount, points, returned", "merchant, reference"),
+    "claims": ("claim", "debtor, creditor, currency, amount, day, agreement, status, disputed_by", 'seq, "index"'),
+    "obligations": ("obligation", "amount", "currency, debtor, creditor, netting, day"),
+    "nettings": ("netting", "currency, through, merchants", "seq"),
+    "allotments": ("allotment", "allotted, remaining", "agreement"),
+    "allotment_alerts": ("allotment_alert", "remaining", "agreement, seq"),
+    "usages": ("usage", "points", "scope, account, period"),
+}
+
+
+def plain(value: Any) -> Any:
+    """A field of a record as it is stored: what is no scalar as canonical JSON."""
+    if value is None or isinstance(value, str | int):
+        return value
+    return canonical(msgspec.to_builtins(value)).decode()
 
 
 def program_seqs(state: State) -> list[int]:
@@ -154,12 +209,14 @@ def rows_of_state(state: State, programs: dict[int, str]) -> dict[str, list[tupl
                 if a.recovery
                 else (None, None, None, None)
             )
+            + (a.approval_threshold, a.recovery.approval_threshold if a.recovery else None)
+            + (a.frozen_seq, a.frozen_reason)
             for a in accounts
         ],
         "asset": [
             (a.code, a.issuer, a.name, a.scale, a.supply_cap, a.transferable)
             + ((a.value.points, a.value.amount, a.value.currency) if a.value else (None, None, None))
-            + (a.seq,)
+            + (a.seq, None if a.transfer_terms is None else plain(a.transfer_terms))
             for a in assets
         ],
         "log_key": list(state.log_keys),

@@ -34,6 +34,7 @@ MAX_INTEGER = 2**53 - 1
 MAX_ENTRY_BYTES = 65_535
 MAX_RECEIPT_CHARACTERS = 131_072
 WEEK_MS = 604_800_000
+DAY_MS = 86_400_000
 NEVER = "~"
 """Sorts after every date: the place of points that never expire in the order of spending."""
 
@@ -102,6 +103,8 @@ GRAMMAR = {
     "hash": r"[0-9a-f]{64}",
     "reference": r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}",
     "activity": r"[a-z][a-z0-9_]{0,31}",
+    "hold": r"hld_[a-z2-7]{26}",
+    "agreement": r"[A-Z][A-Z0-9]{1,15}(>[A-Z][A-Z0-9]{1,15}|@(mer|ben)_[a-z2-7]{26}|\+mer_[a-z2-7]{26})",
 }
 
 SPACES = "\u0020\u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(chr(c) for c in range(0x2000, 0x200B))
@@ -116,6 +119,7 @@ SMALL_ORDER = {
 }
 
 Check = Callable[[Any], None]
+Fields = dict[str, Check]
 
 
 def form(condition: object, message: str = "") -> None:
@@ -153,7 +157,7 @@ def check_lot(value: Any) -> None:
 
 
 def check_holder(value: Any) -> None:
-    if value not in ("sys_issued", "sys_spent", "sys_expired"):
+    if value not in ("sys_issued", "sys_spent", "sys_expired", "sys_held"):
         text("account")(value)
 
 
@@ -225,9 +229,10 @@ def whole(value: Any) -> Any:
 
 # Sections 5 and 7: documents
 
-POINTS, MONEY = integer(1), integer(0)
+POINTS, MONEY, SOME_MONEY = integer(1), integer(0), integer(1)
 ACCOUNT, ASSET, CURRENCY, REFERENCE = text("account"), text("asset"), text("currency"), text("reference")
 THRESHOLD = integer(2, 8)
+ROUNDING = one_of("down", "half_up", "half_even", "up")
 
 
 def check_expiry(value: Any) -> None:
@@ -247,13 +252,86 @@ def check_program(value: Any) -> None:
             "currency": CURRENCY,
             "expiry": check_expiry,
             "round_amount": one_of("none", "whole_units"),
-            "round_points": one_of("down", "half_up", "half_even", "up"),
+            "round_points": ROUNDING,
             "time_zone": check_zone,
         },
-        {"grants": array(rule, 1, 64, lambda item: item["activity"])},
+        {
+            "approval_above": integer(0),
+            "grants": array(rule, 1, 64, lambda item: item["activity"]),
+            "refunds": one_of("negative", "owe"),
+            "returned_lot_days": integer(1, 365),
+        },
     )(value)
     starts = [band["from"] for band in value["bands"]]
     form(all(a < b for a, b in pairwise(starts)), "bands rise")
+
+
+FEE: Fields = {"amount": MONEY, "currency": CURRENCY, "points": POINTS, "round": ROUNDING}
+FEE_BOUNDS: Fields = {"fixed": SOME_MONEY, "maximum": SOME_MONEY}
+CAP = record({"period": one_of("day", "month", "year", "ever"), "points": POINTS})
+CLAIM_TERMS = record({**FEE, "amount": SOME_MONEY, "debtor": ACCOUNT})
+RECEIVED = one_of("kept", "retired")
+BOUNDS: Fields = {"maximum": POINTS, "minimum": integer(2), "step": integer(2)}
+USE_CAPS: Fields = {"holder_cap": CAP, "total_cap": CAP}
+
+
+def check_bounds(value: Any) -> None:
+    form(value.get("minimum", 1) <= value.get("maximum", MAX_INTEGER), "a maximum below the minimum")
+
+
+def check_transfer_terms(value: Any) -> None:
+    record({}, {"fee": record(FEE, FEE_BOUNDS), "in_cap": CAP, "out_cap": CAP, **BOUNDS})(value)
+    form(value, "no terms")
+    check_bounds(value)
+
+
+TERMS: dict[str, tuple[Fields, Fields]] = {
+    "exchange": (
+        {
+            "asset": ASSET,
+            "into": ASSET,
+            "rate": record({"get": POINTS, "give": POINTS}),
+            "received": RECEIVED,
+        },
+        {
+            "bonus": record({"block": POINTS, "points": POINTS}),
+            "claim": CLAIM_TERMS,
+            "fee": record({**FEE, "kept_by": ACCOUNT}, FEE_BOUNDS),
+            "off_step": one_of("down"),
+            **BOUNDS,
+            **USE_CAPS,
+        },
+    ),
+    "acceptance": ({"asset": ASSET, "received": RECEIVED}, {"claim": CLAIM_TERMS, **BOUNDS, **USE_CAPS}),
+    "earning": (
+        {"asset": ASSET, "billing": one_of("postpaid", "prepaid")},
+        {"alert_below": POINTS, "claim": CLAIM_TERMS, "total_cap": CAP},
+    ),
+}
+
+
+def check_terms(value: Any) -> None:
+    form(isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] in TERMS, "terms of no type")
+    required, optional = TERMS[value["type"]]
+    record({"type": whole, **required}, optional)(value)
+    check_bounds(value)
+    form(value["asset"] != value.get("into"), "an exchange of nothing")
+    form("off_step" not in value or "step" in value, "off_step without a step")
+    if value["type"] == "earning":
+        form(value["billing"] == "prepaid" or "claim" in value, "postpaid, for nothing")
+        form(value["billing"] == "prepaid" or "alert_below" not in value, "an alert of no allotment")
+
+
+REFUNDED: dict[str, Fields] = {
+    "purchase": {"amount": SOME_MONEY, "order": REFERENCE},
+    "redemption": {"amount": POINTS, "operation": text("hash")},
+    "exchange": {"amount": POINTS, "operation": text("hash")},
+}
+
+
+def check_refunded(value: Any) -> None:
+    form(isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] in REFUNDED, "of no type")
+    record({"type": whole, **REFUNDED[value["type"]]})(value)
 
 
 COMMON = {
@@ -277,8 +355,10 @@ def check_recovery_delay(value: Any) -> None:
 
 PURCHASE = record({"amount": MONEY, "at": check_time, "member": ACCOUNT, "order": REFERENCE})
 RECIPIENT = record({"amount": POINTS, "to": ACCOUNT})
+PAYMENT = record({"amount": SOME_MONEY, "creditor": ACCOUNT, "debtor": ACCOUNT})
+CLAIM = record({"index": integer(0, 100), "seq": integer(0)})
+KEY_FIELDS: Fields = {"approval_threshold": THRESHOLD, "threshold": THRESHOLD}
 
-Fields = dict[str, Check]
 KINDS: dict[str, tuple[Fields, Fields]] = {
     "genesis": (
         {
@@ -294,11 +374,15 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
     ),
     "open_account": (
         {"role": one_of("member", "merchant", "beneficiary", "auditor")},
-        {"actor": ACCOUNT, "keys": KEYS, "name": check_name, "threshold": THRESHOLD},
+        {"actor": ACCOUNT, "keys": KEYS, "name": check_name, **KEY_FIELDS},
     ),
     "define_asset": (
         {"actor": ACCOUNT, "asset": ASSET, "name": check_name, "scale": integer(0, 6), "transferable": boolean},
-        {"supply_cap": POINTS, "value": record({"amount": MONEY, "currency": CURRENCY, "points": POINTS})},
+        {
+            "supply_cap": POINTS,
+            "transfer_terms": check_transfer_terms,
+            "value": record({"amount": MONEY, "currency": CURRENCY, "points": POINTS}),
+        },
     ),
     "publish_program": (
         {
@@ -330,17 +414,92 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
         },
         {},
     ),
+    "correct": (
+        {
+            "actor": ACCOUNT,
+            "amount": integer(-MAX_INTEGER),
+            "asset": ASSET,
+            "member": ACCOUNT,
+            "reason": one_of("error", "fraud", "goodwill", "system", "other"),
+            "reference": REFERENCE,
+        },
+        {},
+    ),
     "transfer": (
         {"actor": ACCOUNT, "asset": ASSET, "recipients": array(RECIPIENT, 1, 100, lambda item: item["to"])},
-        {},
+        {"maximum_fee": SOME_MONEY},
     ),
     "redeem": (
         {"actor": ACCOUNT, "amount": POINTS, "asset": ASSET, "merchant": ACCOUNT},
         {"reference": REFERENCE},
     ),
+    "exchange": (
+        {"actor": ACCOUNT, "amount": POINTS, "asset": ASSET, "into": ASSET, "minimum_out": POINTS},
+        {"maximum_fee": SOME_MONEY},
+    ),
+    "hold": (
+        {"actor": ACCOUNT, "amount": POINTS, "asset": ASSET, "merchant": ACCOUNT, "until": check_time},
+        {"reference": REFERENCE},
+    ),
+    "capture": (
+        {"actor": ACCOUNT, "amount": POINTS, "hold": text("hold")},
+        {"final": one_of(True), "reference": REFERENCE},
+    ),
+    "release": ({"actor": ACCOUNT, "hold": text("hold")}, {}),
+    "refund": ({"actor": ACCOUNT, "asset": ASSET, "of": check_refunded, "reference": REFERENCE}, {}),
     "expire": ({"actor": ACCOUNT, "asset": ASSET, "limit": integer(1, 400), "through": check_date}, {}),
-    "replace_keys": ({"actor": ACCOUNT, "keys": KEYS}, {"threshold": THRESHOLD}),
-    "recover_keys": ({"account": ACCOUNT, "actor": ACCOUNT, "keys": KEYS}, {"threshold": THRESHOLD}),
+    "agree": (
+        {
+            "actor": ACCOUNT,
+            "notice_days": integer(0, 3_650),
+            "partner": ACCOUNT,
+            "starts": check_time,
+            "terms": check_terms,
+            "version": integer(1, 1_000_000),
+        },
+        {"ends": check_time},
+    ),
+    "end_agreement": ({"actor": ACCOUNT, "agreement": text("agreement"), "ends": check_time}, {}),
+    "allot": ({"actor": ACCOUNT, "asset": ASSET, "partner": ACCOUNT, "points": POINTS, "reference": REFERENCE}, {}),
+    "net": (
+        {
+            "actor": ACCOUNT,
+            "currency": CURRENCY,
+            "merchants": array(ACCOUNT, 2, 100, whole),
+            "payments": array(PAYMENT, 0, 99, lambda payment: (payment["debtor"], payment["creditor"])),
+            "through": check_date,
+        },
+        {},
+    ),
+    "settle": (
+        {
+            "actor": ACCOUNT,
+            "amount": SOME_MONEY,
+            "currency": CURRENCY,
+            "debtor": ACCOUNT,
+            "payment": REFERENCE,
+        },
+        {},
+    ),
+    "dispute": (
+        {"actor": ACCOUNT, "claim": CLAIM, "reason": one_of("amount", "duplicate", "not_ours", "other")},
+        {},
+    ),
+    "resolve_dispute": ({"actor": ACCOUNT, "claim": CLAIM, "outcome": one_of("cancelled", "stands")}, {}),
+    "freeze": (
+        {
+            "account": ACCOUNT,
+            "actor": ACCOUNT,
+            "reason": one_of("court_order", "dispute", "fraud", "lost_keys", "stolen_points", "other"),
+        },
+        {},
+    ),
+    "unfreeze": (
+        {"account": ACCOUNT, "actor": ACCOUNT, "reason": one_of("mistake", "resolved", "other")},
+        {},
+    ),
+    "replace_keys": ({"actor": ACCOUNT, "keys": KEYS}, KEY_FIELDS),
+    "recover_keys": ({"account": ACCOUNT, "actor": ACCOUNT, "keys": KEYS}, KEY_FIELDS),
     "cancel_recovery": ({"account": ACCOUNT, "actor": ACCOUNT}, {}),
     "replace_log_key": ({"actor": ACCOUNT, "log_key": check_log_key}, {}),
 }
@@ -352,13 +511,12 @@ def check_operation(op: Any) -> None:
     required, optional = KINDS[op["kind"]]
     record({**COMMON, **required}, {"expires": check_time, **optional})(op)
     form(op.get("threshold", 1) <= max(len(op.get("keys", [])), 1), "a threshold above the number of keys")
-    if op["kind"] == "open_account":
-        _check_opening(op)
-    if op["kind"] == "publish_program":
-        form("ends" not in op or op["starts"] < op["ends"], "ends after starts")
-    if op["kind"] == "transfer":
-        form(all(item["to"] != op["actor"] for item in op["recipients"]), "a transfer to oneself")
-        form(sum(item["amount"] for item in op["recipients"]) <= MAX_INTEGER, "a sum beyond 2^53-1")
+    if "approval_threshold" in op:
+        form(op["approval_threshold"] <= len(op.get("keys", [])), "an approval threshold above the number of keys")
+        form(op["approval_threshold"] > op.get("threshold", 1), "an approval threshold that is no more than the other")
+    further = FURTHER_FORMS.get(op["kind"])
+    if further:
+        further(op)
 
 
 def _check_opening(op: Any) -> None:
@@ -368,6 +526,46 @@ def _check_opening(op: Any) -> None:
     else:
         form("name" in op and "keys" in op and "actor" in op, "an organisation has a name, keys and a sponsor")
 
+
+def _check_definition(op: Any) -> None:
+    form("transfer_terms" not in op or op["transferable"], "terms of transfers that cannot be")
+
+
+def _check_period(op: Any) -> None:
+    form("ends" not in op or op["starts"] < op["ends"], "ends after starts")
+
+
+def _check_transfer(op: Any) -> None:
+    form(all(item["to"] != op["actor"] for item in op["recipients"]), "a transfer to oneself")
+    form(sum(item["amount"] for item in op["recipients"]) <= MAX_INTEGER, "a sum beyond 2^53-1")
+
+
+def _check_agreement(op: Any) -> None:
+    _check_period(op)
+    parties, terms = {op["actor"], op["partner"]}, op["terms"]
+    form(len(parties) == 2, "an agreement with oneself")
+    form("claim" not in terms or terms["claim"]["debtor"] in parties, "a debtor that is no party")
+    form("fee" not in terms or terms["fee"]["kept_by"] in parties, "a fee for no party")
+
+
+def _check_netting(op: Any) -> None:
+    for payment in op["payments"]:
+        form({payment["debtor"], payment["creditor"]} <= set(op["merchants"]), "a payment of others")
+        form(payment["debtor"] != payment["creditor"], "a payment to oneself")
+
+
+FURTHER_FORMS: dict[str, Check] = {
+    "open_account": _check_opening,
+    "define_asset": _check_definition,
+    "publish_program": _check_period,
+    "correct": lambda op: form(op["amount"] != 0, "a correction of nothing"),
+    "transfer": _check_transfer,
+    "exchange": lambda op: form(op["asset"] != op["into"], "an exchange of nothing"),
+    "agree": _check_agreement,
+    "allot": lambda op: form(op["actor"] != op["partner"], "an allotment to oneself"),
+    "net": _check_netting,
+    "settle": lambda op: form(op["actor"] != op["debtor"], "a payment to oneself"),
+}
 
 SIGNATURES = array(record({"key": text("key"), "sig": text("signature")}), 0, 16, lambda item: item["key"])
 
@@ -402,7 +600,15 @@ PREFIXES = {"member": "mem", "merchant": "mer", "beneficiary": "ben", "auditor":
 
 
 def account_id(role: str, op_id: bytes) -> str:
-    return f"{PREFIXES[role]}_{base64.b32encode(op_id[:16]).decode().rstrip('=').lower()}"
+    return f"{PREFIXES[role]}_{_short_id(op_id)}"
+
+
+def hold_id(op_id: bytes) -> str:
+    return f"hld_{_short_id(op_id)}"
+
+
+def _short_id(op_id: bytes) -> str:
+    return base64.b32encode(op_id[:16]).decode().rstrip("=").lower()
 
 
 # Section 8: programs
@@ -455,9 +661,63 @@ def milliseconds(time: str) -> int:
     return span // timedelta(milliseconds=1)
 
 
+# Sections 8.10 to 8.13: agreements
+
+
+def fee_of(fee: dict[str, Any], points: int) -> int:
+    if points == 0:
+        return 0
+    amount: int = fee.get("fixed", 0) + rounded(Fraction(points * fee["amount"], fee["points"]), fee["round"])
+    return min(amount, int(fee.get("maximum", amount)))
+
+
+def claim_of(claim: dict[str, Any] | None, points: int) -> int:
+    return 0 if claim is None else rounded(Fraction(points * claim["amount"], claim["points"]), claim["round"])
+
+
+def outcome(terms: dict[str, Any], given: int) -> int:
+    bonus = terms.get("bonus", {"block": 1, "points": 0})
+    out: int = given * terms["rate"]["get"] // terms["rate"]["give"] + given // bonus["block"] * bonus["points"]
+    return out
+
+
+def best_rate(terms: dict[str, Any]) -> Fraction:
+    bonus = terms.get("bonus", {"block": 1, "points": 0})
+    return Fraction(terms["rate"]["get"], terms["rate"]["give"]) + Fraction(bonus["points"], bonus["block"])
+
+
+def agreement_name(terms: dict[str, Any], partner: str) -> str:
+    others = {"exchange": f">{terms.get('into')}", "acceptance": f"@{partner}", "earning": f"+{partner}"}
+    return f"{terms['asset']}{others[terms['type']]}"
+
+
+def in_force(versions: Sequence[dict[str, Any]], time: str) -> dict[str, Any] | None:
+    started = [version for version in versions if version["starts"] <= time]
+    return started[-1] if started and time < started[-1].get("ends", NEVER) else None
+
+
+def pays_in_a_loop(versions: Sequence[dict[str, Any]], asset: str, into: str) -> bool:
+    """Whether some way of exchanges from an asset into another, and round to it again, gives more than it takes."""
+    rates = {(v["terms"]["asset"], v["terms"]["into"]): best_rate(v["terms"]) for v in versions}
+
+    def best(at: str, product: Fraction, visited: set[str]) -> bool:
+        if at == asset:
+            return product > 1
+        ways = [(there, rate) for (here, there), rate in rates.items() if here == at and there not in visited]
+        return any(best(there, product * rate, {*visited, there}) for there, rate in ways)
+
+    return best(into, rates[asset, into], {into})
+
+
 # Sections 6 and 7: rules
 
 Posting = dict[str, Any]
+Parts = list[tuple[str | None, int]]
+"""Points of lots by their last day, or none."""
+
+Obligation = tuple[str, str, str, int, str]
+"""Currency, debtor, creditor, the netting that made it or -1, day."""
+
 HOLDERS = {"member", "merchant", "beneficiary"}
 
 
@@ -466,8 +726,35 @@ def leg(account: str, asset: str, amount: int, lot: str | None = None) -> Postin
     return posting if lot is None else {**posting, "lot": lot}
 
 
+def legs_of(account: str, asset: str, parts: Parts, sign: int = 1) -> list[Posting]:
+    return [leg(account, asset, sign * points, lot) for lot, points in parts]
+
+
+def total_of(parts: Parts) -> int:
+    return sum(points for _, points in parts)
+
+
+def first_of(parts: Parts, amount: int) -> tuple[Parts, Parts]:
+    """The first so many points of parts, and the rest of them."""
+    taken: Parts = []
+    rest: Parts = []
+    for lot, points in parts:
+        here = min(points, amount)
+        amount -= here
+        taken += [(lot, here)] if here else []
+        rest += [(lot, points - here)] if points > here else []
+    return taken, rest
+
+
+def lot_of(program: dict[str, Any], time: str) -> str | None:
+    return last_day(program["expiry"], local_date(time, program["time_zone"]))
+
+
 class Replica:
-    """The state an entry meets, and what each kind of operation does to it."""
+    """The state an entry meets, and what each kind of operation does to it.
+
+    What an operation does beside its postings is collected while it is decided, and done when it is applied.
+    """
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -479,6 +766,17 @@ class Replica:
         self.lots: dict[tuple[str, str, str], int] = {}
         self.references: set[tuple[str, str, str]] = set()
         self.op_ids: set[bytes] = set()
+        self.purchases: dict[tuple[str, str], dict[str, Any]] = {}
+        self.agreements: dict[str, list[dict[str, Any]]] = {}
+        self.allotted: dict[str, int] = {}
+        self.used: dict[tuple[str, str, str], int] = {}
+        self.holds: dict[str, dict[str, Any]] = {}
+        self.spendings: dict[str, dict[str, Any]] = {}
+        self.claims: dict[tuple[int, int], dict[str, Any]] = {}
+        self.obligations: dict[Obligation, int] = {}
+        self._signers: set[str] = set()
+        self._new_claims: list[dict[str, Any]] = []
+        self._changes: list[Callable[[int], None]] = []
 
     # Section 6.1
     def account_at(self, account: str, time: str) -> dict[str, Any]:
@@ -489,11 +787,14 @@ class Replica:
             return found
         return {**found, **recovery, "custodian": None, "recovery": None}
 
+    def authority_of(self, account: str, time: str) -> dict[str, Any]:
+        """The account whose keys act for an account at a time: itself, or its custodian."""
+        found = self.account_at(account, time)
+        return found if found["keys"] else self.account_at(found["custodian"], time)
+
     def acting_for(self, account: str, time: str) -> tuple[list[str], int]:
         """The keys that act for an account at a time, and how many of them must sign."""
-        found = self.account_at(account, time)
-        if not found["keys"]:
-            found = self.account_at(found["custodian"], time)
+        found = self.authority_of(account, time)
         return found["keys"], found["threshold"]
 
     def log_key_for(self, size: int) -> str:
@@ -502,6 +803,7 @@ class Replica:
 
     def decide(self, op: dict[str, Any], signers: set[str], time: str) -> list[Posting]:
         """Section 6.2: the postings of an operation recorded at a time, or the first refusal that applies."""
+        self._signers, self._new_claims, self._changes = signers, [], []
         require(op["ledger"] == self.origin, "WRONG_LEDGER")
         require(op.get("expires", time) >= time, "EXPIRED")
         if op["kind"] == "genesis":
@@ -512,22 +814,26 @@ class Replica:
         if "actor" in op:
             require(op["actor"] in self.accounts, "UNKNOWN_ACCOUNT", op["actor"])
             actor = self.account_at(op["actor"], time)
+        if "partner" in op:
+            require(op["partner"] in self.accounts, "UNKNOWN_ACCOUNT", op["partner"])
         self._check_authority(op, signers, time)
-        decide: dict[str, Callable[..., list[Posting]]] = {
-            "open_account": self._decide_open_account,
-            "define_asset": self._decide_define_asset,
-            "publish_program": self._decide_publish_program,
-            "record_purchases": self._decide_record_purchases,
-            "grant": self._decide_grant,
-            "transfer": self._decide_transfer,
-            "redeem": self._decide_redeem,
-            "expire": self._decide_expire,
-            "replace_keys": self._decide_replace_keys,
-            "recover_keys": self._decide_recover_keys,
-            "cancel_recovery": self._decide_cancel_recovery,
-            "replace_log_key": self._decide_replace_log_key,
-        }
-        return decide[op["kind"]](op, actor, time)
+        for party in self._parties(op):
+            require(not self.accounts[party]["frozen"], "ACCOUNT_FROZEN", party)
+            require(not self.authority_of(party, time)["frozen"], "ACCOUNT_FROZEN", party)
+        if op["kind"] in ("publish_program", "agree") or (op["kind"] == "replace_keys" and actor and actor["keys"]):
+            for party in self._parties(op):
+                self._check_approval(party, time)
+        decide: Callable[..., list[Posting]] = getattr(self, f"_decide_{op['kind']}")
+        postings = decide(op, actor, time)
+        for claim in self._new_claims:
+            postings.append(leg(claim["debtor"], claim["currency"], -claim["amount"]))
+            postings.append(leg(claim["creditor"], claim["currency"], claim["amount"]))
+        self._check_amounts(postings, time)
+        return postings
+
+    def _parties(self, op: dict[str, Any]) -> list[str]:
+        """Who acts: the actor, and in `agree` and `allot` the partner."""
+        return [op[field] for field in ("actor", "partner") if field in op]
 
     def _check_at(self, at: str, time: str, genesis: dict[str, Any] | None) -> None:
         assert genesis is not None
@@ -535,16 +841,20 @@ class Replica:
 
     def _check_authority(self, op: dict[str, Any], signers: set[str], time: str) -> None:
         allowed: set[str] = set()
-        if "actor" in op:
-            keys, threshold = self.acting_for(op["actor"], time)
+        for party in self._parties(op):
+            keys, threshold = self.acting_for(party, time)
             allowed |= set(keys)
-            require(len(signers & allowed) >= threshold, "SIGNATURE_MISSING")
+            require(len(signers & set(keys)) >= threshold, "SIGNATURE_MISSING", party)
         if op["kind"] in ("open_account", "replace_keys", "recover_keys"):
             new = set(op.get("keys", []))
             had = set(self.account_at(op["actor"], time)["keys"]) if op["kind"] == "replace_keys" else set()
             require(new - had <= signers, "SIGNATURE_MISSING")
             allowed |= new
         require(signers <= allowed, "SIGNATURE_UNEXPECTED")
+
+    def _check_approval(self, party: str, time: str) -> None:
+        authority = self.authority_of(party, time)
+        require(len(self._signers & set(authority["keys"])) >= authority["approvals"], "APPROVAL_MISSING", party)
 
     # Section 7.1
     def _decide_genesis(self, op: dict[str, Any], signers: set[str], time: str) -> list[Posting]:
@@ -565,54 +875,84 @@ class Replica:
     def _decide_define_asset(self, op: dict[str, Any], actor: dict[str, Any], _: str) -> list[Posting]:
         require(actor["role"] == "merchant", "NOT_PERMITTED")
         require(op["asset"] not in self.assets and op["asset"] not in self._units(), "ASSET_EXISTS")
-        require("value" not in op or op["value"]["currency"] in self._units(), "UNKNOWN_CURRENCY")
+        self._check_currency(op.get("value"))
+        self._check_currency(op.get("transfer_terms", {}).get("fee"))
         return []
 
     # Section 7.4
     def _decide_publish_program(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         self._check_issuer(op, actor)
-        require(op["program"]["currency"] in self._units(), "UNKNOWN_CURRENCY")
+        self._check_currency(op["program"])
+        worth = "value" in self.assets[op["asset"]]
+        require(op["program"].get("refunds") != "owe" or worth, "VALUE_MISSING")
         versions = self.programs.get(op["asset"], [])
         require(op["version"] == len(versions) + 1, "VERSION_CONFLICT")
         if versions:
             require(op["program"]["currency"] == versions[0]["program"]["currency"], "CURRENCY_MISMATCH")
             require(op["program"]["time_zone"] == versions[0]["program"]["time_zone"], "TIME_ZONE_MISMATCH")
-            assert self.genesis is not None
-            earliest = milliseconds(time) - self.genesis["clock_tolerance_ms"]
-            require(milliseconds(op["starts"]) >= earliest, "STARTS_IN_PAST")
+            self._check_start(op["starts"], time)
         return []
 
     # Section 7.5
     def _decide_record_purchases(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
-        self._check_issuer(op, actor)
+        partner = self._check_may_issue(op, time)
         versions = self.programs.get(op["asset"], [])
         require(versions, "PROGRAM_MISSING")
         require(op["currency"] == versions[0]["program"]["currency"], "CURRENCY_MISMATCH")
-        legs = []
+        legs: list[Posting] = []
+        total = 0
         for purchase in op["purchases"]:
             self._check_member(purchase["member"])
             self._check_at(purchase["at"], time, self.genesis)
             require((op["actor"], "order", purchase["order"]) not in self.references, "ORDER_EXISTS")
             program = self._program_at(op["asset"], purchase["at"])
             points = points_of(program, purchase["amount"], self._units()[op["currency"]])
+            lot = lot_of(program, purchase["at"])
             if points:
-                lot = last_day(program["expiry"], local_date(purchase["at"], program["time_zone"]))
                 legs.append(leg(purchase["member"], op["asset"], points, lot))
-        return self._issued(op["asset"], legs)
+            claim = partner["terms"]["claim"] if partner and partner["terms"]["billing"] == "postpaid" else None
+            original = {"points": points, "owed": claim_of(claim, total + points) - claim_of(claim, total)}
+            original |= {"program": program, "lot": lot, "partner": partner}
+            self._remember_purchase(op, purchase, original)
+            total += points
+        return self._earned(op, legs, partner, time)
+
+    def _remember_purchase(self, op: dict[str, Any], purchase: dict[str, Any], original: dict[str, Any]) -> None:
+        original |= {**purchase, "asset": op["asset"], "refunded": 0, "short": 0, "returned": 0}
+        name = (op["actor"], purchase["order"])
+        self._changes.append(lambda _: self.purchases.update({name: original}))
+        self._changes.append(lambda _: self.references.add((op["actor"], "order", purchase["order"])))
 
     # Section 7.6
-    def _decide_grant(self, op: dict[str, Any], actor: dict[str, Any], _: str) -> list[Posting]:
-        self._check_issuer(op, actor)
+    def _decide_grant(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        partner = self._check_may_issue(op, time)
         self._check_member(op["member"])
         program = self._program_at(op["asset"], op["at"])
         rules = {rule["activity"]: rule["max_points"] for rule in program.get("grants", [])}
         require(op["activity"] in rules, "ACTIVITY_UNKNOWN")
-        require((op["actor"], "grant:" + op["activity"], op["reference"]) not in self.references, "REFERENCE_EXISTS")
+        self._use_reference(op["actor"], "grant:" + op["activity"], op["reference"])
         require(op["amount"] <= rules[op["activity"]], "GRANT_TOO_LARGE")
-        lot = last_day(program["expiry"], local_date(op["at"], program["time_zone"]))
-        return self._issued(op["asset"], [leg(op["member"], op["asset"], op["amount"], lot)])
+        self._check_large(op, time)
+        return self._earned(
+            op, [leg(op["member"], op["asset"], op["amount"], lot_of(program, op["at"]))], partner, time
+        )
 
     # Section 7.7
+    def _decide_correct(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_issuer(op, actor)
+        self._check_member(op["member"])
+        self._use_reference(op["actor"], "correction", op["reference"])
+        version = self._last_started(op["asset"], time)
+        require(op["amount"] < 0 or version is not None, "PROGRAM_MISSING")
+        self._check_large(op, time)
+        if op["amount"] < 0:
+            legs, _ = self._spend(op["member"], op["asset"], -op["amount"], time)
+            return [*legs, leg("sys_issued", op["asset"], -op["amount"])]
+        assert version is not None
+        given = leg(op["member"], op["asset"], op["amount"], lot_of(version["program"], time))
+        return self._issued(op["asset"], self._repaying(op["asset"], [given]))
+
+    # Section 7.8
     def _decide_transfer(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] in HOLDERS, "NOT_PERMITTED")
         require(op["asset"] in self.assets, "UNKNOWN_ASSET")
@@ -620,30 +960,323 @@ class Replica:
         for item in op["recipients"]:
             require(item["to"] in self.accounts, "UNKNOWN_ACCOUNT")
             require(self.accounts[item["to"]]["role"] in HOLDERS, "NOT_A_HOLDER")
-        parts = self._spend(op["actor"], op["asset"], sum(item["amount"] for item in op["recipients"]), time)
-        legs = [leg(op["actor"], op["asset"], -points, lot) for lot, points in parts]
+        total = sum(item["amount"] for item in op["recipients"])
+        if op["actor"] != self.assets[op["asset"]]["issuer"]:
+            self._check_transfer_terms(op, total, time)
+        legs, parts = self._spend(op["actor"], op["asset"], total, time)
         for item in op["recipients"]:
-            wanted = item["amount"]
-            while wanted:
-                lot, points = parts[0]
-                given = min(points, wanted)
-                legs.append(leg(item["to"], op["asset"], given, lot))
-                wanted -= given
-                parts = parts[1:] if given == points else [(lot, points - given), *parts[1:]]
+            given, parts = first_of(parts, item["amount"])
+            legs += legs_of(item["to"], op["asset"], given)
         return legs
 
-    # Section 7.8
+    def _check_transfer_terms(self, op: dict[str, Any], total: int, time: str) -> None:
+        asset = self.assets[op["asset"]]
+        terms = asset.get("transfer_terms", {})
+        require(all(item["amount"] % terms.get("step", 1) == 0 for item in op["recipients"]), "OFF_STEP")
+        require(total >= terms.get("minimum", 1), "BELOW_MINIMUM")
+        require(total <= terms.get("maximum", total), "ABOVE_MAXIMUM")
+        self._count(terms.get("out_cap"), ("transfer_out:" + op["asset"], op["actor"]), op["asset"], total, time)
+        for item in op["recipients"]:
+            if item["to"] != asset["issuer"]:
+                whose = ("transfer_in:" + op["asset"], item["to"])
+                self._count(terms.get("in_cap"), whose, op["asset"], item["amount"], time)
+        if "fee" in terms:
+            fee = fee_of(terms["fee"], total)
+            require(fee <= op.get("maximum_fee", 0), "FEE_ABOVE_LIMIT")
+            self._owe(op["actor"], asset["issuer"], terms["fee"]["currency"], fee)
+
+    # Section 7.9
     def _decide_redeem(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] in HOLDERS, "NOT_PERMITTED")
         require(op["asset"] in self.assets, "UNKNOWN_ASSET")
-        merchant = self.accounts.get(op["merchant"])
-        require(merchant is not None and merchant["role"] == "merchant", "UNKNOWN_ACCOUNT")
-        require(op["merchant"] == self.assets[op["asset"]]["issuer"], "NOT_ACCEPTED")
-        parts = self._spend(op["actor"], op["asset"], op["amount"], time)
-        legs = [leg(op["actor"], op["asset"], -points, lot) for lot, points in parts]
-        return [*legs, leg("sys_spent", op["asset"], op["amount"])]
+        version = self._check_accepted(op, {"merchant", "beneficiary"}, time)
+        legs, parts = self._spend(op["actor"], op["asset"], op["amount"], time)
+        terms = version["terms"] if version else {}
+        legs += self._received(op["merchant"], op["asset"], parts, terms)
+        claim = claim_of(terms.get("claim"), op["amount"])
+        self._spent(op, parts, version, claim, time, holder=op["actor"], asset=op["asset"])
+        return legs
 
-    # Section 7.9
+    # Section 7.9, and for holds 7.11
+    def _check_accepted(self, op: dict[str, Any], roles: set[str], time: str) -> dict[str, Any] | None:
+        """The agreement by which these points are taken at this merchant; none where it issued them itself."""
+        merchant = self.accounts.get(op["merchant"])
+        require(merchant is not None and merchant["role"] in roles, "UNKNOWN_ACCOUNT")
+        assert merchant is not None
+        version = None
+        if op["merchant"] != self.assets[op["asset"]]["issuer"]:
+            version = in_force(self.agreements.get(f"{op['asset']}@{op['merchant']}", []), time)
+            require(version is not None, "NOT_ACCEPTED")
+        require(not merchant["frozen"], "ACCOUNT_FROZEN", op["merchant"])
+        if version is not None:
+            self._check_bounds_and_caps(version, op["actor"], op["amount"], time)
+        return version
+
+    def _check_bounds_and_caps(self, version: dict[str, Any], holder: str, amount: int, time: str) -> None:
+        terms = version["terms"]
+        require(amount % terms.get("step", 1) == 0, "OFF_STEP")
+        require(amount >= terms.get("minimum", 1), "BELOW_MINIMUM")
+        require(amount <= terms.get("maximum", amount), "ABOVE_MAXIMUM")
+        name = agreement_name(terms, version["partner"])
+        self._count(terms.get("holder_cap"), (name, holder), terms["asset"], amount, time)
+        self._count(terms.get("total_cap"), (name, "*"), terms["asset"], amount, time)
+
+    def _received(self, merchant: str, asset: str, parts: Parts, terms: dict[str, Any]) -> list[Posting]:
+        if terms.get("received") == "kept":
+            return legs_of(merchant, asset, parts)
+        return [leg("sys_spent", asset, total_of(parts))]
+
+    def _spent(
+        self,
+        op: dict[str, Any],
+        parts: Parts,
+        version: dict[str, Any] | None,
+        claim: int,
+        time: str,
+        *,
+        holder: str,
+        asset: str,
+    ) -> dict[str, Any]:
+        """Remember for refunds what an operation spent, and book its claim."""
+        spending: dict[str, Any] = {"kind": op["kind"], "holder": holder, "asset": asset, "parts": parts}
+        spending |= {"amount": total_of(parts), "refunded": 0, "time": time, "version": version, "owed": []}
+        spending["merchant"] = op.get("merchant", op["actor"])
+        if version is not None and claim:
+            terms = version["terms"]["claim"]
+            (creditor,) = {version["actor"], version["partner"]} - {terms["debtor"]}
+            spending["owed"].append((terms["debtor"], creditor, terms["currency"], claim))
+            name = agreement_name(version["terms"], version["partner"])
+            self._owe(terms["debtor"], creditor, terms["currency"], claim, name)
+        op_id = hashlib.sha256(encode(op)).hexdigest()
+        self._changes.append(lambda _: self.spendings.update({op_id: spending}))
+        return spending
+
+    # Section 7.10
+    def _decide_exchange(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] in HOLDERS, "NOT_PERMITTED")
+        for asset in (op["asset"], op["into"]):
+            require(asset in self.assets, "UNKNOWN_ASSET", asset)
+        name = f"{op['asset']}>{op['into']}"
+        version = in_force(self.agreements.get(name, []), time)
+        require(version is not None, "NO_AGREEMENT")
+        assert version is not None
+        for asset in (op["asset"], op["into"]):
+            require(not self.accounts[self.assets[asset]["issuer"]]["frozen"], "ACCOUNT_FROZEN", asset)
+        terms, given = version["terms"], op["amount"]
+        if "off_step" in terms:
+            given = given // terms["step"] * terms["step"]
+        require(given % terms.get("step", 1) == 0, "OFF_STEP")
+        require(given > 0, "BELOW_MINIMUM")
+        self._check_bounds_and_caps(version, op["actor"], given, time)
+        out = outcome(terms, given)
+        require(out >= op["minimum_out"], "OUTCOME_TOO_SMALL", str(out))
+        fee = fee_of(terms["fee"], given) if "fee" in terms else 0
+        require(fee <= op.get("maximum_fee", 0), "FEE_ABOVE_LIMIT", str(fee))
+        legs, parts = self._spend(op["actor"], op["asset"], given, time)
+        started = self._last_started(op["into"], time)
+        lot = lot_of(started["program"], time) if started else None
+        issued = self._issued(op["into"], [leg(op["actor"], op["into"], out, lot)])
+        legs += self._received(version["partner"], op["asset"], parts, terms)
+        claim = claim_of(terms.get("claim"), given)
+        spending = self._spent(op, parts, version, claim, time, holder=op["actor"], asset=op["asset"])
+        spending["merchant"] = version["partner"]
+        if fee:
+            owed = (op["actor"], terms["fee"]["kept_by"], terms["fee"]["currency"], fee)
+            spending["owed"].append(owed)
+            self._owe(*owed, name)
+        return [*legs, *issued]
+
+    # Section 7.11
+    def _decide_hold(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] in HOLDERS, "NOT_PERMITTED")
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        version = self._check_accepted(op, {"merchant"}, time)
+        ahead = milliseconds(op["until"]) - milliseconds(time)
+        require(0 < ahead <= 366 * DAY_MS, "UNTIL_OUT_OF_RANGE")
+        mine = [hold for hold in self.holds.values() if (hold["holder"], hold["asset"]) == (op["actor"], op["asset"])]
+        require(sum(hold["status"] == "open" and time <= hold["until"] for hold in mine) < 100, "TOO_MANY_HOLDS")
+        legs, parts = self._spend(op["actor"], op["asset"], op["amount"], time)
+        hold = {"holder": op["actor"], "asset": op["asset"], "merchant": op["merchant"], "until": op["until"]}
+        hold |= {"parts": parts, "captured": 0, "version": version, "status": "open"}
+        name = hold_id(hashlib.sha256(encode(op)).digest())
+        self._changes.append(lambda _: self.holds.update({name: hold}))
+        return [*legs, leg("sys_held", op["asset"], op["amount"])]
+
+    # Section 7.12
+    def _decide_capture(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        hold = self.holds.get(op["hold"])
+        require(hold is not None and hold["merchant"] == op["actor"], "UNKNOWN_HOLD")
+        assert hold is not None
+        require(hold["status"] == "open", "HOLD_CLOSED")
+        require(time <= hold["until"], "HOLD_LAPSED")
+        require(not self.accounts[hold["holder"]]["frozen"], "ACCOUNT_FROZEN")
+        require(op["amount"] <= total_of(hold["parts"]), "HOLD_EXCEEDED")
+        taken, rest = first_of(hold["parts"], op["amount"])
+        returned = rest if op.get("final") else []
+        version = hold["version"]
+        terms = version["terms"] if version else {}
+        legs = [leg("sys_held", hold["asset"], -total_of([*taken, *returned]))]
+        legs += self._received(op["actor"], hold["asset"], taken, terms)
+        legs += legs_of(hold["holder"], hold["asset"], returned)
+        captured = hold["captured"] + op["amount"]
+        claim = claim_of(terms.get("claim"), captured) - claim_of(terms.get("claim"), hold["captured"])
+        self._spent(op, taken, version, claim, time, holder=hold["holder"], asset=hold["asset"])
+        over = returned or not rest
+        changed = {"captured": captured, "parts": [] if over else rest, "status": "captured" if over else "open"}
+        self._changes.append(lambda _: hold.update(changed))
+        return legs
+
+    # Section 7.13
+    def _decide_release(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        hold = self.holds.get(op["hold"])
+        require(hold is not None, "UNKNOWN_HOLD")
+        assert hold is not None
+        require(hold["status"] == "open", "HOLD_CLOSED")
+        require(op["actor"] == hold["merchant"] or time > hold["until"], "NOT_PERMITTED")
+        return self._returned(hold, "lapsed" if time > hold["until"] else "released")
+
+    def _returned(self, hold: dict[str, Any], status: str) -> list[Posting]:
+        legs = [leg("sys_held", hold["asset"], -total_of(hold["parts"]))]
+        legs += legs_of(hold["holder"], hold["asset"], hold["parts"])
+        self._changes.append(lambda _: hold.update({"parts": [], "status": status}))
+        return legs
+
+    # Section 7.14
+    def _decide_refund(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        refund: Callable[..., list[Posting]] = getattr(self, f"_refund_{op['of']['type']}")
+        return refund(op, op["of"], time)
+
+    def _refund_purchase(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:
+        original = self.purchases.get((op["actor"], of["order"]))
+        require(original is not None and original["asset"] == op["asset"], "UNKNOWN_ORIGINAL")
+        assert original is not None
+        self._use_reference(op["actor"], "refund", op["reference"])
+        before = original["amount"] - original["refunded"]
+        require(of["amount"] <= before, "REFUND_TOO_LARGE")
+        self._changes.append(lambda _: original.update(refunded=original["refunded"] + of["amount"]))
+        program, member = original["program"], original["member"]
+        unit = self._units()[program["currency"]]
+        due = points_of(program, before, unit) - points_of(program, before - of["amount"], unit)
+        if due == 0:
+            return []
+        legs, taken = self._take(member, op["asset"], [(original["lot"], due)], due, time)
+        back, short = total_of(taken), due - total_of(taken)
+        if short and program.get("refunds") == "negative":
+            legs.append(leg(member, op["asset"], -short))
+            back, short = due, 0
+        if back:
+            legs.append(leg("sys_issued", op["asset"], back))
+        self._restore_allotment(original, back)
+        if program.get("refunds") == "owe":
+            value = self.assets[op["asset"]]["value"]
+            was, now = (
+                rounded(Fraction(points * value["amount"], value["points"]), "half_up")
+                for points in (original["short"], original["short"] + short)
+            )
+            self._owe(member, op["actor"], value["currency"], now - was)
+        self._reverse_billing(original, back)
+        changed = {"short": original["short"] + short, "returned": original["returned"] + back}
+        self._changes.append(lambda _: original.update(changed))
+        return legs
+
+    def _restore_allotment(self, original: dict[str, Any], points: int) -> None:
+        version = original["partner"]
+        if version is not None and version["terms"]["billing"] == "prepaid":
+            name = agreement_name(version["terms"], version["partner"])
+            left = self.allotted.get(name, 0) + points
+            require(left <= MAX_INTEGER, "POINTS_OVERFLOW")
+            self._changes.append(lambda _: self.allotted.update({name: left}))
+
+    def _reverse_billing(self, original: dict[str, Any], points: int) -> None:
+        version = original["partner"]
+        if version is not None and original["owed"]:
+            owed, given, left = original["owed"], original["points"], original["points"] - original["returned"]
+            amount = owed * left // given - owed * (left - points) // given
+            claim = version["terms"]["claim"]
+            (creditor,) = {version["actor"], version["partner"]} - {claim["debtor"]}
+            name = agreement_name(version["terms"], version["partner"])
+            self._owe(creditor, claim["debtor"], claim["currency"], amount, name)
+
+    def _take(self, account: str, asset: str, first: Parts, amount: int, time: str) -> tuple[list[Posting], Parts]:
+        """Section 8.17: the legs with which an account gives up to so many points, and what of which lot it gives.
+
+        Of the lots named first as many as said there, even past their day; then of all others that can be used.
+        """
+        legs, lots = self._with_lapsed(account, asset, time)
+        taken: Parts = []
+        for lot, points in first:
+            here = min(max(lots.get(lot or NEVER, 0), 0), points)
+            taken += [(lot, here)] if here else []
+            lots[lot or NEVER] = lots.get(lot or NEVER, 0) - here
+        today = self._today(asset, time)
+        usable: Parts = [
+            (None if lot == NEVER else lot, lots[lot]) for lot in sorted(lots) if lot >= today and lots[lot] > 0
+        ]
+        further, _ = first_of(usable, amount - total_of(taken))
+        taken += further
+        return [*legs, *legs_of(account, asset, taken, -1)], taken
+
+    def _refund_redemption(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:
+        spending = self._original(op, of, {"redeem", "capture"})
+        return self._undone(op, spending, time)
+
+    def _refund_exchange(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:
+        spending = self._original(op, of, {"exchange"})
+        terms, before = spending["version"]["terms"], spending["amount"] - spending["refunded"]
+        back = outcome(terms, before) - outcome(terms, before - of["amount"])
+        legs: list[Posting] = []
+        if back:
+            holder, into = spending["holder"], terms["into"]
+            self._spend(holder, into, back, time)
+            started = self._last_started(into, spending["time"])
+            own = lot_of(started["program"], spending["time"]) if started else None
+            usable = (own or NEVER) >= self._today(into, time)
+            legs, _ = self._take(holder, into, [(own, back)] if usable else [], back, time)
+            legs.append(leg("sys_issued", terms["into"], back))
+        return [*legs, *self._undone(op, spending, time)]
+
+    def _original(self, op: dict[str, Any], of: dict[str, Any], kinds: set[str]) -> dict[str, Any]:
+        spending = self.spendings.get(of["operation"])
+        require(spending is not None and spending["kind"] in kinds, "UNKNOWN_ORIGINAL")
+        assert spending is not None
+        require((spending["merchant"], spending["asset"]) == (op["actor"], op["asset"]), "UNKNOWN_ORIGINAL")
+        self._use_reference(op["actor"], "refund", op["reference"])
+        require(of["amount"] <= spending["amount"] - spending["refunded"], "REFUND_TOO_LARGE")
+        return spending
+
+    # Section 8.17
+    def _undone(self, op: dict[str, Any], spending: dict[str, Any], time: str) -> list[Posting]:
+        """The spent points return to their holder, and what was owed for them is owed back."""
+        asset, amount, already = op["asset"], op["of"]["amount"], spending["refunded"]
+        version = spending["version"]
+        _, rest = first_of(spending["parts"][::-1], already)
+        returned, _ = first_of(rest, amount)
+        if version is not None and version["terms"]["received"] == "kept":
+            legs, taken = self._take(op["actor"], asset, returned, amount, time)
+            require(total_of(taken) == amount, "INSUFFICIENT_POINTS")
+        else:
+            self._check_supply(asset, amount)
+            legs = [leg("sys_spent", asset, -amount)]
+        for lot, points in returned:
+            legs.append(leg(spending["holder"], asset, points, self._returned_lot(asset, lot, spending["time"], time)))
+        whole_amount = spending["amount"]
+        left = whole_amount - already
+        for debtor, creditor, currency, owed in spending["owed"]:
+            reversed_part = owed * left // whole_amount - owed * (left - amount) // whole_amount
+            name = agreement_name(version["terms"], version["partner"])
+            self._owe(creditor, debtor, currency, reversed_part, name)
+        self._changes.append(lambda _: spending.update(refunded=already + amount))
+        return legs
+
+    def _returned_lot(self, asset: str, lot: str | None, spent_at: str, time: str) -> str | None:
+        today, started = self._today(asset, time), self._last_started(asset, spent_at)
+        days = started["program"].get("returned_lot_days", 0) if started else 0
+        if lot is None or lot >= today or days == 0:
+            return lot
+        return (date.fromisoformat(today) + timedelta(days=days)).isoformat()
+
+    # Section 7.15
     def _decide_expire(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(op["asset"] in self.assets, "UNKNOWN_ASSET")
         issuer = self.assets[op["asset"]]["issuer"]
@@ -658,11 +1291,171 @@ class Replica:
         legs = [leg(account, op["asset"], -self.lots[account, op["asset"], lot], lot) for lot, account in due]
         return [*legs, leg("sys_expired", op["asset"], -sum(item["amount"] for item in legs))]
 
-    # Section 7.10
+    # Section 7.16
+    def _decide_agree(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        terms = op["terms"]
+        require(actor["role"] == "merchant", "NOT_PERMITTED")
+        roles = {"merchant", "beneficiary"} if terms["type"] == "acceptance" else {"merchant"}
+        require(self.accounts[op["partner"]]["role"] in roles, "UNKNOWN_ACCOUNT", "the partner")
+        self._check_issuer({"asset": terms["asset"]}, actor)
+        if terms["type"] == "exchange":
+            self._check_issuer({"asset": terms["into"]}, self.accounts[op["partner"]])
+        self._check_currency(terms.get("fee"))
+        self._check_currency(terms.get("claim"))
+        name = agreement_name(terms, op["partner"])
+        require(op["version"] == len(self.agreements.get(name, [])) + 1, "VERSION_CONFLICT")
+        self._check_start(op["starts"], time)
+        if terms["type"] == "exchange":
+            self._check_loops(name, op)
+        self._changes.append(lambda _: self.agreements.setdefault(name, []).append(dict(op)))
+        return []
+
+    # Section 8.14
+    def _check_loops(self, name: str, op: dict[str, Any]) -> None:
+        exchanges = {other: versions for other, versions in self.agreements.items() if ">" in other}
+        exchanges[name] = [*exchanges.get(name, []), op]
+        starts = {version["starts"] for versions in exchanges.values() for version in versions}
+        for moment in sorted(start for start in starts if op["starts"] <= start < op.get("ends", NEVER)):
+            versions = [in_force(versions, moment) for versions in exchanges.values()]
+            found = [version for version in versions if version is not None]
+            require(not pays_in_a_loop(found, op["terms"]["asset"], op["terms"]["into"]), "PAYING_LOOP", moment)
+
+    # Section 7.17
+    def _decide_end_agreement(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        versions = self.agreements.get(op["agreement"], [])
+        require(versions, "UNKNOWN_AGREEMENT")
+        require(op["actor"] in (versions[-1]["actor"], versions[-1]["partner"]), "UNKNOWN_AGREEMENT")
+        version = in_force(versions, time) or versions[-1]
+        earliest = milliseconds(time) + version["notice_days"] * DAY_MS
+        require(milliseconds(op["ends"]) >= earliest, "NOTICE_TOO_SHORT")
+        ended = [version for version in versions if version.get("ends", NEVER) > op["ends"]]
+        require(ended, "AGREEMENT_ENDED")
+        self._changes += [lambda _, version=version: version.update(ends=op["ends"]) for version in ended]  # type: ignore[misc]
+        return []
+
+    # Section 7.18
+    def _decide_allot(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_issuer(op, actor)
+        name = f"{op['asset']}+{op['partner']}"
+        version = in_force(self.agreements.get(name, []), time)
+        require(version is not None and version["terms"]["billing"] == "prepaid", "NO_AGREEMENT")
+        assert version is not None
+        self._use_reference(op["actor"], "allotment", op["reference"])
+        left = self.allotted.get(name, 0) + op["points"]
+        require(left <= MAX_INTEGER, "POINTS_OVERFLOW")
+        self._changes.append(lambda _: self.allotted.update({name: left}))
+        self._owe_claim(version, op["points"])
+        return []
+
+    # Section 7.19
+    def _decide_net(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "operator", "NOT_PERMITTED")
+        self._check_currency(op)
+        for merchant in op["merchants"]:
+            found = self.accounts.get(merchant)
+            require(found is not None and found["role"] in ("merchant", "beneficiary"), "UNKNOWN_ACCOUNT", merchant)
+        require(op["through"] <= time[:10], "NOT_YET_DUE")
+        merchants = set(op["merchants"])
+        netted = {
+            key: amount
+            for key, amount in self.obligations.items()
+            if key[0] == op["currency"] and {key[1], key[2]} <= merchants and key[3] == -1 and key[4] <= op["through"]
+        }
+        require(netted, "NOTHING_DUE")
+        position = dict.fromkeys(merchants, 0)
+        for (_, debtor, creditor, _, _), amount in netted.items():
+            position[debtor] -= amount
+            position[creditor] += amount
+        paid = dict.fromkeys(merchants, 0)
+        for payment in op["payments"]:
+            require(position[payment["debtor"]] < 0 < position[payment["creditor"]], "NETTING_MISMATCH")
+            paid[payment["debtor"]] -= payment["amount"]
+            paid[payment["creditor"]] += payment["amount"]
+        require(paid == position, "NETTING_MISMATCH")
+        for key, amount in netted.items():
+            self._change_obligation(key, -amount)
+
+        def pay(seq: int) -> None:
+            for payment in op["payments"]:
+                parties = (payment["debtor"], payment["creditor"])
+                self._add_obligation((op["currency"], *parties, seq, op["through"]), payment["amount"])
+
+        self._changes.append(pay)
+        return []
+
+    # Section 7.20
+    def _decide_settle(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_currency(op)
+        require(op["debtor"] in self.accounts, "UNKNOWN_ACCOUNT", op["debtor"])
+        self._use_reference(op["actor"], "payment", op["payment"])
+        owed = sorted(
+            (key[3] if key[3] >= 0 else MAX_INTEGER, key[4], key, amount)
+            for key, amount in self.obligations.items()
+            if key[:3] == (op["currency"], op["debtor"], op["actor"])
+        )
+        require(op["amount"] <= sum(amount for *_, amount in owed), "SETTLED_TOO_MUCH")
+        rest = op["amount"]
+        for _, _, key, amount in owed:
+            self._change_obligation(key, -min(amount, rest))
+            rest -= min(amount, rest)
+        paid, currency = op["amount"], op["currency"]
+        return [leg(op["actor"], currency, -paid), leg(op["debtor"], currency, paid)]
+
+    # Section 7.21
+    def _decide_dispute(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        claim = self.claims.get((op["claim"]["seq"], op["claim"]["index"]))
+        require(claim is not None and op["actor"] in (claim["debtor"], claim["creditor"]), "UNKNOWN_CLAIM")
+        assert claim is not None
+        require(claim["status"] != "disputed", "DISPUTED")
+        key = (claim["currency"], claim["debtor"], claim["creditor"], -1, claim["day"])
+        open_amount = self.obligations.get(key, 0)
+        require(claim["status"] != "cancelled" and open_amount >= claim["amount"], "CLAIM_CLOSED")
+        self._change_obligation(key, -claim["amount"])
+        self._changes.append(lambda _: claim.update(status="disputed", disputed_by=op["actor"]))
+        return []
+
+    # Section 7.22
+    def _decide_resolve_dispute(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        claim = self.claims.get((op["claim"]["seq"], op["claim"]["index"]))
+        operator = actor["role"] == "operator"
+        require(claim is not None, "UNKNOWN_CLAIM")
+        assert claim is not None
+        require(operator or op["actor"] in (claim["debtor"], claim["creditor"]), "UNKNOWN_CLAIM")
+        require(claim["status"] == "disputed", "NOT_DISPUTED")
+        may = claim["disputed_by"] if op["outcome"] == "stands" else claim["creditor"]
+        require(operator or op["actor"] == may, "NOT_PERMITTED")
+        amount, currency = claim["amount"], claim["currency"]
+        if op["outcome"] == "stands":
+            key = (currency, claim["debtor"], claim["creditor"], -1, claim["day"])
+            require(self.obligations.get(key, 0) + amount <= MAX_INTEGER, "AMOUNT_OVERFLOW")
+            self._change_obligation(key, amount)
+            self._changes.append(lambda _: claim.update(status="open", disputed_by=None))
+            return []
+        self._changes.append(lambda _: claim.update(status="cancelled"))
+        return [leg(claim["creditor"], currency, -amount), leg(claim["debtor"], currency, amount)]
+
+    # Section 7.23
+    def _decide_freeze(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "operator", "NOT_PERMITTED")
+        require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
+        require(op["account"] != op["actor"], "NOT_PERMITTED")
+        require(not self.accounts[op["account"]]["frozen"], "ALREADY_FROZEN")
+        self._changes.append(lambda _: self.accounts[op["account"]].update(frozen=True))
+        return []
+
+    # Section 7.24
+    def _decide_unfreeze(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "operator", "NOT_PERMITTED")
+        require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
+        require(self.accounts[op["account"]]["frozen"], "NOT_FROZEN")
+        self._changes.append(lambda _: self.accounts[op["account"]].update(frozen=False))
+        return []
+
+    # Section 7.25
     def _decide_replace_keys(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         return []
 
-    # Section 7.11
+    # Section 7.26
     def _decide_recover_keys(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
@@ -670,14 +1463,14 @@ class Replica:
         require(self.account_at(op["account"], time)["recovery"] is None, "RECOVERY_PENDING")
         return []
 
-    # Section 7.12
+    # Section 7.27
     def _decide_cancel_recovery(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(op["account"] == op["actor"] or actor["role"] == "operator", "NOT_PERMITTED")
         require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
         require(self.account_at(op["account"], time)["recovery"] is not None, "NO_RECOVERY")
         return []
 
-    # Section 7.13
+    # Section 7.28
     def _decide_replace_log_key(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         key_id = self._check_log_key(op["log_key"])
@@ -693,6 +1486,13 @@ class Replica:
         assert self.genesis is not None
         return {currency["code"]: 10 ** currency["scale"] for currency in self.genesis["currencies"]}
 
+    def _check_currency(self, part: dict[str, Any] | None) -> None:
+        require(part is None or part["currency"] in self._units(), "UNKNOWN_CURRENCY")
+
+    def _check_start(self, starts: str, time: str) -> None:
+        assert self.genesis is not None
+        require(milliseconds(starts) >= milliseconds(time) - self.genesis["clock_tolerance_ms"], "STARTS_IN_PAST")
+
     def _check_issuer(self, op: dict[str, Any], actor: dict[str, Any]) -> None:
         require(op["asset"] in self.assets, "UNKNOWN_ASSET")
         require(self.assets[op["asset"]]["issuer"] == actor["id"], "NOT_PERMITTED")
@@ -700,13 +1500,28 @@ class Replica:
     def _check_member(self, account: str) -> None:
         require(account in self.accounts and self.accounts[account]["role"] == "member", "UNKNOWN_ACCOUNT", account)
 
+    def _use_reference(self, merchant: str, scope: str, reference: str) -> None:
+        require((merchant, scope, reference) not in self.references, "REFERENCE_EXISTS")
+        self._changes.append(lambda _: self.references.add((merchant, scope, reference)))
+
+    def _check_large(self, op: dict[str, Any], time: str) -> None:
+        """Sections 7.6 and 7.7: what is above a bound of the version at the time of recording needs approval."""
+        started = self._last_started(op["asset"], time)
+        if started and abs(op["amount"]) > started["program"].get("approval_above", MAX_INTEGER):
+            self._check_approval(op["actor"], time)
+
     # Section 8.1
     def _program_at(self, asset: str, at: str) -> dict[str, Any]:
-        started = [version for version in self.programs.get(asset, []) if version["starts"] <= at]
-        require(started, "PROGRAM_MISSING")
-        require("ends" not in started[-1] or at < started[-1]["ends"], "PROGRAM_CLOSED")
-        program: dict[str, Any] = started[-1]["program"]
+        version = self._last_started(asset, at)
+        require(version is not None, "PROGRAM_MISSING")
+        assert version is not None
+        require("ends" not in version or at < version["ends"], "PROGRAM_CLOSED")
+        program: dict[str, Any] = version["program"]
         return program
+
+    def _last_started(self, asset: str, at: str) -> dict[str, Any] | None:
+        started = [version for version in self.programs.get(asset, []) if version["starts"] <= at]
+        return started[-1] if started else None
 
     # Section 8.5
     def _today(self, asset: str, time: str) -> str:
@@ -714,19 +1529,31 @@ class Replica:
         return local_date(time, versions[0]["program"]["time_zone"] if versions else "UTC")
 
     # Section 8.6
-    def _spend(self, account: str, asset: str, amount: int, time: str) -> list[tuple[str | None, int]]:
+    def _spend(self, account: str, asset: str, amount: int, time: str) -> tuple[list[Posting], Parts]:
+        """The legs with which an account gives points, lapsed holds before them, and what of which lot is given."""
+        legs, lots = self._with_lapsed(account, asset, time)
         today = self._today(asset, time)
-        usable = sorted(
-            (lot, points) for (a, b, lot), points in self.lots.items() if (a, b) == (account, asset) and lot >= today
+        usable = {lot: points for lot, points in lots.items() if lot >= today}
+        require(sum(usable.values()) >= amount, "INSUFFICIENT_POINTS")
+        parts: Parts = [(None if lot == NEVER else lot, usable[lot]) for lot in sorted(usable) if usable[lot] > 0]
+        given, _ = first_of(parts, amount)
+        return [*legs, *legs_of(account, asset, given, -1)], given
+
+    # Section 8.9
+    def _with_lapsed(self, account: str, asset: str, time: str) -> tuple[list[Posting], dict[str, int]]:
+        """The legs that return an account's lapsed holds, and its lots by last day after them."""
+        lapsed = sorted(
+            (hold["until"], name)
+            for name, hold in self.holds.items()
+            if (hold["holder"], hold["asset"]) == (account, asset) and hold["status"] == "open" and time > hold["until"]
         )
-        require(sum(points for _, points in usable) >= amount, "INSUFFICIENT_POINTS")
-        parts: list[tuple[str | None, int]] = []
-        for lot, points in usable:
-            taken = min(points, amount)
-            if taken:
-                parts.append((None if lot == NEVER else lot, taken))
-            amount -= taken
-        return parts
+        legs = [item for _, name in lapsed for item in self._returned(self.holds[name], "lapsed")]
+        lots = {lot: points for (a, b, lot), points in self.lots.items() if (a, b) == (account, asset)}
+        for item in legs:
+            if item["account"] == account:
+                lot = item.get("lot", NEVER)
+                lots[lot] = lots.get(lot, 0) + item["amount"]
+        return legs, lots
 
     # Section 8.7
     def _issued(self, asset: str, legs: list[Posting]) -> list[Posting]:
@@ -735,19 +1562,125 @@ class Replica:
             return []
         issued = -self.lots.get(("sys_issued", asset, NEVER), 0)
         require(issued + total <= MAX_INTEGER, "POINTS_OVERFLOW")
-        gone = sum(self.lots.get((account, asset, NEVER), 0) for account in ("sys_spent", "sys_expired"))
-        cap = self.assets[asset].get("supply_cap")
-        require(cap is None or issued - gone + total <= cap, "SUPPLY_EXCEEDED")
+        self._check_supply(asset, total)
         return [leg("sys_issued", asset, -total), *legs]
 
+    def _check_supply(self, asset: str, more: int) -> None:
+        issued = -self.lots.get(("sys_issued", asset, NEVER), 0)
+        gone = sum(self.lots.get((account, asset, NEVER), 0) for account in ("sys_spent", "sys_expired"))
+        cap = self.assets[asset].get("supply_cap")
+        require(cap is None or issued - gone + more <= cap, "SUPPLY_EXCEEDED")
+
+    # Section 8.8
+    def _repaying(self, asset: str, legs: list[Posting]) -> list[Posting]:
+        """Legs that give points, of which those that repay a debt have no last day."""
+        debts: dict[str, int] = {}
+        split = []
+        for item in legs:
+            account, points = item["account"], item["amount"]
+            debt = debts.get(account, max(0, -self.lots.get((account, asset, NEVER), 0)))
+            repaid = min(points, debt)
+            debts[account] = debt - repaid
+            if repaid == 0 or "lot" not in item:
+                split.append(item)
+                continue
+            split.append(leg(account, asset, repaid))
+            if points > repaid:
+                split.append({**item, "amount": points - repaid})
+        return split
+
+    # Section 8.12
+    def _count(self, cap: dict[str, Any] | None, whose: tuple[str, str], asset: str, points: int, time: str) -> None:
+        """Count points under a cap, whose use is that of a scope and an account."""
+        if cap is None:
+            return
+        today = self._today(asset, time)
+        period = {"day": today, "month": today[:7], "year": today[:4], "ever": "ever"}[cap["period"]]
+        used = self.used.get((*whose, period), 0) + points
+        require(used <= cap["points"], "CAP_EXCEEDED", str(whose))
+        self._changes.append(lambda _: self.used.update({(*whose, period): used}))
+
+    # Section 8.15
+    def _check_may_issue(self, op: dict[str, Any], time: str) -> dict[str, Any] | None:
+        """The agreement by which the actor gives points of this asset; none for its issuer."""
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        if self.assets[op["asset"]]["issuer"] == op["actor"]:
+            return None
+        version = in_force(self.agreements.get(f"{op['asset']}+{op['actor']}", []), time)
+        require(version is not None, "NOT_PERMITTED")
+        return version
+
+    def _earned(
+        self, op: dict[str, Any], legs: list[Posting], partner: dict[str, Any] | None, time: str
+    ) -> list[Posting]:
+        total = sum(item["amount"] for item in legs)
+        issued = self._issued(op["asset"], self._repaying(op["asset"], legs))
+        if partner is not None and total:
+            terms = partner["terms"]
+            name = agreement_name(terms, op["actor"])
+            self._count(terms.get("total_cap"), (name, "*"), op["asset"], total, time)
+            if terms["billing"] == "prepaid":
+                left = self.allotted.get(name, 0) - total
+                require(left >= 0, "ALLOTMENT_USED_UP")
+                self._changes.append(lambda _: self.allotted.update({name: left}))
+            else:
+                self._owe_claim(partner, total)
+        return issued
+
+    # Section 8.16
+    def _owe_claim(self, version: dict[str, Any], points: int) -> None:
+        """Book what the terms of an agreement say is owed for points."""
+        claim = version["terms"].get("claim")
+        if claim is not None:
+            (creditor,) = {version["actor"], version["partner"]} - {claim["debtor"]}
+            name = agreement_name(version["terms"], version["partner"])
+            self._owe(claim["debtor"], creditor, claim["currency"], claim_of(claim, points), name)
+
+    def _owe(self, debtor: str, creditor: str, currency: str, amount: int, agreement: str | None = None) -> None:
+        if amount and debtor != creditor:
+            claim = {"debtor": debtor, "creditor": creditor, "currency": currency, "amount": amount}
+            self._new_claims.append({**claim, "agreement": agreement, "status": "open", "disputed_by": None})
+
+    def _change_obligation(self, key: Obligation, amount: int) -> None:
+        self._changes.append(lambda _: self._add_obligation(key, amount))
+
+    def _add_obligation(self, key: Obligation, amount: int) -> None:
+        self.obligations[key] = self.obligations.get(key, 0) + amount
+        assert self.obligations[key] >= 0
+        if self.obligations[key] == 0:
+            del self.obligations[key]
+
+    def _check_amounts(self, postings: list[Posting], time: str) -> None:
+        """Section 8.16: of money, balances after each pair of legs, and what is owed of a day."""
+        balances: dict[tuple[str, str], int] = {}
+        money = [item for item in postings if item["asset"] in self._units()]
+        for pair in (money[i : i + 2] for i in range(0, len(money), 2)):
+            for item in pair:
+                place = (item["account"], item["asset"])
+                balances[place] = balances.get(place, self.lots.get((*place, NEVER), 0)) + item["amount"]
+                require(abs(item["amount"]) <= MAX_INTEGER, "AMOUNT_OVERFLOW")
+                require(abs(balances[place]) <= MAX_INTEGER, "AMOUNT_OVERFLOW")
+        owed: dict[Obligation, int] = {}
+        for claim in self._new_claims:
+            key = (claim["currency"], claim["debtor"], claim["creditor"], -1, time[:10])
+            owed[key] = owed.get(key, self.obligations.get(key, 0)) + claim["amount"]
+            require(owed[key] <= MAX_INTEGER, "AMOUNT_OVERFLOW")
+
     def apply(self, op: dict[str, Any], op_id: bytes, postings: list[Posting], *, seq: int, time: str) -> None:
-        """Make an entry part of the state."""
+        """Make the operation that was decided last part of the state."""
         self.op_ids.add(op_id)
         for item in postings:
             place = (item["account"], item["asset"], item.get("lot", NEVER))
             self.lots[place] = self.lots.get(place, 0) + item["amount"]
             if self.lots[place] == 0:
                 del self.lots[place]
+        for change in self._changes:
+            change(seq)
+        for index, claim in enumerate(self._new_claims):
+            self.claims[seq, index] = {**claim, "day": time[:10]}
+            key = (claim["currency"], claim["debtor"], claim["creditor"], -1, time[:10])
+            self._add_obligation(key, claim["amount"])
+        self._changes, self._new_claims = [], []
         kind = op["kind"]
         if kind == "genesis":
             self.genesis = op
@@ -759,10 +1692,6 @@ class Replica:
             self.assets[op["asset"]] = {**op, "issuer": op["actor"]}
         elif kind == "publish_program":
             self.programs.setdefault(op["asset"], []).append(op)
-        elif kind == "record_purchases":
-            self.references |= {(op["actor"], "order", purchase["order"]) for purchase in op["purchases"]}
-        elif kind == "grant":
-            self.references.add((op["actor"], "grant:" + op["activity"], op["reference"]))
         elif kind == "replace_log_key":
             self.log_keys.append((seq, op["log_key"]))
         elif kind in ("replace_keys", "recover_keys", "cancel_recovery"):
@@ -771,7 +1700,8 @@ class Replica:
     def _change_keys(self, op: dict[str, Any], time: str) -> None:
         name = op.get("account", op["actor"])
         account = {**self.account_at(name, time), "recovery": None}
-        given = {"keys": op.get("keys"), "threshold": op.get("threshold", 1)}
+        threshold = op.get("threshold", 1)
+        given = {"keys": op.get("keys"), "threshold": threshold, "approvals": op.get("approval_threshold", threshold)}
         if op["kind"] == "replace_keys":
             account = {**account, **given, "custodian": None}
         if op["kind"] == "recover_keys":
@@ -784,13 +1714,16 @@ class Replica:
         name = account_id(role, op_id)
         keys = op.get("keys", [])
         custodian = None if keys else op["actor"]
+        threshold = op.get("threshold", 1)
         self.accounts[name] = {
             "id": name,
             "role": role,
             "keys": keys,
-            "threshold": op.get("threshold", 1),
+            "threshold": threshold,
+            "approvals": op.get("approval_threshold", threshold),
             "custodian": custodian,
             "recovery": None,
+            "frozen": False,
         }
 
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.client import USER_ERRORS
 from api.rate_limits import steady_clock
 from api.settings import Settings
 from ledger.encoding import decode_base64url
@@ -38,9 +39,24 @@ MUTATIONS = {
     "publish_program": ("programSubmit", "ProgramSubmitInput"),
     "record_purchases": ("purchasesSubmit", "PurchasesSubmitInput"),
     "grant": ("grantSubmit", "GrantSubmitInput"),
+    "correct": ("correctionSubmit", "CorrectionSubmitInput"),
     "transfer": ("transferSubmit", "TransferSubmitInput"),
     "redeem": ("redemptionSubmit", "RedemptionSubmitInput"),
+    "exchange": ("exchangeSubmit", "ExchangeSubmitInput"),
+    "hold": ("holdSubmit", "HoldSubmitInput"),
+    "capture": ("captureSubmit", "CaptureSubmitInput"),
+    "release": ("releaseSubmit", "ReleaseSubmitInput"),
+    "refund": ("refundSubmit", "RefundSubmitInput"),
     "expire": ("expirySubmit", "ExpirySubmitInput"),
+    "agree": ("agreementSubmit", "AgreementSubmitInput"),
+    "end_agreement": ("agreementEndSubmit", "AgreementEndSubmitInput"),
+    "allot": ("allotmentSubmit", "AllotmentSubmitInput"),
+    "net": ("nettingSubmit", "NettingSubmitInput"),
+    "settle": ("settlementSubmit", "SettlementSubmitInput"),
+    "dispute": ("disputeSubmit", "DisputeSubmitInput"),
+    "resolve_dispute": ("disputeResolveSubmit", "DisputeResolveSubmitInput"),
+    "freeze": ("freezeSubmit", "FreezeSubmitInput"),
+    "unfreeze": ("unfreezeSubmit", "UnfreezeSubmitInput"),
     "replace_keys": ("replaceKeysSubmit", "ReplaceKeysSubmitInput"),
     "recover_keys": ("recoverKeysSubmit", "RecoverKeysSubmitInput"),
     "cancel_recovery": ("cancelRecoverySubmit", "CancelRecoverySubmitInput"),
@@ -48,16 +64,23 @@ MUTATIONS = {
 }
 """Mutation and input type of each kind of operation."""
 
-ERRORS = """userErrors { __typename code message path retryable
-  ... on InsufficientPointsError { requiredPoints availablePoints }
-  ... on SupplyExceededError { supplyCap circulatingPoints }
-  ... on ReferenceUsedError { entryId }
-  ... on GrantTooLargeError { maxPoints }
-  ... on EntryTooLargeError { maxBytes }
-  ... on RecoveryPendingError { effectiveAt }
-}"""
+ERRORS = USER_ERRORS
+"""User errors with all the details that some kinds of them have."""
 
-_ENUMS = {"role", "round_amount", "round_points"}
+_ENUMS = {
+    "billing",
+    "off_step",
+    "outcome",
+    "period",
+    "reason",
+    "received",
+    "refunds",
+    "role",
+    "round",
+    "round_amount",
+    "round_points",
+}
+_TAGS = {"expiry": "after", "of": "type", "terms": "type"}
 
 
 class Service:
@@ -207,8 +230,10 @@ def typed_document(document: dict[str, Any]) -> dict[str, Any]:
 def _typed(value: Any, name: str = "") -> Any:
     if name in _ENUMS:
         return value.upper()
-    if name == "expiry":
-        return {"never": True} if value["after"] == "never" else {camel(value["after"]): value["count"]}
+    if name in _TAGS:
+        way = value[_TAGS[name]]
+        chosen = {key: item for key, item in value.items() if key != _TAGS[name]}
+        return {camel(way): chosen.get("count", True) if name == "expiry" else _typed(chosen)}
     if isinstance(value, dict):
         return {camel(key): _typed(item, key) for key, item in value.items()}
     if isinstance(value, list):

@@ -29,19 +29,17 @@ from ledger.keys import encode_public_key
 from ledger.operations import (
     CancelRecovery,
     Expire,
-    ExpiresAfterDays,
     OpenAccount,
     PublishProgram,
-    Purchase,
-    Recipient,
     RecordPurchases,
     Redeem,
     ReplaceLogKey,
     Transfer,
-    Value,
 )
 from ledger.store import Store, open_engine
+from ledger.terms import ExpiresAfterDays, Purchase, Recipient, Value
 from tests.naive import canonical, naive_tiles
+from tests.partners import trade
 from tests.worlds import ORIGIN, World, make_program, pay
 
 SEED = 7
@@ -87,6 +85,7 @@ def build(url: str) -> dict[str, Any]:
         due = format_time(world.clock.now_ms - 86_400_000)[:10]
         (gone,) = world.record(world.operator.sign(Expire, asset="MILE", through=due, limit=1))
         names["expire"] = gone.seq
+        names |= trade(world)
         world.record(*(world.open_member(world.make_key()) for _ in range(merkle.TILE_WIDTH)))
         (last,) = world.record(pay(bob, "STAR", 1, alice))
         names["last"], names["size"] = last.seq, last.seq + 1

@@ -7,18 +7,9 @@ from typing import Any
 import pytest
 
 from ledger.keys import encode_public_key
-from ledger.operations import (
-    CancelRecovery,
-    Expire,
-    ExpiresAfterDays,
-    OpenAccount,
-    Purchase,
-    Recipient,
-    RecordPurchases,
-    RecoverKeys,
-    Transfer,
-)
+from ledger.operations import CancelRecovery, Expire, OpenAccount, RecordPurchases, RecoverKeys, Transfer
 from ledger.sequencer import account_opened_by
+from ledger.terms import ExpiresAfterDays, Purchase, Recipient
 from ledger.wallet import Wallet
 from tests.service import Service, running, typed_document
 from tests.worlds import World, make_program, pay

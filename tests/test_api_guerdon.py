@@ -32,9 +32,10 @@ from ledger.checkpoint import CheckpointError, encode_verifier_key, encode_witne
 from ledger.encoding import format_time
 from ledger.entries import Posting
 from ledger.keys import encode_public_key
-from ledger.operations import ExpiresAfterDays, OpenAccount, Recipient, ReplaceKeys, SignedOperation, Transfer
+from ledger.operations import OpenAccount, ReplaceKeys, SignedOperation, Transfer
 from ledger.receipt import ReceiptError, decode_receipt, encode_receipt, verify_receipt
-from ledger.rules import Code
+from ledger.state import Code
+from ledger.terms import ExpiresAfterDays, Recipient
 from ledger.wallet import Wallet
 from tests.service import serving
 from tests.witnesses import Watcher

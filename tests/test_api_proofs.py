@@ -8,8 +8,9 @@ import pytest
 
 from ledger.checkpoint import WitnessPolicy, decode_verifier_key, verify_checkpoint
 from ledger.merkle import verify_consistency, verify_inclusion
-from ledger.operations import Recipient, Redeem, Transfer
+from ledger.operations import Redeem, Transfer
 from ledger.receipt import Proven, ReceiptError, verify_receipt
+from ledger.terms import Recipient
 from ledger.wallet import Wallet
 from tests.service import Service, running
 from tests.test_feed import add_auditor, log_key

@@ -10,16 +10,9 @@ import pytest
 from ledger.checkpoint import decode_verifier_key, verify_checkpoint
 from ledger.encoding import MAX_INTEGER, decode_base64url, encode_base64url
 from ledger.keys import sign
-from ledger.operations import (
-    Band,
-    ExpiresAfterDays,
-    PublishProgram,
-    Purchase,
-    RecordPurchases,
-    Redeem,
-    signed_message,
-)
-from ledger.rules import Rejection
+from ledger.operations import PublishProgram, RecordPurchases, Redeem, signed_message
+from ledger.state import Rejection
+from ledger.terms import Band, ExpiresAfterDays, Purchase
 from tests.service import Service, running, typed_document
 from tests.worlds import ORIGIN, World, make_program, pay
 

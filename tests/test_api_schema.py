@@ -1,5 +1,6 @@
 """The schema as a document: up to date, described, and in step with the core."""
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import get_args
@@ -15,15 +16,18 @@ from graphql import (
 )
 
 import api.inputs
-from api.inputs import KIND_OF, AccountRole, AmountRounding, PointsRounding
-from api.rejections import SERVICE_CODES, UserErrorCode
+from api.client import USER_ERRORS
+from api.input_parts import AccountRole, AmountRounding, PointsRounding
+from api.inputs import KIND_OF
+from api.rejections import SERVICE_CODES, USER_ERROR_TYPES, UserErrorCode
 from api.schema import build_schema as build
 from api.schema import print_sdl, schema
 from api.types import OperationKind
 from api.webhook_events import EVENTS
 from api.webhooks import WebhookDeliveryStatus, WebhookDisabledReason, WebhookEventType
-from ledger.operations import KINDS, ROLE_PREFIXES
-from ledger.rules import Code
+from ledger.operations import KINDS
+from ledger.state import Code
+from ledger.terms import ROLE_PREFIXES
 from ledger.webhooks import Reason, Status
 
 FILE = Path(__file__).parent.parent / "schema.graphql"
@@ -72,6 +76,18 @@ def test_enumerations_are_those_of_the_core() -> None:
     assert values_of(AccountRole) == set(ROLE_PREFIXES)
     assert values_of(PointsRounding) == {"down", "half_up", "half_even", "up"}
     assert values_of(AmountRounding) == {"none", "whole_units"}
+
+
+def test_client_asks_for_every_detail_of_a_refusal() -> None:
+    """Each kind of user error that has more than all have is asked for it by name."""
+    more = re.findall(r"\.\.\. on (\w+) \{ ([\w ]+) \}", USER_ERRORS)
+    asked = {name: set(fields.split()) for name, fields in more}
+    common, told = {"code", "message", "path", "retryable"}, {}
+    for kind in USER_ERROR_TYPES:
+        found = schema._schema.type_map[kind.__name__]
+        assert isinstance(found, GraphQLObjectType)
+        told[kind.__name__] = found.fields.keys() - common
+    assert asked == {name: fields for name, fields in told.items() if fields}
 
 
 def test_mutations_are_noun_verb_with_one_input() -> None:

@@ -21,7 +21,14 @@ from ledger.audit_database import audit_database
 from ledger.checkpoint import Checkpoint, encode_verifier_key, sign_checkpoint
 from ledger.entries import NO_LAST_DAY
 from ledger.operations import KINDS
-from ledger.store import METADATA, Store, StoreError, open_engine
+from ledger.store import (
+    Store,
+    StoreError,
+    open_engine,
+)
+from ledger.tables import (
+    METADATA,
+)
 from tests.naive import canonical, naive_root
 from tests.postgres import connect
 from tests.tampering import SEED, Copy, Insider, Sound, copy_sqlite, signature

@@ -32,8 +32,8 @@ from ledger.keyring import load_private_key, save_private_key
 from ledger.keys import encode_public_key
 from ledger.operations import DefineAsset, OpenAccount, PublishProgram
 from ledger.receipt import Receipt, encode_receipt
-from ledger.rules import Rejection
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
+from ledger.state import Rejection
 from ledger.store import Store
 from ledger.wallet import Wallet
 from tests.format_examples import examples

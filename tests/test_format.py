@@ -28,23 +28,14 @@ from ledger.entries import FIRST_PREV, HashText, encode_entry, leaf_hash
 from ledger.keys import decode_public_key, encode_public_key, verify
 from ledger.merkle import CompactRange
 from ledger.operations import (
-    Band,
     CancelRecovery,
-    Currency,
     DefineAsset,
     Expire,
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
     Genesis,
     Grant,
-    GrantRule,
-    NeverExpires,
     OpenAccount,
     Operation,
     PublishProgram,
-    Purchase,
-    Recipient,
     RecordPurchases,
     RecoverKeys,
     Redeem,
@@ -53,8 +44,20 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
-from ledger.rules import Admission, Code, Rejection, State, admit, apply, opened_account, operator_account
+from ledger.rules import admit, apply, opened_account, operator_account
 from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
+from ledger.state import Admission, Code, Rejection, State
+from ledger.terms import (
+    Band,
+    Currency,
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    GrantRule,
+    NeverExpires,
+    Purchase,
+    Recipient,
+)
 from ledger.wallet import Wallet, sign_operation
 from tests import reference_verifier as reference
 from tests.format_examples import FENCE, FORMAT, ORIGIN, example_ledger, examples, written_blocks

@@ -11,11 +11,21 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from ledger import log
+from ledger.bulk import insert_rows
 from ledger.checkpoint import decode_verifier_key, verify_checkpoint
 from ledger.encoding import LeafHash
 from ledger.merkle import ProofError, hash_leaf, verify_consistency, verify_inclusion
 from ledger.sequencer import _full_tiles
-from ledger.store import ENTRY, HEAD, TILE, CorruptionError, HeadState, Store, insert_rows
+from ledger.store import (
+    CorruptionError,
+    HeadState,
+    Store,
+)
+from ledger.tables import (
+    ENTRY,
+    HEAD,
+    TILE,
+)
 from ledger.tiles import Tile, tiles_of
 from tests.naive import naive_root
 from tests.worlds import START, World

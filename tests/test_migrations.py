@@ -15,7 +15,14 @@ from sqlalchemy.engine import Engine
 from ledger import migrations
 from ledger.checkpoint import encode_verifier_key
 from ledger.operations import OpenAccount, ReplaceLogKey
-from ledger.store import METADATA, Store, StoreError, open_engine
+from ledger.store import (
+    Store,
+    StoreError,
+    open_engine,
+)
+from ledger.tables import (
+    METADATA,
+)
 from ledger.webhooks import Webhook, insert_webhook
 from tests.reference import check_projections, check_record
 from tests.worlds import World

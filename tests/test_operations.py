@@ -18,9 +18,7 @@ from ledger import operations
 from ledger.encoding import MAX_INTEGER, encode_base64url
 from ledger.keys import encode_public_key
 from ledger.operations import (
-    FORMS,
     KINDS,
-    MAX_SIGNATURES,
     MalformedError,
     Signature,
     build_operation,
@@ -32,6 +30,7 @@ from ledger.operations import (
     sign_with,
     signed_message,
 )
+from ledger.terms import FORMS, MAX_SIGNATURES
 
 KEYS = [encode_public_key(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)) for i in range(20)]
 MEMBER, OTHER_MEMBER, MERCHANT, OPERATOR = (

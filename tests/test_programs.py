@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY
-from ledger.operations import (
+from ledger.programs import ProgramVersion, add_months, last_day, local_date, points_for, round_ratio, version_at
+from ledger.terms import (
     Band,
     ExpiresAfterDays,
     ExpiresAfterMonths,
@@ -22,7 +23,6 @@ from ledger.operations import (
     Program,
     Rounding,
 )
-from ledger.programs import ProgramVersion, add_months, last_day, local_date, points_for, round_ratio, version_at
 
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 UNIT = 100  # cents in a dollar

@@ -22,7 +22,7 @@ from ledger.entries import decode_entry, encode_entry, leaf_hash
 from ledger.operations import ReplaceLogKey
 from ledger.published_log import LogError, audit_published_log, folder_fetch
 from ledger.replay import BrokenEntryError, FullReplay, LightReplay
-from ledger.rules import State
+from ledger.state import State
 from ledger.store import Store, open_engine
 from tests.naive import canonical
 from tests.tampering import Copy, Insider, Sound, copy_sqlite

@@ -12,21 +12,10 @@ from ledger import queries
 from ledger.encoding import MAX_INTEGER, format_time
 from ledger.entries import Entry, decode_entry
 from ledger.keys import encode_public_key
-from ledger.operations import (
-    Band,
-    CancelRecovery,
-    Expire,
-    ExpiresAfterDays,
-    OpenAccount,
-    Purchase,
-    Recipient,
-    RecordPurchases,
-    RecoverKeys,
-    Redeem,
-    Transfer,
-)
+from ledger.operations import CancelRecovery, Expire, OpenAccount, RecordPurchases, RecoverKeys, Redeem, Transfer
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.sequencer import account_opened_by
+from ledger.terms import Band, ExpiresAfterDays, Purchase, Recipient
 from tests.worlds import DAY_MS, START, World, make_program, pay
 
 

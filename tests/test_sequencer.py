@@ -27,7 +27,6 @@ from ledger.keys import encode_public_key
 from ledger.operations import (
     CancelRecovery,
     Expire,
-    ExpiresAfterDays,
     Grant,
     OpenAccount,
     RecoverKeys,
@@ -36,9 +35,10 @@ from ledger.operations import (
     Signature,
     SignedOperation,
 )
-from ledger.rules import Code, Rejection
 from ledger.sequencer import Outcome, Preview, Recorded, Sequencer, account_opened_by
+from ledger.state import Code, Rejection
 from ledger.store import Store, StoreError, open_engine
+from ledger.terms import ExpiresAfterDays
 from ledger.wallet import Wallet, encode_document
 from tests.reference import check_projections, check_record
 from tests.worlds import ANSWER_LIMIT_S, World, make_program, pay

@@ -33,20 +33,11 @@ from hypothesis.stateful import (
 from ledger.encoding import format_time
 from ledger.keys import encode_public_key
 from ledger.operations import (
-    Band,
     CancelRecovery,
     Expire,
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
     Grant,
-    GrantRule,
-    NeverExpires,
     OpenAccount,
-    Program,
     PublishProgram,
-    Purchase,
-    Recipient,
     RecordPurchases,
     RecoverKeys,
     Redeem,
@@ -54,8 +45,20 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
-from ledger.rules import Rejection, authority_of
+from ledger.rules import authority_of
 from ledger.sequencer import Recorded, account_opened_by
+from ledger.state import Rejection
+from ledger.terms import (
+    Band,
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    GrantRule,
+    NeverExpires,
+    Program,
+    Purchase,
+    Recipient,
+)
 from ledger.wallet import Wallet
 from tests.reference import check_projections, check_record
 from tests.worlds import DAY_MS, World

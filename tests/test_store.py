@@ -12,17 +12,14 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from ledger.bulk import insert_rows
 from ledger.encoding import AccountId, OpId
 from ledger.entries import NO_LAST_DAY, decode_entry
 from ledger.keys import encode_public_key
-from ledger.operations import Expire, ExpiresAfterDays
-from ledger.rules import Code, Rejection
+from ledger.operations import Expire
 from ledger.sequencer import Recorded, create_ledger
+from ledger.state import Code, Rejection
 from ledger.store import (
-    ACCOUNT,
-    IMMUTABLE_TABLES,
-    LOT,
-    METADATA,
     Changes,
     CorruptionError,
     Store,
@@ -30,9 +27,15 @@ from ledger.store import (
     UnavailableError,
     account_row,
     changed_account_row,
-    insert_rows,
     open_engine,
 )
+from ledger.tables import (
+    ACCOUNT,
+    IMMUTABLE_TABLES,
+    LOT,
+    METADATA,
+)
+from ledger.terms import ExpiresAfterDays
 from tests.worlds import World, make_program, pay
 
 CHANGES: dict[str, str] = {

@@ -28,10 +28,11 @@ from api.sessions import Viewer
 from api.streams import PAGE
 from ledger import queries
 from ledger.encoding import format_time
-from ledger.operations import OpenAccount, Purchase, RecordPurchases, SignedOperation
+from ledger.operations import OpenAccount, RecordPurchases, SignedOperation
 from ledger.queries import EntryFilter, Page, Sight
 from ledger.sequencer import account_opened_by
 from ledger.store import UnavailableError
+from ledger.terms import Purchase
 from ledger.wallet import Wallet
 from tests.service import key_file, serving
 from tests.subscribers import ACTIVITY, ENTRIES, LIMIT_S, EventStream, event_stream, only, seqs, sign_in, socket

@@ -9,11 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger.encoding import parse_time
 from ledger.keys import encode_public_key, verify
 from ledger.operations import (
-    Currency,
     Genesis,
     MalformedError,
     OpenAccount,
-    Recipient,
     Redeem,
     ReplaceKeys,
     Transfer,
@@ -21,6 +19,7 @@ from ledger.operations import (
     decode_signed_operation,
     signed_message,
 )
+from ledger.terms import Currency, Recipient
 from ledger.wallet import Wallet, encode_document, sign_operation
 
 ORIGIN = "ledger.example/coalition"

@@ -19,8 +19,9 @@ from api.opening import system_clock
 from ledger.checkpoint import WitnessPolicy, decode_verifier_key, encode_verifier_key
 from ledger.encoding import format_time, parse_time
 from ledger.keyring import save_private_key
-from ledger.operations import ExpiresAfterDays, SignedOperation
+from ledger.operations import SignedOperation
 from ledger.receipt import verify_receipt
+from ledger.terms import ExpiresAfterDays
 from ledger.wallet import Wallet, encode_document
 from tests.service import serving
 from tests.test_cli import Result, fail, guerdon, succeed

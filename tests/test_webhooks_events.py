@@ -14,16 +14,14 @@ from ledger.operations import (
     KINDS,
     CancelRecovery,
     Expire,
-    ExpiresAfterDays,
     OpenAccount,
-    Purchase,
-    Recipient,
     RecordPurchases,
     Redeem,
     ReplaceLogKey,
     Transfer,
 )
 from ledger.sequencer import account_opened_by
+from ledger.terms import ExpiresAfterDays, Purchase, Recipient
 from ledger.wallet import Wallet
 from tests.worlds import START, World, make_program, pay
 

@@ -21,24 +21,19 @@ from ledger.checkpoint import encode_verifier_key
 from ledger.encoding import parse_time
 from ledger.keys import encode_public_key
 from ledger.operations import (
-    Band,
-    Currency,
     DefineAsset,
     Genesis,
     Grant,
-    GrantRule,
-    NeverExpires,
     OpenAccount,
-    Program,
     PublishProgram,
-    Recipient,
     RecoverKeys,
     SignedOperation,
     Transfer,
 )
-from ledger.rules import Rejection
 from ledger.sequencer import Outcome, Recorded, Sequencer, account_opened_by, create_ledger
+from ledger.state import Rejection
 from ledger.store import Store, open_engine
+from ledger.terms import Band, Currency, GrantRule, NeverExpires, Program, Recipient
 from ledger.wallet import Wallet
 
 ORIGIN = "ledger.example/test"

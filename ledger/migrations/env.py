@@ -2,7 +2,9 @@
 
 from alembic import context
 
-from ledger.store import METADATA
+from ledger.tables import (
+    METADATA,
+)
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=METADATA)

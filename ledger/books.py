@@ -1,0 +1,346 @@
+"""Books: how the points of an asset moved, gathered from what the ledger recorded, for its merchant's accounts.
+
+An entry is of the period it was recorded in: what was reported of a period never changes by what is recorded later,
+also if that happened before. A period is a :class:`Span` of entries, made of days in the time zone of the asset's
+program. Each question is a bounded number of statements, most of them over the legs of the system accounts. Arithmetic
+is left to :mod:`ledger.accounting`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, timedelta
+from itertools import groupby
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.engine import Connection
+
+from ledger.accounting import day_start, returned_by_lapse
+from ledger.entries import NO_LAST_DAY, Posting
+from ledger.queries import Page, first_seq_at, paged
+from ledger.state import (
+    ORDER_SCOPE,
+    SUPPLY_ACCOUNTS,
+    SYS_EXPIRED,
+    SYS_HELD,
+    SYS_ISSUED,
+    SYS_SPENT,
+    SYSTEM_ACCOUNTS,
+    Asset,
+)
+from ledger.store import Store
+from ledger.tables import EARNING, ENTRY, LOT, POSTING
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """The entries ``first <= seq < end``."""
+
+    first: int
+    end: int
+
+
+class PointsMoved(Struct, frozen=True, kw_only=True):
+    """How the points of an asset moved over a span; all of it in points of 0 or more but ``opening`` and ``closing``.
+
+    ``opening`` and ``closing`` are the points in circulation, those ``on_hold`` at the end included. What was issued is
+    told by why, what was taken back too; ``redeemed`` were spent and retired, of which ``returned`` came back.
+    """
+
+    opening: int
+    closing: int
+    on_hold: int
+    issued_by_purchases: int
+    issued_by_grants: int
+    issued_by_exchanges: int
+    issued_by_corrections: int
+    taken_back_by_refunds: int
+    taken_back_by_corrections: int
+    redeemed: int
+    returned: int
+    expired: int
+
+    @property
+    def issued(self) -> int:
+        """All points issued, before what was taken back."""
+        return self.issued_by_purchases + self.issued_by_grants + self.issued_by_exchanges + self.issued_by_corrections
+
+    @property
+    def taken_back(self) -> int:
+        """All points that were issued before and are no more, unspent."""
+        return self.taken_back_by_refunds + self.taken_back_by_corrections
+
+
+class Sales(Struct, frozen=True, kw_only=True):
+    """What the issuer sold with points of an asset over a span, in minor units of the program's currency.
+
+    ``refunded`` is what of earlier or these sales was paid back, and ``taken_back`` the points that this retired.
+    """
+
+    purchases: int
+    amount: int
+    points: int
+    refunded: int
+    taken_back: int
+
+
+class EndedLots(Struct, frozen=True, kw_only=True):
+    """Points of lots whose last day has passed: how many were ``issued``, less what was taken back.
+
+    Of these ``expired`` were retired, and ``overdue`` are still there, for nobody to use.
+    """
+
+    issued: int
+    expired: int
+    overdue: int
+
+    @property
+    def unspent(self) -> int:
+        """Points that nobody spent."""
+        return self.expired + self.overdue
+
+
+class DayPoints(Struct, frozen=True, kw_only=True):
+    """Points of an asset by last day, over all holders; ``None`` for those that never expire, less members' debts."""
+
+    last_day: str | None
+    points: int
+
+
+def span_of(store: Store, connection: Connection, start: date | None, through: date, time_zone: str) -> Span:
+    """The entries of the days ``start`` to ``through``, both included; from the first one without ``start``."""
+    first = 0 if start is None else first_seq_at(store, connection, day_start(start, time_zone))
+    return Span(first=first, end=first_seq_at(store, connection, day_start(through + timedelta(days=1), time_zone)))
+
+
+def points_moved(store: Store, connection: Connection, code: str, span: Span) -> PointsMoved:
+    """How the points of an asset moved over a span."""
+    mine = (POSTING.c.ledger_id == store.ledger_id, POSTING.c.asset == code)
+    given = sa.func.sum(sa.case((POSTING.c.amount > 0, POSTING.c.amount), else_=0)).label("given")
+    taken = sa.func.sum(sa.case((POSTING.c.amount < 0, -POSTING.c.amount), else_=0)).label("taken")
+    query = (
+        sa.select(POSTING.c.account, ENTRY.c.kind, given, taken)
+        .join(ENTRY, sa.and_(ENTRY.c.ledger_id == POSTING.c.ledger_id, ENTRY.c.seq == POSTING.c.seq))
+        .where(*mine, POSTING.c.account.in_(SUPPLY_ACCOUNTS), POSTING.c.seq >= span.first, POSTING.c.seq < span.end)
+        .group_by(POSTING.c.account, ENTRY.c.kind)
+    )
+    put: Counter[tuple[str, str]] = Counter()
+    got: Counter[tuple[str, str]] = Counter()
+    for row in connection.execute(query):
+        put[row.account, row.kind] = int(row.given)
+        got[row.account, row.kind] = int(row.taken)
+
+    def total(counted: Counter[tuple[str, str]], account: str) -> int:
+        return sum(points for (name, _), points in counted.items() if name == account)
+
+    closing = -sum(_balance_before(store, connection, account, code, span.end) for account in SUPPLY_ACCOUNTS)
+    moved = sum(got.values()) - sum(put.values())
+    return PointsMoved(
+        opening=closing - moved,
+        closing=closing,
+        on_hold=_balance_before(store, connection, SYS_HELD, code, span.end),
+        issued_by_purchases=got[SYS_ISSUED, "record_purchases"],
+        issued_by_grants=got[SYS_ISSUED, "grant"],
+        issued_by_exchanges=got[SYS_ISSUED, "exchange"],
+        issued_by_corrections=got[SYS_ISSUED, "correct"],
+        taken_back_by_refunds=put[SYS_ISSUED, "refund"],
+        taken_back_by_corrections=put[SYS_ISSUED, "correct"],
+        redeemed=total(put, SYS_SPENT),
+        returned=total(got, SYS_SPENT),
+        expired=total(put, SYS_EXPIRED),
+    )
+
+
+def _balance_before(store: Store, connection: Connection, account: str, code: str, end: int) -> int:
+    """What an account had before an entry: what it has now, less what was moved since."""
+    lots = sa.select(sa.func.sum(LOT.c.points)).where(
+        LOT.c.ledger_id == store.ledger_id, LOT.c.account == account, LOT.c.asset == code
+    )
+    since = sa.select(sa.func.sum(POSTING.c.amount)).where(
+        POSTING.c.ledger_id == store.ledger_id,
+        POSTING.c.account == account,
+        POSTING.c.asset == code,
+        POSTING.c.seq >= end,
+    )
+    return int(connection.execute(lots).scalar() or 0) - int(connection.execute(since).scalar() or 0)
+
+
+def sales(store: Store, connection: Connection, asset: Asset, span: Span) -> Sales:
+    """What an asset's issuer sold and refunded over a span.
+
+    Purchases that a partner recorded are not its sales. Refunds are read one by one: what they pay back is in no table.
+    """
+    query = sa.select(
+        sa.func.count().label("purchases"), *exact_sum(EARNING.c.amount), sa.func.sum(EARNING.c.points).label("points")
+    ).where(
+        EARNING.c.ledger_id == store.ledger_id,
+        EARNING.c.seq >= span.first,
+        EARNING.c.seq < span.end,
+        EARNING.c.asset == asset.code,
+        EARNING.c.merchant == asset.issuer,
+        EARNING.c.scope == ORDER_SCOPE,
+    )
+    sold = connection.execute(query).one()
+    refunded = taken_back = 0
+    for amount, points in _refunds(store, connection, asset, span):
+        refunded += amount
+        taken_back += points
+    return Sales(
+        purchases=sold.purchases,
+        amount=exactly(sold),
+        points=int(sold.points or 0),
+        refunded=refunded,
+        taken_back=taken_back,
+    )
+
+
+class _Of(Struct):
+    type: str
+    amount: int
+
+
+class _Refund(Struct):
+    asset: str
+    of: _Of
+
+
+class _RefundEntry(Struct):
+    op: _Refund
+
+
+_refund = msgspec.json.Decoder(_RefundEntry)
+
+
+def _refunds(store: Store, connection: Connection, asset: Asset, span: Span) -> Iterator[tuple[int, int]]:
+    """Each refund of a purchase by the issuer: the amount, and the points that were taken back."""
+    issued = POSTING.alias()
+    is_its_leg = sa.and_(
+        issued.c.ledger_id == ENTRY.c.ledger_id,
+        issued.c.seq == ENTRY.c.seq,
+        issued.c.account == SYS_ISSUED,
+        issued.c.asset == asset.code,
+    )
+    query = (
+        sa.select(ENTRY.c.data, issued.c.amount)
+        .outerjoin_from(ENTRY, issued, is_its_leg)
+        .where(
+            ENTRY.c.ledger_id == store.ledger_id,
+            ENTRY.c.kind == "refund",
+            ENTRY.c.seq >= span.first,
+            ENTRY.c.seq < span.end,
+            ENTRY.c.actor == asset.issuer,
+        )
+    )
+    for data, points in connection.execute(query):
+        op = _refund.decode(bytes(data)).op
+        if op.asset == asset.code and op.of.type == "purchase":
+            yield op.of.amount, points or 0
+
+
+_HALF = sa.literal_column(str(2**26), sa.BigInteger())
+
+
+def exact_sum(amounts: Any) -> tuple[Any, Any]:
+    """The columns of a sum of amounts of 0 or more that no integer of a database can hold, for :func:`exactly`.
+
+    1,024 amounts of 2^53-1 overflow an integer of SQLite; the sums of their halves, of 27 and 26 bits, do not.
+    """
+    return sa.func.sum(amounts // _HALF).label("high"), sa.func.sum(amounts % _HALF).label("low")
+
+
+def exactly(row: Any) -> int:
+    """The sum in a row with the columns of :func:`exact_sum`."""
+    return int(row.high or 0) * 2**26 + int(row.low or 0)
+
+
+def ended_lots(store: Store, connection: Connection, code: str, days: tuple[str, str], end: int) -> EndedLots:
+    """Lots of an asset whose last day is from ``days[0]`` to ``days[1]``, by the entries before ``end``.
+
+    Points of holds that lapsed came back to lots they had left: that is no issue, whatever the entry is about.
+    """
+    issued = _lots_moved_with(store, connection, SYS_ISSUED, code=code, days=days, end=end)
+    issued.subtract(_lapsed(store, connection, code, days, end))
+    expired = _lots_moved_with(store, connection, SYS_EXPIRED, code=code, days=days, end=end)
+    left = _outstanding(store, connection, code, end).subquery()
+    query = sa.select(sa.func.sum(left.c.points)).where(left.c.last_day.between(*days))
+    return EndedLots(
+        issued=issued.total(),
+        expired=-expired.total(),
+        overdue=int(connection.execute(query).scalar() or 0),
+    )
+
+
+def _lots_moved_with(
+    store: Store, connection: Connection, account: str, *, code: str, days: tuple[str, str], end: int
+) -> Counter[str]:
+    """How holders' lots changed in the entries in which a system account has a leg."""
+    other = POSTING.alias()
+    query = (
+        sa.select(POSTING.c.lot, sa.func.sum(POSTING.c.amount).label("points"))
+        .join(other, sa.and_(other.c.ledger_id == POSTING.c.ledger_id, other.c.seq == POSTING.c.seq))
+        .where(
+            POSTING.c.ledger_id == store.ledger_id,
+            POSTING.c.asset == code,
+            POSTING.c.lot.between(*days),
+            POSTING.c.account.not_in(SYSTEM_ACCOUNTS),
+            other.c.account == account,
+            other.c.asset == code,
+            other.c.seq < end,
+        )
+        .group_by(POSTING.c.lot)
+    )
+    return Counter({row.lot: int(row.points) for row in connection.execute(query)})
+
+
+def _lapsed(store: Store, connection: Connection, code: str, days: tuple[str, str], end: int) -> Counter[str]:
+    """Points by lot that lapsed holds gave back in entries that issue points or take them back; there are few."""
+    mine = (POSTING.c.ledger_id == store.ledger_id, POSTING.c.asset == code)
+    held, issued = POSTING.alias(), POSTING.alias()
+    query = (
+        sa.select(POSTING.c.seq, POSTING.c.account, POSTING.c.amount, POSTING.c.lot)
+        .join(held, sa.and_(held.c.ledger_id == POSTING.c.ledger_id, held.c.seq == POSTING.c.seq))
+        .join(issued, sa.and_(issued.c.ledger_id == POSTING.c.ledger_id, issued.c.seq == POSTING.c.seq))
+        .where(*mine, held.c.account == SYS_HELD, held.c.asset == code, held.c.seq < end)
+        .where(issued.c.account == SYS_ISSUED, issued.c.asset == code)
+        .distinct()
+        .order_by(POSTING.c.seq, POSTING.c.leg)
+    )
+    returned: Counter[str] = Counter()
+    for _, rows in groupby(connection.execute(query), key=lambda row: row.seq):
+        legs = [Posting(account=row.account, amount=row.amount, asset=code, lot=row.lot) for row in rows]
+        returned.update(returned_by_lapse(legs, SYS_HELD))
+    return Counter({day: points for day, points in returned.items() if days[0] <= day <= days[1]})
+
+
+def outstanding(store: Store, connection: Connection, code: str, end: int, page: Page) -> list[DayPoints]:
+    """A page of holders' points of an asset after the entries before ``end``, by last day, which is the key."""
+    left = _outstanding(store, connection, code, end).subquery()
+    query = sa.select(left.c.last_day, left.c.points)
+    found = [
+        DayPoints(last_day=None if row.last_day == NO_LAST_DAY else row.last_day, points=int(row.points))
+        for row in connection.execute(paged(query, (left.c.last_day,), page))
+    ]
+    return found[::-1] if page.from_end else found
+
+
+def overdue(store: Store, connection: Connection, code: str, end: int, today: str) -> int:
+    """Points in circulation, after the entries before ``end``, whose last day has passed."""
+    left = _outstanding(store, connection, code, end).subquery()
+    return int(connection.execute(sa.select(sa.func.sum(left.c.points)).where(left.c.last_day < today)).scalar() or 0)
+
+
+def _outstanding(store: Store, connection: Connection, code: str, end: int) -> Any:
+    """Holders' points by last day: what is in their lots now, less what was moved since."""
+    lots = sa.select(LOT.c.last_day, LOT.c.points).where(
+        LOT.c.ledger_id == store.ledger_id, LOT.c.asset == code, LOT.c.account.not_in(SYSTEM_ACCOUNTS)
+    )
+    since = sa.select(POSTING.c.lot, -POSTING.c.amount).where(
+        POSTING.c.ledger_id == store.ledger_id,
+        POSTING.c.asset == code,
+        POSTING.c.account.not_in(SYSTEM_ACCOUNTS),
+        POSTING.c.seq >= end,
+    )
+    moved = sa.union_all(lots, since).subquery()
+    points = sa.func.sum(moved.c.points)
+    return sa.select(moved.c.last_day, points.label("points")).group_by(moved.c.last_day).having(points != 0)

@@ -1,0 +1,413 @@
+"""Refunds and corrections: what undoes an entry, by the rules that it was recorded under.
+
+A purchase gives back what its program version gave for the part refunded: ``f(left before) - f(left after)``. Points
+that were spent return to their holder in their own lots, the last spent first. Both are differences of one function of
+what is left, and so is all money: any split of a refund comes to what one refund of the whole does, and never to more
+than the original.
+
+Worked example (2 points for every unit over 100, 1 for every unit from 50 to 100): a purchase of 120 gave f(120) = 90;
+a refund of 30 leaves 90, for which the rules give f(90) = 40, so it takes back 50.
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from msgspec.structs import replace
+
+from ledger.agreements import earning_name, outcome, parties_of_claim
+from ledger.earning import needs_approval
+from ledger.encoding import MAX_INTEGER
+from ledger.entries import NO_LAST_DAY
+from ledger.movements import Movement, insufficient_points, spendable, split
+from ledger.operations import Correct, Refund
+from ledger.programs import ProgramVersion, last_day, local_date, points_for, round_ratio, version_at
+from ledger.refusals import (
+    approval_missing,
+    check_issuer,
+    check_reference,
+    no_program_then,
+    unknown_asset,
+    unknown_member,
+)
+from ledger.state import (
+    CORRECTION_SCOPE,
+    ORDER_SCOPE,
+    REFUND_SCOPE,
+    SYS_ISSUED,
+    SYS_SPENT,
+    Agreement,
+    Allotment,
+    Code,
+    Decision,
+    Earning,
+    Part,
+    PurchaseRefund,
+    Rejection,
+    Request,
+    Spending,
+)
+from ledger.terms import (
+    EarningTerms,
+    ExchangeTerms,
+    Program,
+    RefundedExchange,
+    RefundedPurchase,
+    RefundedRedemption,
+    Value,
+)
+
+_AMOUNT = ("of", "amount")
+_RETURNABLE = {RefundedRedemption: frozenset({"redeem", "capture"}), RefundedExchange: frozenset({"exchange"})}
+
+
+def admit_refund(ask: Request[Refund]) -> Decision:
+    """Decide ``refund``. A reference is good for one refund, whatever it is of."""
+    if ask.op.asset not in ask.state.assets:
+        return unknown_asset(ask.op.asset)
+    match ask.op.of:
+        case RefundedPurchase() as of:
+            return _refund_purchase(ask, of)
+        case RefundedRedemption() as of:
+            return _refund_redemption(ask, of)
+        case of:
+            return _refund_exchange(ask, of)
+
+
+def _begin(ask: Request[Refund], account: str) -> Movement:
+    move = Movement(ask.state, ask.time)
+    move.refer(ask.op.actor, REFUND_SCOPE, ask.op.reference)
+    move.concern((account,))
+    return move
+
+
+def _share(whole: int, of: int, before: int, after: int) -> int:
+    """What of a whole amount goes back when of its ``of`` parts ``after`` are left, where ``before`` were."""
+    return whole * before // of - whole * after // of
+
+
+# Purchases
+
+
+def _refund_purchase(ask: Request[Refund], of: RefundedPurchase) -> Decision:
+    state, op = ask.state, ask.op
+    earning = _original_purchase(ask, of)
+    if isinstance(earning, Rejection):
+        return earning
+    if refusal := check_reference(ask, REFUND_SCOPE, op.reference, ("reference",)):
+        return refusal
+    before = state.purchase_refunds.get(op.actor, of.order)
+    if before is None:
+        before = PurchaseRefund(merchant=op.actor, reference=of.order, amount=0, points=0, returned=0)
+    left = (earning.amount or 0) - before.amount
+    if of.amount > left:
+        return _too_large(left, "refundable_amount", f"{left} minor units of order {of.order}")
+    program = state.programs[op.asset][earning.version - 1].program
+    due = _points_due(ask, program, left, left - of.amount)
+    move = _begin(ask, earning.account)
+    returned = _take_back(move, op.asset, earning, program, due)
+    after = replace(
+        before, amount=before.amount + of.amount, points=before.points + due, returned=before.returned + returned
+    )
+    move.put("purchase_refunds", after)
+    agreement = _earning_agreement(ask, earning)
+    value = state.assets[op.asset].value if program.refunds == "owe" else None
+    refusal = (
+        _restore_allotment(move, agreement, returned)
+        or _owe_for_points(move, earning, value, before, after)
+        or _reverse_billing(move, agreement, earning, before, after)
+    )
+    return refusal or move.admission(op.actor)
+
+
+def _original_purchase(ask: Request[Refund], of: RefundedPurchase) -> Earning | Rejection:
+    asset, earning = ask.state.earnings.get((ask.op.actor, ORDER_SCOPE, of.order), (None, None))
+    if earning is None or asset != ask.op.asset:
+        message = f"{ask.op.actor} has recorded no order {of.order} for {ask.op.asset}"
+        return Rejection(Code.UNKNOWN_ORIGINAL, message, ("of", "order"))
+    return earning
+
+
+def _too_large(left: int, name: str, what: str) -> Rejection:
+    return Rejection(Code.REFUND_TOO_LARGE, f"{what} are left to refund", _AMOUNT, {name: left})
+
+
+def _points_due(ask: Request[Refund], program: Program, before: int, after: int) -> int:
+    """What the rules of a purchase gave for the part of it between two amounts that are left."""
+    assert ask.state.parameters is not None
+    unit = ask.state.parameters.units[program.currency]
+    return points_for(program, before, unit) - points_for(program, after, unit)
+
+
+def _take_back(move: Movement, asset: str, earning: Earning, program: Program, due: int) -> int:
+    """Take points that a purchase gave out of the world again; how many of those due that could be done for.
+
+    They are taken from the lot the purchase gave first, though its day may be past. What the member does not have
+    becomes a debt where the program says so.
+    """
+    if due == 0:
+        return 0
+    own = last_day(program.expiry, earning.earned_on)
+    returned = _take(move, earning.account, asset, [(own, due)], due)
+    if program.refunds == "negative":
+        move.leg(earning.account, asset, returned - due)
+        returned = due
+    move.leg(SYS_ISSUED, asset, returned)
+    return returned
+
+
+def _earning_agreement(ask: Request[Refund], earning: Earning) -> Agreement | None:
+    """The version by which a partner gave the points of a purchase; ``None`` for their issuer."""
+    if earning.agreement_version is None:
+        return None
+    agreement = ask.state.agreements.get(earning_name(ask.op.asset, earning.merchant), earning.agreement_version)
+    assert agreement is not None
+    return agreement
+
+
+def _restore_allotment(move: Movement, agreement: Agreement | None, points: int) -> Rejection | None:
+    """Let a prepaid partner give points again that came back."""
+    if agreement is None or points == 0:
+        return None
+    assert isinstance(agreement.terms, EarningTerms)
+    if agreement.terms.billing != "prepaid":
+        return None
+    allotment: Allotment | None = move.get("allotments", agreement.agreement)
+    assert allotment is not None  # or there had been nothing to give
+    if allotment.remaining + points > MAX_INTEGER:
+        message = f"more than 2^53-1 of the points allotted by {agreement.agreement} would be left"
+        return Rejection(Code.POINTS_OVERFLOW, message, _AMOUNT)
+    move.put("allotments", replace(allotment, remaining=allotment.remaining + points))
+    return None
+
+
+def _owe_for_points(
+    move: Movement, earning: Earning, value: Value | None, before: PurchaseRefund, after: PurchaseRefund
+) -> Rejection | None:
+    """Let the member owe what the points are worth that did not come back, if they are to be worth anything."""
+    if value is None:
+        return None
+
+    def worth(refund: PurchaseRefund) -> int:
+        return round_ratio((refund.points - refund.returned) * value.amount, value.points, "half_up")
+
+    return move.claim(earning.account, earning.merchant, value.currency, worth(after) - worth(before))
+
+
+def _reverse_billing(
+    move: Movement, agreement: Agreement | None, earning: Earning, before: PurchaseRefund, after: PurchaseRefund
+) -> Rejection | None:
+    """Let a partner owe no more for points that came back."""
+    if agreement is None or earning.claim_amount == 0:
+        return None
+    given = earning.points
+    owed = _share(earning.claim_amount, given, given - before.returned, given - after.returned)
+    return _reverse_claim(move, agreement, owed)
+
+
+def _reverse_claim(move: Movement, agreement: Agreement, amount: int) -> Rejection | None:
+    """Let the creditor of an agreement's claim owe its debtor an amount."""
+    if agreement.terms.claim is None:
+        return None
+    debtor, creditor = parties_of_claim(agreement)
+    return move.claim(creditor, debtor, agreement.terms.claim.currency, amount, agreement.agreement)
+
+
+# What was spent
+
+
+def _refund_redemption(ask: Request[Refund], of: RefundedRedemption) -> Decision:
+    spending = _original_spending(ask, of)
+    if isinstance(spending, Rejection):
+        return spending
+    agreement = _agreement_of(ask, spending)
+    move = _begin(ask, spending.account)
+    return _return_points(move, spending, agreement, of.amount) or move.admission(ask.op.actor)
+
+
+def _refund_exchange(ask: Request[Refund], of: RefundedExchange) -> Decision:
+    spending = _original_spending(ask, of)
+    if isinstance(spending, Rejection):
+        return spending
+    agreement = _agreement_of(ask, spending)
+    assert agreement is not None
+    assert isinstance(agreement.terms, ExchangeTerms)
+    left = spending.amount - spending.refunded
+    move = _begin(ask, spending.account)
+    back = outcome(agreement.terms, left) - outcome(agreement.terms, left - of.amount)
+    if refusal := _take_outcome(move, spending, agreement.terms.into, back):
+        return refusal
+    if refusal := _return_points(move, spending, agreement, of.amount):
+        return refusal
+    return _reverse_fee(move, spending, agreement, of.amount) or move.admission(ask.op.actor)
+
+
+def _original_spending(ask: Request[Refund], of: RefundedRedemption | RefundedExchange) -> Spending | Rejection:
+    """What is to be undone: an operation by which the actor received these points, not yet refunded whole."""
+    op = ask.op
+    spending = ask.state.spendings.get(of.operation)
+    kinds = _RETURNABLE[type(of)]
+    if spending is None or spending.kind not in kinds or (spending.merchant, spending.asset) != (op.actor, op.asset):
+        message = f"{op.actor} has received no points of {op.asset} by the operation {of.operation}"
+        return Rejection(Code.UNKNOWN_ORIGINAL, message, ("of", "operation"))
+    if refusal := check_reference(ask, REFUND_SCOPE, op.reference, ("reference",)):
+        return refusal
+    left = spending.amount - spending.refunded
+    if of.amount > left:
+        return _too_large(left, "refundable_points", f"{left} points of {spending.asset}")
+    return spending
+
+
+def _agreement_of(ask: Request[Refund], spending: Spending) -> Agreement | None:
+    """The version by which points were spent; ``None`` at their issuer."""
+    if spending.agreement is None:
+        return None
+    agreement = ask.state.agreements.get(spending.agreement, spending.version)
+    assert agreement is not None
+    return agreement
+
+
+def _take_outcome(move: Movement, spending: Spending, into: str, back: int) -> Rejection | None:
+    """Take what came of an exchange out of the world again, first from the lot it came in."""
+    if back == 0:
+        return None
+    move.return_lapsed(spending.account, into)
+    today = move.today(into)
+    available = spendable(move.lots(spending.account, into), today)
+    if available < back:
+        return insufficient_points(into, back, available, _AMOUNT)
+    own = _lot_then(_version_then(move, into, spending), spending.time)
+    _take(move, spending.account, into, [(own, back)] if own >= today else [], back)
+    move.leg(SYS_ISSUED, into, back)
+    return None
+
+
+def _version_then(move: Movement, asset: str, spending: Spending) -> ProgramVersion | None:
+    """The program version that was in force when points were spent, closed or not."""
+    return version_at(move.state.programs.get(asset, ()), spending.time)
+
+
+def _lot_then(version: ProgramVersion | None, time: str) -> str:
+    """The last day of points that a program version gave at a time."""
+    if version is None:
+        return NO_LAST_DAY
+    return last_day(version.program.expiry, local_date(time, version.program.time_zone))
+
+
+def _return_points(move: Movement, spending: Spending, agreement: Agreement | None, amount: int) -> Rejection | None:
+    """Give the holder spent points back in their own lots, and let what was owed for them be owed back."""
+    _, rest = split(spending.parts[::-1], spending.refunded)
+    parts, _ = split(rest, amount)
+    if refusal := _recover(move, spending, agreement, parts, amount):
+        return refusal
+    today, version = move.today(spending.asset), _version_then(move, spending.asset, spending)
+    for day, points in parts:
+        move.leg(spending.account, spending.asset, points, _returned_day(day, today, version))
+    move.put("spendings", replace(spending, refunded=spending.refunded + amount))
+    if agreement is None:
+        return None
+    return _reverse_claim(move, agreement, _share_of(spending, spending.claim_amount, amount))
+
+
+def _share_of(spending: Spending, whole: int, amount: int) -> int:
+    left = spending.amount - spending.refunded
+    return _share(whole, spending.amount, left, left - amount)
+
+
+def _recover(
+    move: Movement, spending: Spending, agreement: Agreement | None, parts: Sequence[Part], amount: int
+) -> Rejection | None:
+    """Take spent points from where they are: out of circulation, or at the merchant that kept them.
+
+    The merchant gives the very lots that return while it has them, though their day may be past: else a refund would
+    make points of a late day of its points of an early one.
+    """
+    asset = spending.asset
+    if _received(agreement) == "retired":
+        refusal = move.check_cap(asset, amount, _AMOUNT)
+        move.leg(SYS_SPENT, asset, -amount)
+        return refusal
+    taken = _take(move, spending.merchant, asset, parts, amount)
+    return None if taken == amount else insufficient_points(asset, amount, taken, _AMOUNT)
+
+
+def _received(agreement: Agreement | None) -> str:
+    """What became of points that were spent by an agreement, or at their issuer."""
+    if agreement is None:
+        return "retired"
+    assert not isinstance(agreement.terms, EarningTerms)
+    return agreement.terms.received
+
+
+def _returned_day(day: str, today: str, version: ProgramVersion | None) -> str:
+    """The last day of points that return: their own, or some days from now where that is past and the program says."""
+    days = 0 if version is None else version.program.returned_lot_days
+    if day >= today or days == 0:
+        return day
+    return (date.fromisoformat(today) + timedelta(days=days)).isoformat()
+
+
+def _reverse_fee(move: Movement, spending: Spending, agreement: Agreement, amount: int) -> Rejection | None:
+    assert isinstance(agreement.terms, ExchangeTerms)
+    fee = agreement.terms.fee
+    if fee is None:
+        return None
+    owed = _share_of(spending, spending.fee_amount, amount)
+    return move.claim(fee.kept_by, spending.account, fee.currency, owed, agreement.agreement)
+
+
+def _take(move: Movement, account: str, asset: str, first: Sequence[Part], amount: int) -> int:
+    """Take so many points out of an account, or what it has; how many.
+
+    Of the lots in ``first`` up to the points said, though their day may be past; then of all that can be used,
+    earliest last day first. A debt takes nothing from what lots have.
+    """
+    move.return_lapsed(account, asset)
+    lots, today, wanted = move.lots(account, asset), move.today(asset), amount
+    for day, points in first:
+        part = max(min(lots.get(day, 0), points, wanted), 0)
+        move.leg(account, asset, -part, day)
+        wanted -= part
+    usable = [(day, points) for day, points in sorted(lots.items()) if day >= today and points > 0]
+    parts, _ = split(usable, wanted)
+    move.take(account, asset, parts)
+    return amount - wanted + sum(points for _, points in parts)
+
+
+# Corrections
+
+
+def admit_correct(ask: Request[Correct]) -> Decision:
+    """Decide ``correct``: points given by hand have the lot of a grant of now, and repay a debt first."""
+    state, op, time = ask.state, ask.op, ask.time
+    if refusal := check_issuer(state, op.asset, ask.actor):
+        return refusal
+    member = state.accounts.get(op.member)
+    if member is None or member.role != "member":
+        return unknown_member(op.member, ("member",))
+    if refusal := check_reference(ask, CORRECTION_SCOPE, op.reference, ("reference",)):
+        return refusal
+    version = version_at(state.programs.get(op.asset, ()), time)
+    if op.amount > 0 and version is None:
+        return no_program_then(op.asset, None, time, ("asset",))
+    if not ask.approved and needs_approval(state, op.asset, abs(op.amount), time):
+        return approval_missing(ask.actor)
+    move = Movement(state, time)
+    move.refer(op.actor, CORRECTION_SCOPE, op.reference)
+    refusal = _add(move, op, version) if op.amount > 0 else _take_away(move, op)
+    return refusal or move.admission(op.actor)
+
+
+def _add(move: Movement, op: Correct, version: ProgramVersion | None) -> Rejection | None:
+    if refusal := move.check_issue(op.asset, op.amount, ("amount",)):
+        return refusal
+    move.leg(SYS_ISSUED, op.asset, -op.amount)
+    move.earn(op.member, op.asset, op.amount, move.lot_of(version))
+    return None
+
+
+def _take_away(move: Movement, op: Correct) -> Rejection | None:
+    parts = move.spend(op.member, op.asset, -op.amount, ("amount",))
+    if isinstance(parts, Rejection):
+        return parts
+    move.leg(SYS_ISSUED, op.asset, -op.amount)
+    return None
