@@ -25,7 +25,7 @@ from ledger.encoding import AccountId
 from ledger.entries import Entry, EntryOutline
 from ledger.operations import CancelRecovery, RecordPurchases, RecoverKeys
 from ledger.queries import ALL, Sight
-from ledger.rules import SYSTEM_ACCOUNTS, Account
+from ledger.state import SYSTEM_ACCOUNTS, Account
 from ledger.store import Store
 
 _SEE_EVERYTHING = frozenset({"auditor", "operator"})

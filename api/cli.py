@@ -42,12 +42,8 @@ from ledger.encoding import EncodingError, encode_base64url, encode_canonical, f
 from ledger.keyring import KeyFileError, generate_private_key, load_private_key, read_passphrase
 from ledger.keys import encode_public_key
 from ledger.operations import (
-    DEFAULT_RECOVERY_DELAY_MS,
-    FORMS,
-    Currency,
     Genesis,
     MalformedError,
-    Origin,
     ReplaceLogKey,
     SignedOperation,
     build_operation,
@@ -67,9 +63,10 @@ from ledger.purchases import (
     read_purchases,
 )
 from ledger.receipt import ReceiptError
-from ledger.rules import Rejection
 from ledger.sequencer import MAX_SUBMITTED_BYTES, Recorded, Sequencer, account_opened_by, create_ledger
+from ledger.state import Rejection
 from ledger.store import Store, StoreError, open_engine
+from ledger.terms import DEFAULT_RECOVERY_DELAY_MS, FORMS, Currency, Origin
 from ledger.verifier import VerifierError
 from ledger.wallet import Wallet, encode_document, sign_operation
 

@@ -25,6 +25,18 @@ USER_ERRORS = """userErrors {
   ... on SupplyExceededError { supplyCap circulatingPoints }
   ... on ReferenceUsedError { entryId }
   ... on GrantTooLargeError { maxPoints }
+  ... on OffStepError { step }
+  ... on BelowMinimumError { minimum }
+  ... on AboveMaximumError { maximum }
+  ... on CapExceededError { capPoints usedPoints period }
+  ... on OutcomeTooSmallError { outcomePoints }
+  ... on FeeAboveLimitError { feeAmount currency }
+  ... on AllotmentUsedUpError { requiredPoints remainingPoints }
+  ... on HoldExceededError { remainingPoints }
+  ... on RefundTooLargeError { refundableAmount refundablePoints }
+  ... on SettledTooMuchError { owedAmount }
+  ... on NoticeTooShortError { earliestEnd }
+  ... on PayingLoopError { loop }
   ... on EntryTooLargeError { maxBytes }
   ... on RecoveryPendingError { effectiveAt }
 }"""

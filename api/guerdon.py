@@ -46,17 +46,9 @@ from ledger.checkpoint import CheckpointError, QuorumError, WitnessPolicy, decod
 from ledger.encoding import AccountId, EncodingError, OpId, account_id
 from ledger.entries import Entry, Posting, decode_entry, leaf_hash
 from ledger.keys import encode_public_key
-from ledger.operations import (
-    ROLE_PREFIXES,
-    OpenAccount,
-    Operation,
-    Recipient,
-    Redeem,
-    SignedOperation,
-    Transfer,
-    encode_operation,
-)
+from ledger.operations import OpenAccount, Operation, Redeem, SignedOperation, Transfer, encode_operation
 from ledger.receipt import Proven, ReceiptError, decode_receipt, verify_receipt
+from ledger.terms import ROLE_PREFIXES, Recipient
 from ledger.wallet import RandomBytes, Wallet, encode_document
 
 SUBMISSION = f"""mutation Submit($operation: SignedOperation!) {{

@@ -3,7 +3,7 @@
 import re
 
 from api.errors import BadInputError
-from ledger.operations import ACCOUNT_PATTERN, ASSET_PATTERN
+from ledger.terms import ACCOUNT_PATTERN, ASSET_PATTERN
 
 ACCOUNT_ID = re.compile(ACCOUNT_PATTERN)
 ASSET_CODE = re.compile(ASSET_PATTERN)

@@ -2,7 +2,8 @@
 
 What was signed are the canonical bytes of the document. The server rebuilds them from the input, so every field of the
 document is stated here; only ``guerdon`` (always 1), ``kind`` (the mutation's) and ``ledger`` (this ledger, unless
-given) are filled in. :func:`document_of` turns an input back into the document.
+given) are filled in, and what is only written out as its own default is left out, as it is in the document.
+:func:`signed_document` and :func:`unsigned_document` turn an input back into the document.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,60 +11,41 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import strawberry
-from strawberry import UNSET
 from strawberry.types import get_object_definition
 
 from api.errors import BadInputError
+from api.input_parts import (
+    AccountRole,
+    AgreementTermsInput,
+    ClaimInput,
+    CorrectionReason,
+    DisputeOutcome,
+    DisputeReason,
+    FreezeReason,
+    PaymentInput,
+    ProgramRulesInput,
+    PurchaseInput,
+    RecipientInput,
+    RefundedInput,
+    TransferTermsInput,
+    UnfreezeReason,
+    ValueInput,
+    optional,
+    required,
+)
 from api.scalars import Date, MinorUnits, Points, SignedOperationText, Time
 from ledger.encoding import encode_base64url, format_time
-
-
-def _field(description: str) -> Any:
-    """A required field of an input."""
-    return strawberry.field(description=description)
-
-
-def _optional(description: str) -> Any:
-    """A field that may be left out of the input, and then is absent from the document."""
-    return strawberry.field(description=description, default=UNSET)
-
-
-@strawberry.enum(description="What an account is for.")
-class AccountRole(Enum):
-    """Roles, with the names they have in documents as values."""
-
-    MEMBER = strawberry.enum_value("member", description="Holds, sends and spends points.")
-    MERCHANT = strawberry.enum_value("merchant", description="Issues and accepts points.")
-    BENEFICIARY = strawberry.enum_value("beneficiary", description="Receives donations of points: a charity or school.")
-    AUDITOR = strawberry.enum_value("auditor", description="Sees everything and verifies the chain.")
-    OPERATOR = strawberry.enum_value("operator", description="Runs the ledger; opened by genesis, never over the API.")
-
-
-@strawberry.enum(description="How a sum that is no whole number of points is rounded, once per purchase.")
-class PointsRounding(Enum):
-    """Rounding modes of points."""
-
-    DOWN = strawberry.enum_value("down", description="Towards zero.")
-    HALF_UP = strawberry.enum_value("half_up", description="To the nearest; halves go up.")
-    HALF_EVEN = strawberry.enum_value("half_even", description="To the nearest; halves go to the even neighbour.")
-    UP = strawberry.enum_value("up", description="Up to the next whole point.")
-
-
-@strawberry.enum(description="What happens to a purchase's amount before rates are applied.")
-class AmountRounding(Enum):
-    """Rounding modes of amounts."""
-
-    NONE = strawberry.enum_value("none", description="Nothing.")
-    WHOLE_UNITS = strawberry.enum_value("whole_units", description="The fraction of the currency's unit is dropped.")
+from ledger.state import Rejection
 
 
 @strawberry.input(description="An Ed25519 signature: of an operation it travels with, or of a session's challenge.")
 class SignatureInput:
     """A public key and its signature."""
 
-    key: str = _field("The public key: 32 bytes in unpadded base64url, 43 characters.")
-    sig: str = _field("The signature: 64 bytes in unpadded base64url, 86 characters.")
+    key: str = required("The public key: 32 bytes in unpadded base64url, 43 characters.")
+    sig: str = required("The signature: 64 bytes in unpadded base64url, 86 characters.")
 
 
 @strawberry.input
@@ -72,10 +54,10 @@ class Unsigned:
 
     given: strawberry.Private[Mapping[str, Any]]
 
-    ledger: str | None = _optional("The origin of the ledger it is meant for; this ledger when left out.")
-    at: Time | None = _optional("When it happens; now when left out.")
-    nonce: str | None = _optional("16 random bytes in unpadded base64url; made by the server when left out.")
-    expires: Time | None = _optional("The last time it may be recorded: after it, a lost request can never surface.")
+    ledger: str | None = optional("The origin of the ledger it is meant for; this ledger when left out.")
+    at: Time | None = optional("When it happens; now when left out.")
+    nonce: str | None = optional("16 random bytes in unpadded base64url; made by the server when left out.")
+    expires: Time | None = optional("The last time it may be recorded: after it, a lost request can never surface.")
 
 
 @strawberry.input
@@ -84,207 +66,324 @@ class Signed:
 
     given: strawberry.Private[Mapping[str, Any]]
 
-    ledger: str | None = _optional("The origin of the ledger it was signed for; this ledger when left out.")
-    at: Time = _field("When it happened; as signed.")
-    nonce: str = _field("16 random bytes in unpadded base64url, 22 characters; as signed.")
-    expires: Time | None = _optional("The last time it may be recorded, if the signed document has one.")
-    signatures: list[SignatureInput] = _field("Signatures of the document's canonical bytes, at most 16.")
+    ledger: str | None = optional("The origin of the ledger it was signed for; this ledger when left out.")
+    at: Time = required("When it happened; as signed.")
+    nonce: str = required("16 random bytes in unpadded base64url, 22 characters; as signed.")
+    expires: Time | None = optional("The last time it may be recorded, if the signed document has one.")
+    signatures: list[SignatureInput] = required("Signatures of the document's canonical bytes, at most 16.")
+
+
+_APPROVAL = (
+    "How many of the keys must sign what needs approval, 2 to 8: programs, agreements, other keys, large grants and "
+    "corrections. More than `threshold`; as many as that when left out."
+)
 
 
 @strawberry.input
 class AccountFields:
     """Fields of an account's opening."""
 
-    actor: strawberry.ID | None = _optional(
+    actor: strawberry.ID | None = optional(
         "Who vouches: the operator for merchants, beneficiaries and auditors; the custodian for a member without keys."
     )
-    keys: list[str] | None = _optional("The account's public keys, each of which signs; none for a custodial member.")
-    name: str | None = _optional("Public name of an organisation. Members have none: the ledger has no personal data.")
-    role: AccountRole = _field("What the account is for.")
-    threshold: int | None = _optional("How many of the keys must sign later operations; left out when it is 1.")
-
-
-@strawberry.input(description="What points are worth: `points` points stand for `amount` minor units of `currency`.")
-class ValueInput:
-    """A value in money."""
-
-    amount: MinorUnits = _field("Minor units of the currency.")
-    currency: str = _field("A settlement currency of the ledger, `USD`.")
-    points: Points = _field("Points that are worth the amount.")
+    approval_threshold: int | None = optional(_APPROVAL)
+    keys: list[str] | None = optional("The account's public keys, each of which signs; none for a custodial member.")
+    name: str | None = optional("Public name of an organisation. Members have none: the ledger has no personal data.")
+    role: AccountRole = required("What the account is for.")
+    threshold: int | None = optional("How many of the keys must sign later operations; 1 when left out.")
 
 
 @strawberry.input
 class AssetFields:
     """Fields of an asset's definition."""
 
-    actor: strawberry.ID = _field("The merchant that issues the asset.")
-    asset: str = _field("The asset's code: 2 to 16 capital letters and digits, beginning with a letter.")
-    name: str = _field("Public name, 1 to 64 characters.")
-    scale: int = _field("Decimal places for display, 0 to 6; amounts are always in the smallest unit.")
-    supply_cap: Points | None = _optional("The most that may be in circulation; no cap when left out.")
-    transferable: bool = _field("Whether holders may transfer these points among themselves.")
-    value: ValueInput | None = _optional("What the points are worth in money, if the merchant states it.")
-
-
-@strawberry.input(
-    description="From `from` minor units upwards, `points` points for every `per` minor units (marginal rate)."
-)
-class BandInput:
-    """A band of a program's rates."""
-
-    from_amount: MinorUnits = strawberry.field(name="from", description="Where the band begins, in minor units.")
-    per: MinorUnits = _field("Minor units that earn `points`.")
-    points: Points = _field("Points for every `per` minor units.")
-
-
-@strawberry.input(description="When points expire: exactly one of the ways.", one_of=True)
-class ExpiryInput:
-    """A rule of expiry."""
-
-    never: bool | None = _optional("`true`: never.")
-    days: int | None = _optional("So many days after the day of earning is the last day.")
-    months: int | None = _optional("The same day so many months later is the last day, at most that month's last.")
-    year_end: int | None = _optional("31 December, so many years after the year of earning, is the last day.")
-
-
-@strawberry.input(description="An activity points may be granted for, and the most one grant may give.")
-class GrantRuleInput:
-    """A rule for grants."""
-
-    activity: str = _field("Name of the activity: `birthday`, `referral`, …")
-    max_points: Points = _field("The most one grant may give.")
-
-
-@strawberry.input(description="A merchant's rules for earning and expiry.")
-class ProgramRulesInput:
-    """The document of a program."""
-
-    bands: list[BandInput] = _field("Rates; they rise strictly, and an amount below the first earns nothing.")
-    currency: str = _field("The currency amounts are in.")
-    expiry: ExpiryInput = _field("When the points expire.")
-    grants: list[GrantRuleInput] | None = _optional("Activities points may be granted for; left out when none.")
-    round_amount: AmountRounding = _field("What happens to an amount before rates are applied.")
-    round_points: PointsRounding = _field("How the points of a purchase are rounded.")
-    time_zone: str = _field("IANA time zone in which a purchase's date and a last day are understood.")
+    actor: strawberry.ID = required("The merchant that issues the asset.")
+    asset: str = required("The asset's code: 2 to 16 capital letters and digits, beginning with a letter.")
+    name: str = required("Public name, 1 to 64 characters.")
+    scale: int = required("Decimal places for display, 0 to 6; amounts are always in the smallest unit.")
+    supply_cap: Points | None = optional("The most that may be in circulation; no cap when left out.")
+    transfer_terms: TransferTermsInput | None = optional(
+        "Bounds and fee of transfers between holders, for points that are transferable; none when left out."
+    )
+    transferable: bool = required("Whether holders may transfer these points among themselves.")
+    value: ValueInput | None = optional("What the points are worth in money, if the merchant states it.")
 
 
 @strawberry.input
 class ProgramFields:
     """Fields of a program version's publication."""
 
-    actor: strawberry.ID = _field("The merchant that issues the asset.")
-    asset: str = _field("The asset's code.")
-    ends: Time | None = _optional("Purchases from this time on earn nothing under this version.")
-    program: ProgramRulesInput = _field("The rules.")
-    starts: Time = _field("Purchases from this time on are under this version.")
-    version: int = _field("The number of this version: one more than the newest.")
-
-
-@strawberry.input(description="One purchase.")
-class PurchaseInput:
-    """A purchase."""
-
-    amount: MinorUnits = _field("What was paid, in minor units.")
-    at: Time = _field("When it was made.")
-    member: strawberry.ID = _field("The member's account.")
-    order: str = _field("The merchant's order reference, good once per merchant.")
+    actor: strawberry.ID = required("The merchant that issues the asset.")
+    asset: str = required("The asset's code.")
+    ends: Time | None = optional("Purchases from this time on earn nothing under this version.")
+    program: ProgramRulesInput = required("The rules.")
+    starts: Time = required("Purchases from this time on are under this version.")
+    version: int = required("The number of this version: one more than the newest.")
 
 
 @strawberry.input
 class PurchasesFields:
     """Fields of a record of purchases."""
 
-    actor: strawberry.ID = _field("The merchant.")
-    asset: str = _field("The asset whose program gives the points.")
-    currency: str = _field("The currency of all amounts.")
-    purchases: list[PurchaseInput] = _field("1 to 1,000 purchases, recorded all or none.")
+    actor: strawberry.ID = required("The asset's issuer, or a partner with an agreement to give its points.")
+    asset: str = required("The asset whose program gives the points.")
+    currency: str = required("The currency of all amounts.")
+    purchases: list[PurchaseInput] = required("1 to 1,000 purchases, recorded all or none.")
 
 
 @strawberry.input
 class GrantFields:
     """Fields of a grant."""
 
-    activity: str = _field("An activity of the program.")
-    actor: strawberry.ID = _field("The merchant.")
-    amount: Points = _field("Points to grant.")
-    asset: str = _field("The asset's code.")
-    member: strawberry.ID = _field("The member who receives them.")
-    reference: str = _field("Names the event behind the grant; good once per merchant and activity.")
-
-
-@strawberry.input(description="Who receives how many points.")
-class RecipientInput:
-    """A recipient of a transfer."""
-
-    amount: Points = _field("Points, at least 1.")
-    to: strawberry.ID = _field("The receiving account.")
+    activity: str = required("An activity of the program.")
+    actor: strawberry.ID = required("The asset's issuer, or a partner with an agreement to give its points.")
+    amount: Points = required("Points to grant.")
+    asset: str = required("The asset's code.")
+    member: strawberry.ID = required("The member who receives them.")
+    reference: str = required("Names the event behind the grant; good once per merchant and activity.")
 
 
 @strawberry.input
 class TransferFields:
     """Fields of a transfer."""
 
-    actor: strawberry.ID = _field("The account that gives.")
-    asset: str = _field("The asset's code.")
-    recipients: list[RecipientInput] = _field("1 to 100 recipients, each once.")
+    actor: strawberry.ID = required("The account that gives.")
+    asset: str = required("The asset's code.")
+    maximum_fee: MinorUnits | None = optional(
+        "The most the sender agrees to owe as the asset's transfer fee, in minor units; 0 when left out."
+    )
+    recipients: list[RecipientInput] = required("1 to 100 recipients, each once.")
 
 
 @strawberry.input
 class RedemptionFields:
     """Fields of a redemption."""
 
-    actor: strawberry.ID = _field("The account that spends.")
-    amount: Points = _field("Points to spend, at least 1.")
-    asset: str = _field("The asset's code.")
-    merchant: strawberry.ID = _field("The merchant at which they are spent.")
-    reference: str | None = _optional("The merchant's bill or order, if there is one.")
+    actor: strawberry.ID = required("The account that spends.")
+    amount: Points = required("Points to spend, at least 1.")
+    asset: str = required("The asset's code.")
+    merchant: strawberry.ID = required("The merchant at which they are spent, or the beneficiary they are given to.")
+    reference: str | None = optional("The merchant's bill or order, if there is one.")
+
+
+@strawberry.input
+class CorrectionFields:
+    """Fields of a correction."""
+
+    actor: strawberry.ID = required("The merchant that issues the asset.")
+    amount: Points = required("Points to give, above 0, or to take away, below 0.")
+    asset: str = required("The asset's code.")
+    member: strawberry.ID = required("The member whose points change.")
+    reason: CorrectionReason = required("Why.")
+    reference: str = required("Names the event behind the correction; good once per merchant.")
+
+
+@strawberry.input
+class ExchangeFields:
+    """Fields of an exchange."""
+
+    actor: strawberry.ID = required("The account whose points are exchanged.")
+    amount: Points = required("Points to give, at least 1.")
+    asset: str = required("The code of the asset given.")
+    into: str = required("The code of the asset received.")
+    maximum_fee: MinorUnits | None = optional(
+        "The most the holder agrees to owe as a fee, in minor units of the terms' currency; 0 when left out."
+    )
+    minimum_out: Points = required("The fewest points that must come out, at least 1, or nothing happens.")
+
+
+@strawberry.input
+class HoldFields:
+    """Fields of a hold."""
+
+    actor: strawberry.ID = required("The account whose points are set aside.")
+    amount: Points = required("Points to set aside, at least 1.")
+    asset: str = required("The asset's code.")
+    merchant: strawberry.ID = required("The merchant that may capture them.")
+    reference: str | None = optional("The merchant's bill or order, if there is one.")
+    until: Time = required("The last time they can be captured, at most 366 days ahead; after it they are free again.")
+
+
+@strawberry.input
+class CaptureFields:
+    """Fields of a capture."""
+
+    actor: strawberry.ID = required("The merchant the points are held for.")
+    amount: Points = required("Points to spend, at least 1 and at most what is left on hold.")
+    final: bool | None = optional("`true`: what is left after this is released. `false` when left out.")
+    hold: strawberry.ID = required("The hold.")
+    reference: str | None = optional("The merchant's bill or order, if there is one.")
+
+
+@strawberry.input
+class ReleaseFields:
+    """Fields of a release."""
+
+    actor: strawberry.ID = required("The merchant the points are held for; anyone once the hold has lapsed.")
+    hold: strawberry.ID = required("The hold.")
+
+
+@strawberry.input
+class RefundFields:
+    """Fields of a refund."""
+
+    actor: strawberry.ID = required(
+        "Who recorded the purchase, received the points spent, or issues those that the exchange gave."
+    )
+    asset: str = required("The code of the asset that was earned, spent or given.")
+    of: RefundedInput = required("What is refunded, and how much of it.")
+    reference: str = required("The merchant's number of the refund; good once.")
 
 
 @strawberry.input
 class ExpiryFields:
     """Fields of an expiry."""
 
-    actor: strawberry.ID = _field("The operator or the asset's issuer.")
-    asset: str = _field("The asset's code.")
-    limit: int = _field("How many lots to retire at most, 1 to 400.")
-    through: Date = _field("Lots whose last day is this or earlier are retired; it must have passed.")
+    actor: strawberry.ID = required("The operator or the asset's issuer.")
+    asset: str = required("The asset's code.")
+    limit: int = required("How many lots to retire at most, 1 to 400.")
+    through: Date = required("Lots whose last day is this or earlier are retired; it must have passed.")
+
+
+@strawberry.input
+class AgreementFields:
+    """Fields of an agreement's version."""
+
+    actor: strawberry.ID = required("The merchant that issues the asset of the terms.")
+    ends: Time | None = optional("From this time on it is not in force; no end when left out.")
+    notice_days: int = required("How many days ahead a party says that it ends the agreement, 0 to 3,650.")
+    partner: strawberry.ID = required(
+        "The other party, who signs too: the issuer of the points received, who accepts points, or who gives them."
+    )
+    starts: Time = required("From this time on it is in force.")
+    terms: AgreementTermsInput = required("What is agreed.")
+    version: int = required("The number of this version: one more than the newest of the same agreement.")
+
+
+@strawberry.input
+class AgreementEndFields:
+    """Fields of an agreement's end."""
+
+    actor: strawberry.ID = required("One of the parties.")
+    agreement: str = required(
+        "The agreement: `STAR>BEAN` for exchange, `STAR@mer_…` for acceptance, `STAR+mer_…` for earning."
+    )
+    ends: Time = required("From this time on no version is in force; as far ahead as the terms' notice says.")
+
+
+@strawberry.input
+class AllotmentFields:
+    """Fields of an allotment."""
+
+    actor: strawberry.ID = required("The merchant that issues the asset.")
+    asset: str = required("The asset's code.")
+    partner: strawberry.ID = required("The prepaid partner that buys the points, who signs too.")
+    points: Points = required("How many points it may issue on top of those it has left, at least 1.")
+    reference: str = required("The merchant's number of the sale; good once.")
+
+
+@strawberry.input
+class NettingFields:
+    """Fields of a netting."""
+
+    actor: strawberry.ID = required("The operator.")
+    currency: str = required("The settlement currency.")
+    merchants: list[strawberry.ID] = required("2 to 100 merchants whose debts to each other are replaced.")
+    payments: list[PaymentInput] = required(
+        "What replaces them, at most 99 and none twice between the same two: each merchant comes out with what it is "
+        "owed less what it owes."
+    )
+    through: Date = required(
+        "Claims up to this day (UTC) are netted; at most today, whose later claims wait for another netting."
+    )
+
+
+@strawberry.input
+class SettlementFields:
+    """Fields of a settlement."""
+
+    actor: strawberry.ID = required("The creditor, who confirms that it was paid.")
+    amount: MinorUnits = required("What it received, in minor units, at least 1.")
+    currency: str = required("The settlement currency.")
+    debtor: strawberry.ID = required("Who paid.")
+    payment: str = required("The bank's reference of the payment; good once per creditor.")
+
+
+@strawberry.input
+class DisputeFields:
+    """Fields of a dispute."""
+
+    actor: strawberry.ID = required("A party of the claim.")
+    claim: ClaimInput = required("The claim.")
+    reason: DisputeReason = required("What is disputed.")
+
+
+@strawberry.input
+class DisputeResolveFields:
+    """Fields of a dispute's end."""
+
+    actor: strawberry.ID = required("A party of the claim, or the operator; see the outcomes.")
+    claim: ClaimInput = required("The disputed claim.")
+    outcome: DisputeOutcome = required("How it ends.")
+
+
+@strawberry.input
+class FreezeFields:
+    """Fields of a freezing."""
+
+    account: strawberry.ID = required("The account that can no longer act.")
+    actor: strawberry.ID = required("The operator.")
+    reason: FreezeReason = required("Why.")
+
+
+@strawberry.input
+class UnfreezeFields:
+    """Fields of an end of a freezing."""
+
+    account: strawberry.ID = required("The account that can act again.")
+    actor: strawberry.ID = required("The operator.")
+    reason: UnfreezeReason = required("Why.")
 
 
 @strawberry.input
 class ReplaceKeysFields:
     """Fields of a replacement of an account's keys."""
 
-    actor: strawberry.ID = _field(
+    actor: strawberry.ID = required(
         "The account; one in custody is claimed by its member, with its custodian's signature."
     )
-    keys: list[str] = _field("All keys the account has from then on, 1 to 8. Each that is new signs too.")
-    threshold: int | None = _optional("How many of the keys must sign later operations; left out when it is 1.")
+    approval_threshold: int | None = optional(_APPROVAL)
+    keys: list[str] = required("All keys the account has from then on, 1 to 8. Each that is new signs too.")
+    threshold: int | None = optional("How many of the keys must sign later operations; 1 when left out.")
 
 
 @strawberry.input
 class RecoverKeysFields:
     """Fields of a recovery."""
 
-    account: strawberry.ID = _field("The account whose keys were lost.")
-    actor: strawberry.ID = _field("The operator.")
-    keys: list[str] = _field("All keys the account has once the recovery delay has passed, 1 to 8. Each of them signs.")
-    threshold: int | None = _optional("How many of the keys must sign then; left out when it is 1.")
+    account: strawberry.ID = required("The account whose keys were lost.")
+    actor: strawberry.ID = required("The operator.")
+    approval_threshold: int | None = optional(_APPROVAL)
+    keys: list[str] = required(
+        "All keys the account has once the recovery delay has passed, 1 to 8. Each of them signs."
+    )
+    threshold: int | None = optional("How many of the keys must sign then; 1 when left out.")
 
 
 @strawberry.input
 class CancelRecoveryFields:
     """Fields of the end of a recovery."""
 
-    account: strawberry.ID = _field("The account whose pending recovery is dropped.")
-    actor: strawberry.ID = _field("The account itself, or the operator.")
+    account: strawberry.ID = required("The account whose pending recovery is dropped.")
+    actor: strawberry.ID = required("The account itself, or the operator.")
 
 
 @strawberry.input
 class ReplaceLogKeyFields:
     """Fields of a replacement of the log's key."""
 
-    actor: strawberry.ID = _field("The operator.")
-    log_key: str = _field(
+    actor: strawberry.ID = required("The operator.")
+    log_key: str = required(
         "The key that signs checkpoints from this entry's on (C2SP signed-note verifier key); it bears the origin."
     )
 
@@ -314,6 +413,11 @@ class GrantSubmitInput(GrantFields, Signed):
     """A signed grant."""
 
 
+@strawberry.input(description="Gives a member points, or takes some away, by hand.")
+class CorrectionSubmitInput(CorrectionFields, Signed):
+    """A signed correction."""
+
+
 @strawberry.input(description="Transfers points to one or several accounts.")
 class TransferSubmitInput(TransferFields, Signed):
     """A signed transfer."""
@@ -324,9 +428,79 @@ class RedemptionSubmitInput(RedemptionFields, Signed):
     """A signed redemption."""
 
 
+@strawberry.input(description="Turns points of one asset into points of another.")
+class ExchangeSubmitInput(ExchangeFields, Signed):
+    """A signed exchange."""
+
+
+@strawberry.input(description="Sets points aside for a merchant.")
+class HoldSubmitInput(HoldFields, Signed):
+    """A signed hold."""
+
+
+@strawberry.input(description="Spends points on hold.")
+class CaptureSubmitInput(CaptureFields, Signed):
+    """A signed capture."""
+
+
+@strawberry.input(description="Gives points on hold back to their holder.")
+class ReleaseSubmitInput(ReleaseFields, Signed):
+    """A signed release."""
+
+
+@strawberry.input(description="Undoes a purchase, redemption, capture or exchange, or part of it.")
+class RefundSubmitInput(RefundFields, Signed):
+    """A signed refund."""
+
+
 @strawberry.input(description="Retires lots whose last day has passed.")
 class ExpirySubmitInput(ExpiryFields, Signed):
     """A signed expiry."""
+
+
+@strawberry.input(description="Publishes a version of an agreement between merchants.")
+class AgreementSubmitInput(AgreementFields, Signed):
+    """A signed version of an agreement."""
+
+
+@strawberry.input(description="Ends an agreement.")
+class AgreementEndSubmitInput(AgreementEndFields, Signed):
+    """A signed end of an agreement."""
+
+
+@strawberry.input(description="Sells a prepaid partner a block of points.")
+class AllotmentSubmitInput(AllotmentFields, Signed):
+    """A signed allotment."""
+
+
+@strawberry.input(description="Replaces what merchants owe each other by fewer payments.")
+class NettingSubmitInput(NettingFields, Signed):
+    """A signed netting."""
+
+
+@strawberry.input(description="Confirms that money owed was received.")
+class SettlementSubmitInput(SettlementFields, Signed):
+    """A signed settlement."""
+
+
+@strawberry.input(description="Disputes a claim.")
+class DisputeSubmitInput(DisputeFields, Signed):
+    """A signed dispute."""
+
+
+@strawberry.input(description="Ends a dispute.")
+class DisputeResolveSubmitInput(DisputeResolveFields, Signed):
+    """A signed end of a dispute."""
+
+
+@strawberry.input(description="Stops an account from acting.")
+class FreezeSubmitInput(FreezeFields, Signed):
+    """A signed freezing."""
+
+
+@strawberry.input(description="Lets a frozen account act again.")
+class UnfreezeSubmitInput(UnfreezeFields, Signed):
+    """A signed end of a freezing."""
 
 
 @strawberry.input(description="Gives an account other keys.")
@@ -374,6 +548,11 @@ class GrantPreviewInput(GrantFields, Unsigned):
     """A grant not signed yet."""
 
 
+@strawberry.input(description="A correction to be made.")
+class CorrectionPreviewInput(CorrectionFields, Unsigned):
+    """A correction not signed yet."""
+
+
 @strawberry.input(description="A transfer to be made.")
 class TransferPreviewInput(TransferFields, Unsigned):
     """A transfer not signed yet."""
@@ -384,9 +563,79 @@ class RedemptionPreviewInput(RedemptionFields, Unsigned):
     """A redemption not signed yet."""
 
 
+@strawberry.input(description="An exchange to be made.")
+class ExchangePreviewInput(ExchangeFields, Unsigned):
+    """An exchange not signed yet."""
+
+
+@strawberry.input(description="A hold to be placed.")
+class HoldPreviewInput(HoldFields, Unsigned):
+    """A hold not signed yet."""
+
+
+@strawberry.input(description="A capture to be made.")
+class CapturePreviewInput(CaptureFields, Unsigned):
+    """A capture not signed yet."""
+
+
+@strawberry.input(description="A hold to be released.")
+class ReleasePreviewInput(ReleaseFields, Unsigned):
+    """A release not signed yet."""
+
+
+@strawberry.input(description="A refund to be made.")
+class RefundPreviewInput(RefundFields, Unsigned):
+    """A refund not signed yet."""
+
+
 @strawberry.input(description="An expiry to be carried out.")
 class ExpiryPreviewInput(ExpiryFields, Unsigned):
     """An expiry not signed yet."""
+
+
+@strawberry.input(description="An agreement to be made.")
+class AgreementPreviewInput(AgreementFields, Unsigned):
+    """An agreement's version not signed yet."""
+
+
+@strawberry.input(description="An agreement to be ended.")
+class AgreementEndPreviewInput(AgreementEndFields, Unsigned):
+    """An agreement's end not signed yet."""
+
+
+@strawberry.input(description="Points to be allotted.")
+class AllotmentPreviewInput(AllotmentFields, Unsigned):
+    """An allotment not signed yet."""
+
+
+@strawberry.input(description="Debts to be netted.")
+class NettingPreviewInput(NettingFields, Unsigned):
+    """A netting not signed yet."""
+
+
+@strawberry.input(description="A settlement to be confirmed.")
+class SettlementPreviewInput(SettlementFields, Unsigned):
+    """A settlement not signed yet."""
+
+
+@strawberry.input(description="A claim to be disputed.")
+class DisputePreviewInput(DisputeFields, Unsigned):
+    """A dispute not signed yet."""
+
+
+@strawberry.input(description="A dispute to be resolved.")
+class DisputeResolvePreviewInput(DisputeResolveFields, Unsigned):
+    """A dispute's end not signed yet."""
+
+
+@strawberry.input(description="An account to be frozen.")
+class FreezePreviewInput(FreezeFields, Unsigned):
+    """A freezing not signed yet."""
+
+
+@strawberry.input(description="An account to be unfrozen.")
+class UnfreezePreviewInput(UnfreezeFields, Unsigned):
+    """An end of a freezing not signed yet."""
 
 
 @strawberry.input(description="Keys to be replaced.")
@@ -413,64 +662,112 @@ class ReplaceLogKeyPreviewInput(ReplaceLogKeyFields, Unsigned):
 class OperationPreviewInput:
     """One operation, typed or as a document."""
 
-    account: AccountPreviewInput | None = _optional("An account to be opened.")
-    asset: AssetPreviewInput | None = _optional("An asset to be defined.")
-    program: ProgramPreviewInput | None = _optional("A program version to be published.")
-    purchases: PurchasesPreviewInput | None = _optional("Purchases to be recorded.")
-    grant: GrantPreviewInput | None = _optional("A grant to be made.")
-    transfer: TransferPreviewInput | None = _optional("A transfer to be made.")
-    redemption: RedemptionPreviewInput | None = _optional("A redemption to be made.")
-    expiry: ExpiryPreviewInput | None = _optional("An expiry to be carried out.")
-    replace_keys: ReplaceKeysPreviewInput | None = _optional("Keys to be replaced.")
-    recover_keys: RecoverKeysPreviewInput | None = _optional("A recovery to be recorded.")
-    cancel_recovery: CancelRecoveryPreviewInput | None = _optional("A recovery to be dropped.")
-    replace_log_key: ReplaceLogKeyPreviewInput | None = _optional("A log's key to be replaced.")
-    document: str | None = _optional("Any operation as the canonical JSON of its document, without signatures.")
+    account: AccountPreviewInput | None = optional("An account to be opened.")
+    asset: AssetPreviewInput | None = optional("An asset to be defined.")
+    program: ProgramPreviewInput | None = optional("A program version to be published.")
+    purchases: PurchasesPreviewInput | None = optional("Purchases to be recorded.")
+    grant: GrantPreviewInput | None = optional("A grant to be made.")
+    correction: CorrectionPreviewInput | None = optional("A correction to be made.")
+    transfer: TransferPreviewInput | None = optional("A transfer to be made.")
+    redemption: RedemptionPreviewInput | None = optional("A redemption to be made.")
+    exchange: ExchangePreviewInput | None = optional("An exchange to be made.")
+    hold: HoldPreviewInput | None = optional("A hold to be placed.")
+    capture: CapturePreviewInput | None = optional("A capture to be made.")
+    release: ReleasePreviewInput | None = optional("A hold to be released.")
+    refund: RefundPreviewInput | None = optional("A refund to be made.")
+    expiry: ExpiryPreviewInput | None = optional("An expiry to be carried out.")
+    agreement: AgreementPreviewInput | None = optional("An agreement to be made.")
+    agreement_end: AgreementEndPreviewInput | None = optional("An agreement to be ended.")
+    allotment: AllotmentPreviewInput | None = optional("Points to be allotted.")
+    netting: NettingPreviewInput | None = optional("Debts to be netted.")
+    settlement: SettlementPreviewInput | None = optional("A settlement to be confirmed.")
+    dispute: DisputePreviewInput | None = optional("A claim to be disputed.")
+    dispute_resolve: DisputeResolvePreviewInput | None = optional("A dispute to be resolved.")
+    freeze: FreezePreviewInput | None = optional("An account to be frozen.")
+    unfreeze: UnfreezePreviewInput | None = optional("An account to be unfrozen.")
+    replace_keys: ReplaceKeysPreviewInput | None = optional("Keys to be replaced.")
+    recover_keys: RecoverKeysPreviewInput | None = optional("A recovery to be recorded.")
+    cancel_recovery: CancelRecoveryPreviewInput | None = optional("A recovery to be dropped.")
+    replace_log_key: ReplaceLogKeyPreviewInput | None = optional("A log's key to be replaced.")
+    document: str | None = optional("Any operation as the canonical JSON of its document, without signatures.")
 
 
 @strawberry.input(description="A signed operation of any kind.")
 class OperationSubmitInput:
     """A signed operation as it is."""
 
-    operation: SignedOperationText = _field("The document and its signatures, byte for byte as they were signed.")
+    operation: SignedOperationText = required("The document and its signatures, byte for byte as they were signed.")
 
 
 @strawberry.input(description="Signed operations to submit together; each is recorded or refused on its own.")
 class OperationsSubmitInput:
     """Signed operations in bulk."""
 
-    operations: list[SignedOperationText] = _field("1 to 1,000 signed operations; they are recorded in this order.")
+    operations: list[SignedOperationText] = required("1 to 1,000 signed operations; they are recorded in this order.")
 
 
 @strawberry.input(description="An answered challenge.")
 class SessionOpenInput:
     """What opens a session."""
 
-    account: strawberry.ID = _field("The account to sign in as.")
-    challenge: str = _field(
+    account: strawberry.ID = required("The account to sign in as.")
+    challenge: str = required(
         "What `sessionChallenge` gave for this account, not older than 2 minutes. It opens one session."
     )
-    signatures: list[SignatureInput] = _field(
+    signatures: list[SignatureInput] = required(
         'Signatures of `"guerdon session v1\\n"` followed by the challenge, by as many keys in force for the account '
         "as its threshold says."
     )
 
 
-KIND_OF: dict[type, str] = {
+KIND_OF: dict[type[Any], str] = {
     AccountFields: "open_account",
     AssetFields: "define_asset",
     ProgramFields: "publish_program",
     PurchasesFields: "record_purchases",
     GrantFields: "grant",
+    CorrectionFields: "correct",
     TransferFields: "transfer",
     RedemptionFields: "redeem",
+    ExchangeFields: "exchange",
+    HoldFields: "hold",
+    CaptureFields: "capture",
+    ReleaseFields: "release",
+    RefundFields: "refund",
     ExpiryFields: "expire",
+    AgreementFields: "agree",
+    AgreementEndFields: "end_agreement",
+    AllotmentFields: "allot",
+    NettingFields: "net",
+    SettlementFields: "settle",
+    DisputeFields: "dispute",
+    DisputeResolveFields: "resolve_dispute",
+    FreezeFields: "freeze",
+    UnfreezeFields: "unfreeze",
     ReplaceKeysFields: "replace_keys",
     RecoverKeysFields: "recover_keys",
     CancelRecoveryFields: "cancel_recovery",
     ReplaceLogKeyFields: "replace_log_key",
 }
 """The kind of operation that each group of fields describes."""
+
+TAGS = {"expiry": "after", "of": "type", "terms": "type"}
+"""Fields whose ``@oneOf`` input stands for a part of the document that is told apart by a tag, with the tag's name."""
+
+ABSENT: dict[str, Any] = {
+    "final": False,
+    "fixed": 0,
+    "grants": [],
+    "keys": [],
+    "maximum_fee": 0,
+    "minimum": 1,
+    "off_step": "refuse",
+    "refunds": "cap",
+    "returned_lot_days": 0,
+    "step": 1,
+    "threshold": 1,
+}
+"""What the absence of a field means in every document: an input may say it, a document never does."""
 
 RandomBytes = Callable[[int], bytes]
 
@@ -513,13 +810,17 @@ def _document(fields: Signed | Unsigned, origin: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Plain data of a document from what was given; what is null is left out."""
+    """Plain data of a document from what was given; what is null, or says what absence means, is left out."""
     if isinstance(value, dict):
-        return {
-            _snake(name): _expiry(item) if name == "expiry" else _plain(item)
-            for name, item in value.items()
-            if item is not None
-        }
+        plain: dict[str, Any] = {}
+        for given, item in value.items():
+            if item is None:
+                continue
+            name = _snake(given)
+            said = _tagged(name, item) if name in TAGS else _plain(item)
+            if name not in ABSENT or said != ABSENT[name]:
+                plain[name] = said
+        return plain
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Enum):
@@ -527,14 +828,31 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _expiry(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The rule of an ``ExpiryInput`` as it is written in a program's document."""
-    ((after, count),) = given.items()
-    if after != "never":
-        return {"after": _snake(after), "count": count}
-    if count is not True:
+def _tagged(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ``@oneOf`` input stands for, as it is written in the document."""
+    ((way, chosen),) = given.items()
+    if name != "expiry":
+        return {TAGS[name]: _snake(way), **_plain(chosen)}
+    if way != "never":
+        return {TAGS[name]: _snake(way), "count": chosen}
+    if chosen is not True:
         raise BadInputError("expiry.never can only be true; choose another field for points that expire")
-    return {"after": after}
+    return {TAGS[name]: way}
+
+
+def as_given(rejection: Rejection, fields: Signed | Unsigned) -> Rejection:
+    """A refusal with the path of its field in the input, which has one more step where a ``@oneOf`` was chosen."""
+    parts: list[str] = []
+    here: Any = fields.given
+    for part in rejection.path:
+        parts.append(part)
+        here = {_snake(name): item for name, item in here.items()}.get(part) if isinstance(here, dict) else None
+        if part in TAGS and isinstance(here, dict):
+            ((way, here),) = here.items()
+            parts.append(_snake(way))
+            if part == "expiry":  # its way is the field that has the count
+                break
+    return msgspec.structs.replace(rejection, path=tuple(parts))
 
 
 @lru_cache(maxsize=256)

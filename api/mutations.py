@@ -6,206 +6,109 @@ by :mod:`ledger.rules`, and an exception is a fault of ours, told as an unexpect
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import strawberry
 
 from api.context import Context
+from api.fields import ApiInfo, argument, resolved
 from api.inputs import (
     AccountSubmitInput,
+    AgreementEndSubmitInput,
+    AgreementSubmitInput,
+    AllotmentSubmitInput,
     AssetSubmitInput,
     CancelRecoverySubmitInput,
+    CaptureSubmitInput,
+    CorrectionSubmitInput,
+    DisputeResolveSubmitInput,
+    DisputeSubmitInput,
+    ExchangeSubmitInput,
     ExpirySubmitInput,
+    FreezeSubmitInput,
     GrantSubmitInput,
+    HoldSubmitInput,
+    NettingSubmitInput,
     OperationsSubmitInput,
     OperationSubmitInput,
     ProgramSubmitInput,
     PurchasesSubmitInput,
     RecoverKeysSubmitInput,
     RedemptionSubmitInput,
+    RefundSubmitInput,
+    ReleaseSubmitInput,
     ReplaceKeysSubmitInput,
     ReplaceLogKeySubmitInput,
     SessionOpenInput,
+    SettlementSubmitInput,
     Signed,
     TransferSubmitInput,
+    UnfreezeSubmitInput,
+    as_given,
     signed_document,
 )
-from api.proofs import RECEIPT, receipt_of
+from api.payloads import (
+    AccountSubmitPayload,
+    AgreementEndSubmitPayload,
+    AgreementSubmitPayload,
+    AllotmentSubmitPayload,
+    AssetSubmitPayload,
+    CancelRecoverySubmitPayload,
+    CaptureSubmitPayload,
+    CorrectionSubmitPayload,
+    DisputeResolveSubmitPayload,
+    DisputeSubmitPayload,
+    ExchangeSubmitPayload,
+    ExpirySubmitPayload,
+    FreezeSubmitPayload,
+    GrantSubmitPayload,
+    HoldSubmitPayload,
+    NettingSubmitPayload,
+    OperationResult,
+    OperationsSubmitPayload,
+    OperationSubmitPayload,
+    ProgramSubmitPayload,
+    PurchasesSubmitPayload,
+    RecoverKeysSubmitPayload,
+    RedemptionSubmitPayload,
+    RefundSubmitPayload,
+    ReleaseSubmitPayload,
+    ReplaceKeysSubmitPayload,
+    ReplaceLogKeySubmitPayload,
+    SessionOpenPayload,
+    SettlementSubmitPayload,
+    SubmitPayload,
+    TransferSubmitPayload,
+    UnfreezeSubmitPayload,
+)
 from api.queries import ledger_now
 from api.rejections import UserError, user_error
 from api.scalars import Hash, Points, Time, UInt53
 from api.sessions import Answer, Session, Token
-from api.types import (
-    Account,
-    ApiInfo,
-    Asset,
-    Entry,
-    LazyEntry,
-    Ledger,
-    Program,
-    account_of,
-    argument,
-    asset_of,
-    field,
-    program_of,
-    resolved,
-)
+from api.types import Account, LazyEntry, account_of, asset_of, program_of
 from api.webhooks import WebhookMutations
 from ledger import queries
 from ledger.encoding import format_time
-from ledger.entries import decode_entry
-from ledger.operations import AnyOperation, DefineAsset, OpenAccount, PublishProgram, SignedOperation
-from ledger.rules import Code, Rejection, defined_asset, opened_account, published_version
+from ledger.entries import Entry as RecordedEntry
+from ledger.entries import Posting, decode_entry
+from ledger.operations import (
+    AnyOperation,
+    DefineAsset,
+    Exchange,
+    OpenAccount,
+    PublishProgram,
+    Refund,
+    SignedOperation,
+)
+from ledger.rules import defined_asset, opened_account, published_version
 from ledger.sequencer import Outcome, Recorded, prepare
+from ledger.state import SYS_ISSUED, Code, Rejection
+from ledger.terms import RefundedPurchase
 
 MAX_OPERATIONS = 1_000
 """Operations in one ``operationsSubmit``."""
-
-
-@strawberry.interface(description="What became of one submitted operation: an entry, or the reasons why there is none.")
-class SubmitPayload:
-    """The answer to a submission."""
-
-    entry: Entry | None = field("The entry that records it; null when it was refused.")
-    replayed: bool = field("Whether the same document had been recorded by an earlier submission.")
-    user_errors: list[UserError] = field("Why it was refused; empty when it is recorded.")
-
-
-@strawberry.type(description="What became of an account's opening.")
-class AccountSubmitPayload(SubmitPayload):
-    """The answer to ``accountSubmit``."""
-
-    account: Account | None = field("The account as this entry opened it; null when it was refused.")
-
-
-@strawberry.type(description="What became of an asset's definition.")
-class AssetSubmitPayload(SubmitPayload):
-    """The answer to ``assetSubmit``."""
-
-    asset: Asset | None = field("The asset; null when it was refused.")
-
-
-@strawberry.type(description="What became of a program version.")
-class ProgramSubmitPayload(SubmitPayload):
-    """The answer to ``programSubmit``."""
-
-    program: Program | None = field("The program version; null when it was refused.")
-
-
-@strawberry.type(description="What became of a record of purchases.")
-class PurchasesSubmitPayload(SubmitPayload):
-    """The answer to ``purchasesSubmit``."""
-
-
-@strawberry.type(description="What became of a grant.")
-class GrantSubmitPayload(SubmitPayload):
-    """The answer to ``grantSubmit``."""
-
-
-_BALANCE = "Points of the asset the actor has after this entry; null when it was refused or replayed."
-_REFUSED = " Null when it was refused."
-
-
-@strawberry.type(description="What became of a transfer.")
-class TransferSubmitPayload(SubmitPayload):
-    """The answer to ``transferSubmit``."""
-
-    balance: Points | None = field(_BALANCE)
-
-    @resolved(RECEIPT + _REFUSED)
-    async def receipt(self, info: ApiInfo) -> str | None:
-        """The receipt."""
-        return await receipt_of(info.context, self.entry)
-
-
-@strawberry.type(description="What became of a redemption.")
-class RedemptionSubmitPayload(SubmitPayload):
-    """The answer to ``redemptionSubmit``."""
-
-    balance: Points | None = field(_BALANCE)
-
-    @resolved(RECEIPT + _REFUSED)
-    async def receipt(self, info: ApiInfo) -> str | None:
-        """The receipt."""
-        return await receipt_of(info.context, self.entry)
-
-
-@strawberry.type(description="What became of an expiry.")
-class ExpirySubmitPayload(SubmitPayload):
-    """The answer to ``expirySubmit``."""
-
-
-_ACCOUNT_NOW = "The account as it is now; null when it was refused or replayed."
-
-
-@strawberry.type(description="What became of a replacement of keys.")
-class ReplaceKeysSubmitPayload(SubmitPayload):
-    """The answer to ``replaceKeysSubmit``."""
-
-    account: Account | None = field(_ACCOUNT_NOW)
-
-
-@strawberry.type(description="What became of a recovery.")
-class RecoverKeysSubmitPayload(SubmitPayload):
-    """The answer to ``recoverKeysSubmit``."""
-
-    account: Account | None = field(_ACCOUNT_NOW + " Its `recovery` tells when the keys come into force.")
-
-
-@strawberry.type(description="What became of the end of a recovery.")
-class CancelRecoverySubmitPayload(SubmitPayload):
-    """The answer to ``cancelRecoverySubmit``."""
-
-    account: Account | None = field(_ACCOUNT_NOW)
-
-
-@strawberry.type(description="What became of a replacement of the log's key.")
-class ReplaceLogKeySubmitPayload(SubmitPayload):
-    """The answer to ``replaceLogKeySubmit``."""
-
-    ledger: Ledger | None = field("The ledger as it is now, with the keys of its log; null when it was refused.")
-
-
-@strawberry.type(description="What became of a signed operation of any kind.")
-class OperationSubmitPayload(SubmitPayload):
-    """The answer to ``operationSubmit``."""
-
-    balance: Points | None = field(_BALANCE)
-
-    @resolved(RECEIPT + _REFUSED)
-    async def receipt(self, info: ApiInfo) -> str | None:
-        """The receipt."""
-        return await receipt_of(info.context, self.entry)
-
-
-@strawberry.type(description="What became of one operation of many.")
-class OperationResult:
-    """The answer for one item of ``operationsSubmit``."""
-
-    seq: UInt53 | None = field("Sequence number of the entry that records it; null when it was refused.")
-    hash: Hash | None = field("The entry's leaf hash; null when it was refused.")
-    operation_id: Hash | None = field("The operation's id; null when it could not be read.")
-    replayed: bool = field("Whether the same document had been recorded by an earlier submission.")
-    balance: Points | None = field(_BALANCE)
-    user_errors: list[UserError] = field("Why it was refused; paths are those of its document.")
-
-
-@strawberry.type(description="What became of operations submitted together.")
-class OperationsSubmitPayload:
-    """The answer to ``operationsSubmit``."""
-
-    results: list[OperationResult] = field("One result for each operation, in the order given.")
-    user_errors: list[UserError] = field("Why none was considered; empty otherwise.")
-
-
-@strawberry.type(description="An opened session, or the reasons why there is none.")
-class SessionOpenPayload:
-    """The answer to ``sessionOpen``."""
-
-    token: str | None = field("The bearer token, for the header `Authorization: Bearer …`.")
-    expires_at: Time | None = field("When the session ends.")
-    user_errors: list[UserError] = field("Why no session was opened.")
 
 
 P = TypeVar("P", bound=SubmitPayload)
@@ -216,20 +119,24 @@ _encoder = msgspec.json.Encoder(order="sorted")
 class _Submission:
     """What became of a typed input, or of a document as it was signed."""
 
-    __slots__ = ("outcome", "typed")
+    __slots__ = ("fields", "outcome")
 
-    def __init__(self, outcome: Recorded | Rejection, *, typed: bool = True) -> None:
+    def __init__(self, outcome: Recorded | Rejection, fields: Signed | None = None) -> None:
         self.outcome = outcome
-        self.typed = typed
+        self.fields = fields
 
     def payload(self, kind: type[P], **more: Any) -> P:
         """The payload that tells it."""
         outcome = self.outcome
         if isinstance(outcome, Rejection):
-            errors = [user_error(outcome, inside=("input",) if self.typed else (), camel=self.typed)]
-            return kind(entry=None, replayed=False, user_errors=errors, **more)
+            return kind(entry=None, replayed=False, user_errors=[self._error(outcome)], **more)
         entry = LazyEntry(outcome.data, outcome.seq, outcome.leaf_hash, outcome.op_id)
         return kind(entry=entry, replayed=outcome.replayed, user_errors=[], **more)
+
+    def _error(self, rejection: Rejection) -> UserError:
+        if self.fields is None:
+            return user_error(rejection)
+        return user_error(as_given(rejection, self.fields), inside=("input",), camel=True)
 
     @property
     def balance(self) -> Points | None:
@@ -240,7 +147,13 @@ class _Submission:
     @property
     def op(self) -> AnyOperation | None:
         """The operation as recorded; ``None`` when it was refused."""
-        return decode_entry(self.outcome.data).op if isinstance(self.outcome, Recorded) else None
+        recorded = self.recorded
+        return recorded.op if recorded is not None else None
+
+    @property
+    def recorded(self) -> RecordedEntry | None:
+        """The entry; ``None`` when it was refused."""
+        return decode_entry(self.outcome.data) if isinstance(self.outcome, Recorded) else None
 
 
 async def _submit(info: ApiInfo, fields: Signed) -> _Submission:
@@ -250,7 +163,7 @@ async def _submit(info: ApiInfo, fields: Signed) -> _Submission:
     # and canonical is checked when it is read back.
     prepared = prepare(_encoder.encode({"op": document, "sigs": signatures}))
     outcome = await service.submitter.submit(prepared)
-    return _Submission(_without_fault(outcome))
+    return _Submission(_without_fault(outcome), fields)
 
 
 async def _account_now(context: Context, done: _Submission, account_id: str) -> Account | None:
@@ -262,6 +175,12 @@ async def _account_now(context: Context, done: _Submission, account_id: str) -> 
         return None
     found = await context.read(queries.authority, account_id, context.now())
     return account_of(found.account, (), with_recovery=True) if found is not None else None
+
+
+def _moved(legs: Iterable[Posting], account: str | None, asset: str, sign: int) -> Points:
+    """Points of an asset that an account was given (sign 1), or gave (-1)."""
+    mine = (leg.amount * sign for leg in legs if leg.account == account and leg.asset == asset)
+    return Points(sum(amount for amount in mine if amount > 0))
 
 
 def _without_fault(outcome: Outcome) -> Recorded | Rejection:
@@ -327,6 +246,13 @@ class Mutation(WebhookMutations):
         """Submit ``grant``."""
         return (await _submit(info, input)).payload(GrantSubmitPayload)
 
+    @resolved("Gives a member points, or takes some away, by hand: submits a `correct` document.")
+    async def correction_submit(
+        self, info: ApiInfo, input: Annotated[CorrectionSubmitInput, argument("The signed document, field by field.")]
+    ) -> CorrectionSubmitPayload:
+        """Submit ``correct``."""
+        return (await _submit(info, input)).payload(CorrectionSubmitPayload)
+
     @resolved("Transfers points to one or several accounts: submits a `transfer` document.")
     async def transfer_submit(
         self, info: ApiInfo, input: Annotated[TransferSubmitInput, argument("The signed document, field by field.")]
@@ -343,12 +269,139 @@ class Mutation(WebhookMutations):
         done = await _submit(info, input)
         return done.payload(RedemptionSubmitPayload, balance=done.balance)
 
+    @resolved(
+        "Turns points of one asset into points of another, by their issuers' agreement: submits an `exchange` "
+        "document. The limits in it are the holder's: so many points come out, at so high a fee, or nothing happens."
+    )
+    async def exchange_submit(
+        self, info: ApiInfo, input: Annotated[ExchangeSubmitInput, argument("The signed document, field by field.")]
+    ) -> ExchangeSubmitPayload:
+        """Submit ``exchange``."""
+        done = await _submit(info, input)
+        given = out = None
+        if (entry := done.recorded) is not None and isinstance(op := entry.op, Exchange):
+            given = _moved(entry.postings, op.actor, op.asset, -1)
+            out = _moved(entry.postings, op.actor, op.into, 1)
+        return done.payload(ExchangeSubmitPayload, points_given=given, points_out=out, balance=done.balance)
+
+    @resolved(
+        "Sets points aside for a merchant, a till or a web shop, which may capture them for a while: submits a `hold` "
+        "document."
+    )
+    async def hold_submit(
+        self, info: ApiInfo, input: Annotated[HoldSubmitInput, argument("The signed document, field by field.")]
+    ) -> HoldSubmitPayload:
+        """Submit ``hold``."""
+        done = await _submit(info, input)
+        return done.payload(HoldSubmitPayload, balance=done.balance)
+
+    @resolved("Spends points on hold, all at once or in parts: submits a `capture` document.")
+    async def capture_submit(
+        self, info: ApiInfo, input: Annotated[CaptureSubmitInput, argument("The signed document, field by field.")]
+    ) -> CaptureSubmitPayload:
+        """Submit ``capture``."""
+        return (await _submit(info, input)).payload(CaptureSubmitPayload)
+
+    @resolved(
+        "Gives what is left on hold back to its holder: submits a `release` document. Once its time has passed, a hold "
+        "is free by itself."
+    )
+    async def release_submit(
+        self, info: ApiInfo, input: Annotated[ReleaseSubmitInput, argument("The signed document, field by field.")]
+    ) -> ReleaseSubmitPayload:
+        """Submit ``release``."""
+        return (await _submit(info, input)).payload(ReleaseSubmitPayload)
+
+    @resolved(
+        "Undoes a purchase, redemption, capture or exchange, or a part of it, by the rules it was recorded under: "
+        "submits a `refund` document."
+    )
+    async def refund_submit(
+        self, info: ApiInfo, input: Annotated[RefundSubmitInput, argument("The signed document, field by field.")]
+    ) -> RefundSubmitPayload:
+        """Submit ``refund``."""
+        done = await _submit(info, input)
+        returned = taken = None
+        if (entry := done.recorded) is not None and isinstance(op := entry.op, Refund):
+            returned = Points(0 if isinstance(op.of, RefundedPurchase) else op.of.amount)
+            taken = Points(sum(leg.amount for leg in entry.postings if leg.account == SYS_ISSUED))
+        return done.payload(RefundSubmitPayload, points_returned=returned, points_taken_back=taken)
+
     @resolved("Retires lots whose last day has passed: submits an `expire` document.")
     async def expiry_submit(
         self, info: ApiInfo, input: Annotated[ExpirySubmitInput, argument("The signed document, field by field.")]
     ) -> ExpirySubmitPayload:
         """Submit ``expire``."""
         return (await _submit(info, input)).payload(ExpirySubmitPayload)
+
+    @resolved("Publishes a version of an agreement between merchants, signed by both: submits an `agree` document.")
+    async def agreement_submit(
+        self, info: ApiInfo, input: Annotated[AgreementSubmitInput, argument("The signed document, field by field.")]
+    ) -> AgreementSubmitPayload:
+        """Submit ``agree``."""
+        return (await _submit(info, input)).payload(AgreementSubmitPayload)
+
+    @resolved("Ends an agreement, with the notice its terms give: submits an `end_agreement` document.")
+    async def agreement_end_submit(
+        self, info: ApiInfo, input: Annotated[AgreementEndSubmitInput, argument("The signed document, field by field.")]
+    ) -> AgreementEndSubmitPayload:
+        """Submit ``end_agreement``."""
+        return (await _submit(info, input)).payload(AgreementEndSubmitPayload)
+
+    @resolved("Sells a prepaid partner a block of points, signed by both: submits an `allot` document.")
+    async def allotment_submit(
+        self, info: ApiInfo, input: Annotated[AllotmentSubmitInput, argument("The signed document, field by field.")]
+    ) -> AllotmentSubmitPayload:
+        """Submit ``allot``."""
+        return (await _submit(info, input)).payload(AllotmentSubmitPayload)
+
+    @resolved("Replaces what merchants owe each other by fewer payments: submits a `net` document.")
+    async def netting_submit(
+        self, info: ApiInfo, input: Annotated[NettingSubmitInput, argument("The signed document, field by field.")]
+    ) -> NettingSubmitPayload:
+        """Submit ``net``."""
+        return (await _submit(info, input)).payload(NettingSubmitPayload)
+
+    @resolved("Confirms that the creditor received money it was owed: submits a `settle` document.")
+    async def settlement_submit(
+        self, info: ApiInfo, input: Annotated[SettlementSubmitInput, argument("The signed document, field by field.")]
+    ) -> SettlementSubmitPayload:
+        """Submit ``settle``."""
+        return (await _submit(info, input)).payload(SettlementSubmitPayload)
+
+    @resolved("Keeps a claim out of netting and settlement until it is resolved: submits a `dispute` document.")
+    async def dispute_submit(
+        self, info: ApiInfo, input: Annotated[DisputeSubmitInput, argument("The signed document, field by field.")]
+    ) -> DisputeSubmitPayload:
+        """Submit ``dispute``."""
+        return (await _submit(info, input)).payload(DisputeSubmitPayload)
+
+    @resolved("Ends a dispute: submits a `resolve_dispute` document.")
+    async def dispute_resolve_submit(
+        self,
+        info: ApiInfo,
+        input: Annotated[DisputeResolveSubmitInput, argument("The signed document, field by field.")],
+    ) -> DisputeResolveSubmitPayload:
+        """Submit ``resolve_dispute``."""
+        return (await _submit(info, input)).payload(DisputeResolveSubmitPayload)
+
+    @resolved("Stops an account from acting; it can still receive: submits a `freeze` document.")
+    async def freeze_submit(
+        self, info: ApiInfo, input: Annotated[FreezeSubmitInput, argument("The signed document, field by field.")]
+    ) -> FreezeSubmitPayload:
+        """Submit ``freeze``."""
+        done = await _submit(info, input)
+        account = await _account_now(info.context, done, input.given["account"])
+        return done.payload(FreezeSubmitPayload, account=account)
+
+    @resolved("Lets a frozen account act again: submits an `unfreeze` document.")
+    async def unfreeze_submit(
+        self, info: ApiInfo, input: Annotated[UnfreezeSubmitInput, argument("The signed document, field by field.")]
+    ) -> UnfreezeSubmitPayload:
+        """Submit ``unfreeze``."""
+        done = await _submit(info, input)
+        account = await _account_now(info.context, done, input.given["account"])
+        return done.payload(UnfreezeSubmitPayload, account=account)
 
     @resolved(
         "Gives an account other keys: submits a `replace_keys` document. For rotation, for a key that may be in other "
@@ -409,7 +462,7 @@ class Mutation(WebhookMutations):
     ) -> OperationSubmitPayload:
         """Submit a document as it is."""
         outcome = await info.context.service.submitter.submit(prepare(input.operation.encode()))
-        done = _Submission(_without_fault(outcome), typed=False)
+        done = _Submission(_without_fault(outcome))
         return done.payload(OperationSubmitPayload, balance=done.balance)
 
     @resolved(

@@ -8,8 +8,9 @@ from sqlalchemy.engine import Connection as Snapshot
 
 from api.context import Context
 from api.errors import BadInputError
+from api.fields import field
 from api.scalars import Hash, UInt53
-from api.types import Entry, field
+from api.types import Entry
 from ledger import log
 from ledger.checkpoint import WitnessPolicy, encode_hash
 from ledger.cosignatures import read_cosignatures

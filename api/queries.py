@@ -23,8 +23,10 @@ from api.access import (
 )
 from api.context import Context, Service
 from api.errors import BadInputError, ForbiddenError
+from api.fields import ApiInfo, Node, argument, field, resolved
 from api.ids import ACCOUNT_ID, ASSET_CODE, ASSET_ID, ENTRY_ID, PROGRAM_ID, require_account_id, require_asset_code
-from api.inputs import AccountRole, OperationPreviewInput, Unsigned, unsigned_document
+from api.input_parts import AccountRole
+from api.inputs import OperationPreviewInput, Unsigned, as_given, unsigned_document
 from api.paging import After, Before, Connection, First, Last, Window
 from api.proofs import RECEIPT, ConsistencyProof, InclusionProof, consistency_proof, inclusion_proof, receipt_of
 from api.rejections import UserError, user_error
@@ -32,25 +34,20 @@ from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
 from api.sessions import Viewer
 from api.types import (
     Account,
-    ApiInfo,
     Asset,
     Checkpoint,
     Entry,
     Ledger,
-    Node,
     OperationKind,
     Posting,
     Program,
     Witnessing,
     account_of,
-    argument,
     asset_of,
     checkpoint_of,
     entry_of,
-    field,
     ledger_of,
     program_of,
-    resolved,
     witnessing_of,
 )
 from api.webhooks import WebhookQueries, webhook_node
@@ -62,9 +59,9 @@ from ledger.entries import Entry as RecordedEntry
 from ledger.entries import decode_entry
 from ledger.operations import AnyOperation, operation_id, signed_message
 from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey
-from ledger.rules import Account as StoredAccount
-from ledger.rules import Code, Rejection
 from ledger.sequencer import Preview, read_unsigned
+from ledger.state import Account as StoredAccount
+from ledger.state import Code, Rejection
 from ledger.store import Store
 
 MAX_NODES = 100
@@ -647,26 +644,24 @@ def _nodes(store: Store, connection: Snapshot, viewer: Viewer | None, ids: list[
 
 async def _preview(context: Context, given: OperationPreviewInput) -> OperationPreview:
     service = context.service
+    chosen = next(value for value in vars(given).values() if value is not UNSET)
+    fields = chosen if isinstance(chosen, Unsigned) else None
     try:
-        op_bytes = _op_bytes(context, given)
+        op_bytes = chosen.encode() if fields is None else _op_bytes(service, fields)
     except EncodingError as error:
-        return _no_preview(Rejection(Code.MALFORMED, str(error)), typed=given.document is UNSET)
+        return _no_preview(Rejection(Code.MALFORMED, str(error)), fields)
     op = read_unsigned(op_bytes)
     if isinstance(op, Rejection):
-        return _no_preview(op, typed=given.document is UNSET)
+        return _no_preview(op, fields)
     preview = None
     if await _may_preview(context, op):
         loop = asyncio.get_running_loop()
         preview = await loop.run_in_executor(service.readers, service.sequencer.preview, op_bytes)
-    return _preview_of(op_bytes, preview, typed=given.document is UNSET)
+    return _preview_of(op_bytes, preview, fields)
 
 
-def _op_bytes(context: Context, given: OperationPreviewInput) -> bytes:
+def _op_bytes(service: Service, fields: Unsigned) -> bytes:
     """The canonical bytes of what is to be previewed."""
-    if given.document is not UNSET and given.document is not None:
-        return given.document.encode()
-    service = context.service
-    fields: Unsigned = next(value for value in vars(given).values() if value is not UNSET)
     return encode_canonical(unsigned_document(fields, service.store.origin, service.clock(), service.random_bytes))
 
 
@@ -681,8 +676,13 @@ async def _may_preview(context: Context, op: AnyOperation) -> bool:
     return sight.everything or actor in sight.accounts or asset in sight.assets
 
 
-def _no_preview(refusal: Rejection, *, typed: bool) -> OperationPreview:
-    errors = [user_error(refusal, inside=("input",) if typed else (), camel=typed)]
+def _error(refusal: Rejection, fields: Unsigned | None) -> UserError:
+    if fields is None:
+        return user_error(refusal)
+    return user_error(as_given(refusal, fields), inside=("input",), camel=True)
+
+
+def _no_preview(refusal: Rejection, fields: Unsigned | None) -> OperationPreview:
     return OperationPreview(
         document=None,
         message=None,
@@ -691,13 +691,13 @@ def _no_preview(refusal: Rejection, *, typed: bool) -> OperationPreview:
         balance=None,
         replayed=False,
         seq=None,
-        user_errors=errors,
+        user_errors=[_error(refusal, fields)],
     )
 
 
-def _preview_of(op_bytes: bytes, preview: Preview | Rejection | None, *, typed: bool) -> OperationPreview:
+def _preview_of(op_bytes: bytes, preview: Preview | Rejection | None, fields: Unsigned | None) -> OperationPreview:
     if isinstance(preview, Rejection):
-        return _no_preview(preview, typed=typed)
+        return _no_preview(preview, fields)
     refusal = preview.rejection if preview is not None else None
     return OperationPreview(
         document=op_bytes.decode(),
@@ -707,5 +707,5 @@ def _preview_of(op_bytes: bytes, preview: Preview | Rejection | None, *, typed: 
         balance=Points(preview.balance) if preview is not None and preview.balance is not None else None,
         replayed=preview is not None and preview.seq is not None,
         seq=UInt53(preview.seq) if preview is not None and preview.seq is not None else None,
-        user_errors=[user_error(refusal, inside=("input",) if typed else (), camel=typed)] if refusal else [],
+        user_errors=[_error(refusal, fields)] if refusal else [],
     )

@@ -10,13 +10,14 @@ from typing import Any, cast
 
 import strawberry
 
-from api.scalars import Points, Time
-from ledger.rules import Code, Rejection
+from api.input_parts import CapPeriod
+from api.scalars import MinorUnits, Points, Time
+from ledger.state import Code, Rejection
 
 
 @strawberry.enum(description="Every reason for which an operation is refused. New ones may be added.")
 class UserErrorCode(Enum):
-    """The codes of :class:`ledger.rules.Code`, described."""
+    """The codes of :class:`ledger.state.Code`, described."""
 
     MALFORMED = strawberry.enum_value(
         "MALFORMED", description="A field is missing, unknown or not of its form; the path names it."
@@ -43,14 +44,25 @@ class UserErrorCode(Enum):
     SIGNATURE_UNEXPECTED = strawberry.enum_value(
         "SIGNATURE_UNEXPECTED", description="Someone signed who has no authority here."
     )
+    ACCOUNT_FROZEN = strawberry.enum_value(
+        "ACCOUNT_FROZEN", description="The account is frozen, or the one whose keys act for it: ask the operator."
+    )
+    APPROVAL_MISSING = strawberry.enum_value(
+        "APPROVAL_MISSING", description="More of the account's keys must sign this: its approval threshold."
+    )
     NOT_PERMITTED = strawberry.enum_value("NOT_PERMITTED", description="The actor may not do this.")
     RECOVERY_PENDING = strawberry.enum_value("RECOVERY_PENDING", description="A recovery of the account is pending.")
     NO_RECOVERY = strawberry.enum_value("NO_RECOVERY", description="No recovery of the account is pending.")
+    ALREADY_FROZEN = strawberry.enum_value("ALREADY_FROZEN", description="The account is frozen already.")
+    NOT_FROZEN = strawberry.enum_value("NOT_FROZEN", description="The account is not frozen.")
     LOG_KEY_USED = strawberry.enum_value("LOG_KEY_USED", description="The ledger has or had this log key.")
     UNKNOWN_ASSET = strawberry.enum_value("UNKNOWN_ASSET", description="There is no such asset.")
     ASSET_EXISTS = strawberry.enum_value("ASSET_EXISTS", description="The asset's code is taken.")
     UNKNOWN_CURRENCY = strawberry.enum_value(
         "UNKNOWN_CURRENCY", description="It is not a settlement currency of this ledger."
+    )
+    VALUE_MISSING = strawberry.enum_value(
+        "VALUE_MISSING", description="The asset has no value in money, by which missing points could be owed."
     )
     CURRENCY_MISMATCH = strawberry.enum_value(
         "CURRENCY_MISMATCH", description="The program in force is in another currency."
@@ -59,15 +71,15 @@ class UserErrorCode(Enum):
         "TIME_ZONE_MISMATCH", description="A version cannot change the time zone of the program."
     )
     VERSION_CONFLICT = strawberry.enum_value(
-        "VERSION_CONFLICT", description="It is not the next version of the program."
+        "VERSION_CONFLICT", description="It is not the next version of the program or agreement."
     )
     STARTS_IN_PAST = strawberry.enum_value(
-        "STARTS_IN_PAST", description="A later version of a program cannot start in the past."
+        "STARTS_IN_PAST", description="An agreement, or a later version of a program, cannot start in the past."
     )
     PROGRAM_MISSING = strawberry.enum_value("PROGRAM_MISSING", description="No program was in force then.")
     PROGRAM_CLOSED = strawberry.enum_value("PROGRAM_CLOSED", description="The program had ended then.")
     ORDER_EXISTS = strawberry.enum_value("ORDER_EXISTS", description="The order was recorded before.")
-    REFERENCE_EXISTS = strawberry.enum_value("REFERENCE_EXISTS", description="The event was granted for before.")
+    REFERENCE_EXISTS = strawberry.enum_value("REFERENCE_EXISTS", description="The reference was used before.")
     ACTIVITY_UNKNOWN = strawberry.enum_value(
         "ACTIVITY_UNKNOWN", description="The program grants nothing for this activity."
     )
@@ -76,9 +88,72 @@ class UserErrorCode(Enum):
         "NOT_TRANSFERABLE", description="The asset cannot be transferred between holders."
     )
     NOT_A_HOLDER = strawberry.enum_value("NOT_A_HOLDER", description="The account cannot hold points.")
-    NOT_ACCEPTED = strawberry.enum_value("NOT_ACCEPTED", description="The merchant does not accept the asset.")
-    NOT_YET_DUE = strawberry.enum_value("NOT_YET_DUE", description="The last day named has not passed.")
-    NOTHING_DUE = strawberry.enum_value("NOTHING_DUE", description="No lot is due.")
+    NOT_ACCEPTED = strawberry.enum_value(
+        "NOT_ACCEPTED", description="The merchant does not issue the asset, and no agreement says that it accepts it."
+    )
+    UNKNOWN_AGREEMENT = strawberry.enum_value(
+        "UNKNOWN_AGREEMENT", description="The actor is no party of such an agreement."
+    )
+    NO_AGREEMENT = strawberry.enum_value("NO_AGREEMENT", description="No agreement for this is in force.")
+    NOTICE_TOO_SHORT = strawberry.enum_value(
+        "NOTICE_TOO_SHORT", description="It would end earlier than the notice of its terms allows."
+    )
+    AGREEMENT_ENDED = strawberry.enum_value("AGREEMENT_ENDED", description="It ends by then already.")
+    PAYING_LOOP = strawberry.enum_value(
+        "PAYING_LOOP",
+        description="With this rate, exchanging around a loop of agreements would give more points than it takes.",
+    )
+    OFF_STEP = strawberry.enum_value("OFF_STEP", description="The points are not a multiple of the step of the terms.")
+    BELOW_MINIMUM = strawberry.enum_value(
+        "BELOW_MINIMUM", description="The points are fewer than the terms allow at a time."
+    )
+    ABOVE_MAXIMUM = strawberry.enum_value(
+        "ABOVE_MAXIMUM", description="The points are more than the terms allow at a time."
+    )
+    CAP_EXCEEDED = strawberry.enum_value(
+        "CAP_EXCEEDED", description="The points would pass a cap of the terms in this period."
+    )
+    OUTCOME_TOO_SMALL = strawberry.enum_value(
+        "OUTCOME_TOO_SMALL", description="Fewer points would come out than the holder accepts."
+    )
+    FEE_ABOVE_LIMIT = strawberry.enum_value("FEE_ABOVE_LIMIT", description="The fee is higher than the holder accepts.")
+    ALLOTMENT_USED_UP = strawberry.enum_value(
+        "ALLOTMENT_USED_UP",
+        description="The partner has fewer points left of those it bought: it needs another allotment.",
+    )
+    UNKNOWN_HOLD = strawberry.enum_value("UNKNOWN_HOLD", description="There is no such hold, or not for this merchant.")
+    HOLD_CLOSED = strawberry.enum_value("HOLD_CLOSED", description="The hold was captured or released.")
+    HOLD_LAPSED = strawberry.enum_value("HOLD_LAPSED", description="The time of the hold has passed.")
+    HOLD_EXCEEDED = strawberry.enum_value("HOLD_EXCEEDED", description="Fewer points are left on hold.")
+    TOO_MANY_HOLDS = strawberry.enum_value(
+        "TOO_MANY_HOLDS", description="The account has as many open holds of the asset as it can."
+    )
+    UNTIL_OUT_OF_RANGE = strawberry.enum_value(
+        "UNTIL_OUT_OF_RANGE", description="A hold ends in the future, at most 366 days ahead."
+    )
+    UNKNOWN_ORIGINAL = strawberry.enum_value(
+        "UNKNOWN_ORIGINAL", description="The actor has no such purchase, redemption, capture or exchange to refund."
+    )
+    REFUND_TOO_LARGE = strawberry.enum_value(
+        "REFUND_TOO_LARGE", description="Less of the original is left to be refunded."
+    )
+    NOT_YET_DUE = strawberry.enum_value("NOT_YET_DUE", description="The day named has not passed.")
+    NOTHING_DUE = strawberry.enum_value(
+        "NOTHING_DUE", description="No lot is due, or nothing is owed that could be netted."
+    )
+    UNKNOWN_CLAIM = strawberry.enum_value(
+        "UNKNOWN_CLAIM", description="There is no such claim that concerns the actor."
+    )
+    CLAIM_CLOSED = strawberry.enum_value("CLAIM_CLOSED", description="The claim was cancelled, netted or settled.")
+    DISPUTED = strawberry.enum_value("DISPUTED", description="The claim is disputed already.")
+    NOT_DISPUTED = strawberry.enum_value("NOT_DISPUTED", description="The claim is not disputed.")
+    NETTING_MISMATCH = strawberry.enum_value(
+        "NETTING_MISMATCH", description="The payments do not leave each merchant where its debts and claims put it."
+    )
+    SETTLED_TOO_MUCH = strawberry.enum_value("SETTLED_TOO_MUCH", description="The debtor owes less.")
+    AMOUNT_OVERFLOW = strawberry.enum_value(
+        "AMOUNT_OVERFLOW", description="More money would be owed than can be counted."
+    )
     POINTS_OVERFLOW = strawberry.enum_value(
         "POINTS_OVERFLOW", description="More points would be issued than can be counted."
     )
@@ -149,6 +224,99 @@ class GrantTooLargeError(UserError):
     max_points: Points = strawberry.field(description="The most one grant of this activity may give.")
 
 
+@strawberry.type(description="The points are not a multiple of the step of the terms.")
+class OffStepError(UserError):
+    """An amount off the step."""
+
+    step: Points = strawberry.field(description="What the points must be a multiple of.")
+
+
+@strawberry.type(description="The points are fewer than the terms allow at a time.")
+class BelowMinimumError(UserError):
+    """Too small an amount."""
+
+    minimum: Points = strawberry.field(description="The fewest points at a time.")
+
+
+@strawberry.type(description="The points are more than the terms allow at a time.")
+class AboveMaximumError(UserError):
+    """Too large an amount."""
+
+    maximum: Points = strawberry.field(description="The most points at a time.")
+
+
+@strawberry.type(description="The points would pass a cap of the terms.")
+class CapExceededError(UserError):
+    """A cap that was reached."""
+
+    cap_points: Points = strawberry.field(description="The most points in a period.")
+    used_points: Points = strawberry.field(description="Points of this period that are used already.")
+    period: CapPeriod = strawberry.field(description="The period; another one begins with nothing used.")
+
+
+@strawberry.type(description="Fewer points would come out than the holder accepts.")
+class OutcomeTooSmallError(UserError):
+    """An outcome below its limit."""
+
+    outcome_points: Points = strawberry.field(description="Points that would come out.")
+
+
+@strawberry.type(description="The fee is higher than the holder accepts.")
+class FeeAboveLimitError(UserError):
+    """A fee above its limit."""
+
+    fee_amount: MinorUnits = strawberry.field(description="The fee, in minor units.")
+    currency: str = strawberry.field(description="The currency of the fee.")
+
+
+@strawberry.type(description="The partner has fewer points left of those it bought.")
+class AllotmentUsedUpError(UserError):
+    """An allotment that is used up."""
+
+    required_points: Points = strawberry.field(description="Points the operation would issue.")
+    remaining_points: Points = strawberry.field(description="Points the partner can still issue.")
+
+
+@strawberry.type(description="Fewer points are left on hold.")
+class HoldExceededError(UserError):
+    """A capture of too much."""
+
+    remaining_points: Points = strawberry.field(description="Points that can still be captured.")
+
+
+@strawberry.type(description="Less of the original is left to be refunded.")
+class RefundTooLargeError(UserError):
+    """A refund of too much."""
+
+    refundable_amount: MinorUnits | None = strawberry.field(
+        description="What is left of a purchase, in minor units; null for other originals."
+    )
+    refundable_points: Points | None = strawberry.field(
+        description="What is left of a redemption, capture or exchange; null for a purchase."
+    )
+
+
+@strawberry.type(description="The debtor owes less.")
+class SettledTooMuchError(UserError):
+    """A settlement of too much."""
+
+    owed_amount: MinorUnits = strawberry.field(description="What the debtor owes the actor, in minor units.")
+
+
+@strawberry.type(description="An agreement would end earlier than the notice of its terms allows.")
+class NoticeTooShortError(UserError):
+    """Too short a notice."""
+
+    earliest_end: Time = strawberry.field(description="The earliest time at which it can end.")
+
+
+@strawberry.type(description="Exchanging around a loop of agreements would give more points than it takes.")
+class PayingLoopError(UserError):
+    """A loop that pays."""
+
+    loop: list[str] = strawberry.field(description="The assets of the loop in their order; the first is the last, too.")
+
+
 @strawberry.type(description="The entry would be larger than an entry can be.")
 class EntryTooLargeError(UserError):
     """An operation to split."""
@@ -169,6 +337,18 @@ USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     SupplyExceededError,
     ReferenceUsedError,
     GrantTooLargeError,
+    OffStepError,
+    BelowMinimumError,
+    AboveMaximumError,
+    CapExceededError,
+    OutcomeTooSmallError,
+    FeeAboveLimitError,
+    AllotmentUsedUpError,
+    HoldExceededError,
+    RefundTooLargeError,
+    SettledTooMuchError,
+    NoticeTooShortError,
+    PayingLoopError,
     EntryTooLargeError,
     RecoveryPendingError,
 )
@@ -179,6 +359,18 @@ _DETAILED: dict[Code, type[UserError]] = {
     Code.ORDER_EXISTS: ReferenceUsedError,
     Code.REFERENCE_EXISTS: ReferenceUsedError,
     Code.GRANT_TOO_LARGE: GrantTooLargeError,
+    Code.OFF_STEP: OffStepError,
+    Code.BELOW_MINIMUM: BelowMinimumError,
+    Code.ABOVE_MAXIMUM: AboveMaximumError,
+    Code.CAP_EXCEEDED: CapExceededError,
+    Code.OUTCOME_TOO_SMALL: OutcomeTooSmallError,
+    Code.FEE_ABOVE_LIMIT: FeeAboveLimitError,
+    Code.ALLOTMENT_USED_UP: AllotmentUsedUpError,
+    Code.HOLD_EXCEEDED: HoldExceededError,
+    Code.REFUND_TOO_LARGE: RefundTooLargeError,
+    Code.SETTLED_TOO_MUCH: SettledTooMuchError,
+    Code.NOTICE_TOO_SHORT: NoticeTooShortError,
+    Code.PAYING_LOOP: PayingLoopError,
     Code.TOO_LARGE: EntryTooLargeError,
     Code.RECOVERY_PENDING: RecoveryPendingError,
 }
@@ -195,6 +387,10 @@ def user_error(rejection: Rejection, *, inside: tuple[str, ...] = (), camel: boo
     details: dict[str, Any] = dict(rejection.details) if kind else {}
     if kind is ReferenceUsedError:
         details = {"entry_id": strawberry.ID(f"ent_{details['seq']}")}
+    elif kind is RefundTooLargeError:  # the details are money or points, as the original is
+        details = {"refundable_amount": None, "refundable_points": None} | details
+    elif kind is PayingLoopError:
+        details = {"loop": details["loop"].split(">")}
     return (kind or OperationRefusedError)(
         code=cast(UserErrorCode, rejection.code.value),
         message=rejection.message,

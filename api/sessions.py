@@ -29,9 +29,9 @@ from msgspec import Struct
 
 from ledger.encoding import encode_base64url
 from ledger.keys import SESSION_CONTEXT, verify
-from ledger.operations import MAX_SIGNATURES
 from ledger.queries import Authority
-from ledger.rules import Code, Rejection
+from ledger.state import Code, Rejection
+from ledger.terms import MAX_SIGNATURES
 
 CHALLENGE_LIFETIME_MS = 120_000
 TOKEN_LIFETIME_MS = 900_000

@@ -8,8 +8,8 @@ import asyncio
 from concurrent.futures import Future
 
 from ledger.operations import SignedOperation
-from ledger.rules import Rejection
 from ledger.sequencer import Outcome, Sequencer
+from ledger.state import Rejection
 
 
 class Submitter:

@@ -15,12 +15,13 @@ from sqlalchemy.engine import Connection as Snapshot
 from api.access import require_session, sight_of, visible_assets
 from api.context import Context
 from api.errors import BadInputError, ForbiddenError, UnauthenticatedError
+from api.fields import ApiInfo, argument, field
 from api.ids import require_account_id
 from api.queries import EntryFilterInput, entry_filter
 from api.scalars import Points, UInt53
 from api.sessions import SESSION_OVER, Session, TokenError, Viewer, viewer_at
 from api.streams import PAGE, Interests
-from api.types import ApiInfo, Entry, argument, entry_of, field
+from api.types import Entry, entry_of
 from ledger import queries
 from ledger.entries import Posting, decode_entry
 from ledger.queries import EntryFilter, Page, Sight

@@ -5,53 +5,36 @@ on who is looking, has a resolver. Records of the core (postings, signatures, lo
 reads their attributes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
 import strawberry
-from strawberry import Info
 
 from api.access import sees_as_its_own, sees_whole
-from api.context import Context
+from api.fields import ApiInfo, Node, argument, field, resolved
 from api.ids import require_asset_code
-from api.inputs import AccountRole, AmountRounding, PointsRounding
+from api.input_parts import (
+    AccountRole,
+    AmountRounding,
+    CapPeriod,
+    FreezeReason,
+    MoneyRounding,
+    PointsRounding,
+    RefundPolicy,
+)
 from api.paging import After, Before, Connection, First, Last, Window
 from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
-from ledger import queries, rules
+from ledger import queries, state
 from ledger.checkpoint import WitnessKey, WitnessPolicy, encode_witness_key
 from ledger.cosignatures import Cosignatures, CosignedCheckpoint, StoredCosignature
 from ledger.encoding import format_time
 from ledger.entries import decode_entry, read_outline
-from ledger.operations import (
-    DEFAULT_RECOVERY_DELAY_MS,
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
-    Expiry,
-    Genesis,
-)
+from ledger.operations import Genesis
 from ledger.programs import ProgramVersion
 from ledger.queries import ALL, Sight, StoredEntry
 from ledger.store import HeadState
-
-ApiInfo = Info[Context, None]
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def field(description: str) -> Any:
-    """A plain attribute, with what it means."""
-    return strawberry.field(description=description)
-
-
-def resolved(description: str) -> Callable[[F], F]:
-    """A field with a resolver, and what it means."""
-    return cast("Callable[[F], F]", strawberry.field(description=description))
-
-
-def argument(description: str) -> Any:
-    """What an argument means, for ``Annotated``."""
-    return strawberry.argument(description=description)
+from ledger.terms import DEFAULT_RECOVERY_DELAY_MS, ExpiresAfterDays, ExpiresAfterMonths, ExpiresAtYearEnd, Expiry
 
 
 @strawberry.enum(description="What an operation does.")
@@ -64,9 +47,24 @@ class OperationKind(Enum):
     PUBLISH_PROGRAM = strawberry.enum_value("publish_program", description="Publishes a version of a program.")
     RECORD_PURCHASES = strawberry.enum_value("record_purchases", description="Records purchases and their points.")
     GRANT = strawberry.enum_value("grant", description="Grants points for an activity.")
+    CORRECT = strawberry.enum_value("correct", description="Gives a member points, or takes some away, by hand.")
     TRANSFER = strawberry.enum_value("transfer", description="Transfers points.")
     REDEEM = strawberry.enum_value("redeem", description="Spends points.")
+    EXCHANGE = strawberry.enum_value("exchange", description="Turns points of one asset into points of another.")
+    HOLD = strawberry.enum_value("hold", description="Sets points aside for a merchant.")
+    CAPTURE = strawberry.enum_value("capture", description="Spends points on hold.")
+    RELEASE = strawberry.enum_value("release", description="Gives points on hold back to their holder.")
+    REFUND = strawberry.enum_value("refund", description="Undoes a purchase, redemption, capture or exchange.")
     EXPIRE = strawberry.enum_value("expire", description="Retires points whose last day has passed.")
+    AGREE = strawberry.enum_value("agree", description="Publishes a version of an agreement between merchants.")
+    END_AGREEMENT = strawberry.enum_value("end_agreement", description="Ends an agreement.")
+    ALLOT = strawberry.enum_value("allot", description="Sells a prepaid partner a block of points.")
+    NET = strawberry.enum_value("net", description="Replaces what merchants owe each other by fewer payments.")
+    SETTLE = strawberry.enum_value("settle", description="Confirms that money owed was received.")
+    DISPUTE = strawberry.enum_value("dispute", description="Disputes a claim.")
+    RESOLVE_DISPUTE = strawberry.enum_value("resolve_dispute", description="Ends a dispute.")
+    FREEZE = strawberry.enum_value("freeze", description="Stops an account from acting.")
+    UNFREEZE = strawberry.enum_value("unfreeze", description="Lets a frozen account act again.")
     REPLACE_KEYS = strawberry.enum_value("replace_keys", description="Gives an account other keys.")
     RECOVER_KEYS = strawberry.enum_value(
         "recover_keys", description="Gives other keys, after a delay, to an account whose own were lost."
@@ -75,20 +73,18 @@ class OperationKind(Enum):
     REPLACE_LOG_KEY = strawberry.enum_value("replace_log_key", description="Gives the log another key.")
 
 
-@strawberry.interface(description="Something with an id that says its type: `mem_…`, `ent_41`, `ast_STAR`.")
-class Node:
-    """Relay's node."""
-
-    id: strawberry.ID = field("Identifies it in this ledger, for ever.")
-
-
-@strawberry.type(description="One leg of an entry. All legs of an entry sum to zero for each asset.")
+@strawberry.type(
+    description=(
+        "One leg of an entry. All legs of an entry sum to zero for each asset. A leg in a settlement currency is money "
+        "owed: below zero at the debtor, above zero at the creditor."
+    )
+)
 class Posting:
     """A posting; the core's record stands for it."""
 
     account: strawberry.ID = strawberry.field(name="accountId", description="Whose balance changes.")
-    asset: str = field("The asset's code.")
-    amount: Points = field("By how much, negative where the account gives.")
+    asset: str = field("The asset's code, or a settlement currency.")
+    amount: Points = field("By how much, negative where the account gives; of a currency in its minor units.")
     lot: Date | None = strawberry.field(
         name="lastDay", description="The last day these points can be used; null when they never expire."
     )
@@ -263,10 +259,22 @@ class Program(Node):
     currency: str = field("The currency amounts are in.")
     expiry: ExpiryTerms = field("When the points expire.")
     grants: list[GrantRule] = field("Activities points are granted for.")
+    approval_above: Points | None = field(
+        "A grant or correction of more points than this needs approval: the merchant's `approvalThreshold` of keys. "
+        "Null when none does."
+    )
+    refunds: RefundPolicy = field("What happens when a refund takes back more points than the member has left.")
+    returned_lot_days: int = field(
+        "For how many days points can be used that return by a refund after their last day; 0: they stay expired."
+    )
     round_amount: AmountRounding = field("What happens to an amount before rates are applied.")
     round_points: PointsRounding = field("How the points of a purchase are rounded.")
     time_zone: str = field("IANA time zone of dates and last days.")
     entry_id: strawberry.ID = field("The entry that published it.")
+
+
+def _points(amount: int | None) -> Points | None:
+    return Points(amount) if amount is not None else None
 
 
 def program_of(found: ProgramVersion) -> Program:
@@ -282,11 +290,53 @@ def program_of(found: ProgramVersion) -> Program:
         currency=rules_of_program.currency,
         expiry=_expiry_terms(rules_of_program.expiry),
         grants=cast("list[GrantRule]", rules_of_program.grants),
+        approval_above=_points(rules_of_program.approval_above),
+        refunds=cast(RefundPolicy, rules_of_program.refunds),
+        returned_lot_days=rules_of_program.returned_lot_days,
         round_amount=cast(AmountRounding, rules_of_program.round_amount),
         round_points=cast(PointsRounding, rules_of_program.round_points),
         time_zone=rules_of_program.time_zone,
         entry_id=strawberry.ID(f"ent_{found.seq}"),
     )
+
+
+@strawberry.type(
+    description=(
+        "What moving points costs in money: `amount` minor units for every `points` points, plus `fixed`, at most "
+        "`maximum`. Moving nothing costs nothing."
+    )
+)
+class Fee:
+    """A fee; the core's record stands for it."""
+
+    amount: MinorUnits = field("Minor units for every `points` points.")
+    currency: str = field("A settlement currency.")
+    fixed: MinorUnits = field("Minor units on top.")
+    maximum: MinorUnits | None = field("The most it comes to; null for no limit.")
+    points: Points = field("Points for which `amount` is due.")
+    round: MoneyRounding = field("How `amount` times the points moved, divided by `points`, is rounded.")
+
+
+@strawberry.type(description="The most points in a period.")
+class Cap:
+    """A cap; the core's record stands for it."""
+
+    period: CapPeriod = field("The period.")
+    points: Points = field("The most points in each.")
+
+
+@strawberry.type(
+    description="Bounds and fee of transfers between holders; what the issuer sends or receives itself is not bound."
+)
+class TransferTerms:
+    """The terms of transfers; the core's record stands for them."""
+
+    fee: Fee | None = field("What the sender owes the issuer for a transfer; null for nothing.")
+    in_cap: Cap | None = field("The most a holder receives in a period; null for no cap.")
+    maximum: Points | None = field("The most points of one transfer; null for no limit.")
+    minimum: Points = field("The fewest points of one transfer.")
+    out_cap: Cap | None = field("The most a holder sends in a period; null for no cap.")
+    step: Points = field("Each recipient's points are a multiple of this.")
 
 
 @strawberry.type(description="A merchant's points.")
@@ -299,6 +349,9 @@ class Asset(Node):
     scale: int = field("Decimal places for display; amounts are always in the smallest unit.")
     supply_cap: Points | None = field("The most that may be in circulation; null for no cap.")
     transferable: bool = field("Whether holders may transfer it among themselves.")
+    transfer_terms: TransferTerms | None = field(
+        "Bounds and fee of transfers between holders; null when there are none."
+    )
     value: Value | None = field("What it is worth in money, if the merchant states it.")
     entry_id: strawberry.ID = field("The entry that defined it.")
 
@@ -323,7 +376,7 @@ class Asset(Node):
         return window.connection([version.version for version in found], [program_of(version) for version in found])
 
 
-def asset_of(found: rules.Asset) -> Asset:
+def asset_of(found: state.Asset) -> Asset:
     """An asset as clients see it."""
     return Asset(
         id=strawberry.ID(f"ast_{found.code}"),
@@ -331,8 +384,9 @@ def asset_of(found: rules.Asset) -> Asset:
         issuer_id=strawberry.ID(found.issuer),
         name=found.name,
         scale=found.scale,
-        supply_cap=Points(found.supply_cap) if found.supply_cap is not None else None,
+        supply_cap=_points(found.supply_cap),
         transferable=found.transferable,
+        transfer_terms=cast("TransferTerms | None", found.transfer_terms),
         value=cast("Value | None", found.value),
         entry_id=strawberry.ID(f"ent_{found.seq}"),
     )
@@ -346,8 +400,19 @@ class Recovery:
 
     keys: list[str] = field("The public keys that will be the account's, in base64url.")
     threshold: int = field("How many of them must sign then.")
+    approval_threshold: int | None = field(
+        "How many of them must sign what needs approval then; null for as many as `threshold`."
+    )
     effective_at: Time = field("From when on they are in force, and the keys of now are not.")
     seq: UInt53 = field("Sequence number of the entry that began it.")
+
+
+@strawberry.type(description="That an account cannot act: the operator froze it. It can still receive.")
+class Freezing:
+    """A freezing."""
+
+    reason: FreezeReason = field("Why.")
+    entry_id: strawberry.ID = field("The entry that froze it.")
 
 
 @strawberry.type(description="A holder of points, a merchant, an auditor or the operator.")
@@ -358,10 +423,15 @@ class Account(Node):
     name: str | None = field("Public name of an organisation; members have none.")
     keys: list[str] = field("Its public keys in force, in base64url; none while it is held in custody.")
     threshold: int = field("How many of its keys must sign.")
+    approval_threshold: int | None = field(
+        "How many of its keys must sign what needs approval: programs, agreements, other keys, large grants and "
+        "corrections. Null for as many as `threshold`."
+    )
     keys_seq: UInt53 = field("Sequence number of the entry that gave it these keys; while in custody, that opened it.")
     recovery: Recovery | None = field(
         "Its pending recovery; null when there is none. Told to itself, its custodian, auditors and the operator."
     )
+    frozen: Freezing | None = field("Why it cannot act; null when it can. Told to those to whom `recovery` is.")
     custodian_id: strawberry.ID | None = field("The merchant whose keys act for it while it has none.")
     opened_at: Time = field("When it was opened, as its signer says.")
     entry_id: strawberry.ID = field("The entry that opened it.")
@@ -383,7 +453,13 @@ class Account(Node):
         return cast("list[Balance]", await info.context.loaders.balances.load((self.id, codes)))
 
 
-def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None, *, with_recovery: bool = False) -> Account:
+def _freezing_of(found: state.Account) -> Freezing | None:
+    if found.frozen_seq is None:
+        return None
+    return Freezing(reason=cast(FreezeReason, found.frozen_reason), entry_id=strawberry.ID(f"ent_{found.frozen_seq}"))
+
+
+def account_of(found: state.Account, visible_assets: tuple[str, ...] | None, *, with_recovery: bool = False) -> Account:
     """An account, as it is now, to a viewer who may see balances in some assets, or in all (``None``)."""
     return Account(
         id=strawberry.ID(found.id),
@@ -391,8 +467,10 @@ def account_of(found: rules.Account, visible_assets: tuple[str, ...] | None, *, 
         name=found.name,
         keys=cast("list[str]", found.keys),
         threshold=found.threshold,
+        approval_threshold=found.approval_threshold,
         keys_seq=UInt53(found.keys_seq),
         recovery=cast("Recovery | None", found.recovery) if with_recovery else None,
+        frozen=_freezing_of(found) if with_recovery else None,
         custodian_id=strawberry.ID(found.custodian) if found.custodian is not None else None,
         opened_at=Time(found.opened_at),
         entry_id=strawberry.ID(f"ent_{found.seq}"),

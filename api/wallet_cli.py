@@ -32,8 +32,9 @@ from ledger.checkpoint import encode_verifier_key
 from ledger.encoding import encode_canonical
 from ledger.entries import Posting
 from ledger.keyring import load_private_key, read_passphrase
-from ledger.operations import Operation, Recipient, Redeem, SignedOperation, Transfer, decode_signed_operation
+from ledger.operations import Operation, Redeem, SignedOperation, Transfer, decode_signed_operation
 from ledger.sequencer import MAX_SUBMITTED_BYTES
+from ledger.terms import Recipient
 from ledger.wallet import encode_document
 
 MAX_LINES = 1_000_000

@@ -16,8 +16,9 @@ The body of a message, by the conventions of Standard Webhooks, here with line b
      "postings":[{"accountId":"mem_…","asset":"STAR","amount":-1250,"lastDay":"2027-11-22"},…],
      "operation":{…}}}
 
-``amount`` is what moved, as far as it is told: the positive legs, or the others where there are none. ``operation`` is
-the signed document, null where not all of the entry is told.
+``amount`` is what moved of the asset, as far as it is told: the positive legs, or the others where there are none.
+``operation`` is the signed document, null where not all of the entry is told. ``allotment.low`` has an ``allotment``
+beside these: the agreement it is about, and how many points remain.
 """
 
 from collections.abc import Sequence
@@ -27,22 +28,28 @@ import orjson
 from msgspec import Struct
 from sqlalchemy.engine import Connection
 
-from api.access import may_see_entry, sees_whole, sight_of_role
+from api.access import may_see_entry, sees_as_its_own, sees_whole, sight_of_role
 from ledger import queries
 from ledger.entries import Entry, Posting, decode_entry
 from ledger.operations import (
     KINDS,
     CancelRecovery,
+    Capture,
+    Correct,
+    Exchange,
     Expire,
     Grant,
+    Hold,
     RecordPurchases,
     RecoverKeys,
     Redeem,
+    Refund,
+    Release,
     ReplaceLogKey,
     Transfer,
 )
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StoredEntry
-from ledger.rules import Account
+from ledger.state import Account, AllotmentAlert
 from ledger.store import Store
 
 EVENTS: dict[str, str] = {
@@ -51,27 +58,51 @@ EVENTS: dict[str, str] = {
     "transfer.recorded": "transfer",
     "purchases.recorded": "record_purchases",
     "points.granted": "grant",
+    "points.corrected": "correct",
     "points.redeemed": "redeem",
+    "points.exchanged": "exchange",
+    "points.refunded": "refund",
     "points.expired": "expire",
+    "hold.placed": "hold",
+    "hold.captured": "capture",
+    "hold.released": "release",
+    "agreement.made": "agree",
+    "agreement.ended": "end_agreement",
+    "allotment.sold": "allot",
+    "allotment.low": "record_purchases",
+    "claims.netted": "net",
+    "claim.settled": "settle",
+    "claim.disputed": "dispute",
+    "dispute.resolved": "resolve_dispute",
     "account.opened": "open_account",
     "asset.defined": "define_asset",
     "program.published": "publish_program",
+    "account.frozen": "freeze",
+    "account.unfrozen": "unfreeze",
     "keys.replaced": "replace_keys",
     "recovery.started": "recover_keys",
     "recovery.cancelled": "cancel_recovery",
     "log_key.replaced": "replace_log_key",
     "ledger.founded": "genesis",
 }
-"""Types of events, and the kind of operation whose entry each is."""
+"""Types of events, and the kind of operation whose entry each is; ``allotment.low`` may also be that of a grant."""
+
+ALLOTMENT_LOW = "allotment.low"
+"""The type of an entry that brings a prepaid partner's allotment below the bound its terms name.
+
+The partner and the issuer are told of it as this and not as purchases or a grant, if they want this type at all.
+"""
 
 TEST_EVENT = "webhook.test"
 """The type of a message that is sent on request and has no entry."""
 
-_TYPE_OF_KIND = {kind: event_type for event_type, kind in EVENTS.items() if kind != "transfer"}
+_TYPE_OF_KIND = {
+    kind: event_type for event_type, kind in EVENTS.items() if kind != "transfer" and event_type != ALLOTMENT_LOW
+}
 
 assert set(EVENTS.values()) == set(KINDS)
 
-_MOVING = (Transfer, RecordPurchases, Grant, Redeem, Expire)
+_MOVING = (Transfer, RecordPurchases, Grant, Correct, Redeem, Exchange, Hold, Capture, Release, Refund, Expire)
 """Operations that move points."""
 
 _FROM_AFAR = ("recover_keys", "cancel_recovery", "replace_log_key")
@@ -115,12 +146,15 @@ def events_from(
     # Each source gave its first entries, so the first of all of them are among those.
     entries = [found[seq] for seq in sorted(found)][:limit]
     next_seq = entries[-1].seq + 1 if len(entries) == limit else store.head(connection).size
-    events = [_event(store, connection, reader, stored) for stored in entries]
+    low = queries.allotment_alerts(store, connection, [each.seq for each in entries]) if ALLOTMENT_LOW in wanted else {}
+    events = [_event(store, connection, reader, stored, low.get(stored.seq)) for stored in entries]
     return [event for event in events if event is not None and event.type in wanted], max(next_seq, first_seq)
 
 
 def _sources(reader: Reader, wanted: set[str]) -> list[tuple[EntryFilter, Sight]]:
     kinds = {EVENTS[event_type] for event_type in wanted}
+    if ALLOTMENT_LOW in wanted:
+        kinds.add(Grant.KIND)
     if not reader.sight.everything:
         afar = [(EntryFilter(kind=kind), ALL) for kind in _FROM_AFAR if kind in kinds]
         return [(EntryFilter(), reader.sight), *afar]
@@ -135,13 +169,18 @@ def event_at(store: Store, connection: Connection, reader: Reader, seq: int, eve
     if stored is None:
         return None
     entry = decode_entry(stored.data)
-    return _told(store.origin, reader, stored, entry, event_type)
+    low = queries.allotment_alerts(store, connection, [seq]).get(seq) if event_type == ALLOTMENT_LOW else None
+    return _told(store.origin, reader, stored, entry, event_type, low=low)
 
 
-def _event(store: Store, connection: Connection, reader: Reader, stored: StoredEntry) -> Event | None:
+def _event(
+    store: Store, connection: Connection, reader: Reader, stored: StoredEntry, low: AllotmentAlert | None
+) -> Event | None:
     entry = decode_entry(stored.data)
     if not _concerns(store, connection, reader, entry):
         return None
+    if low is not None and sees_as_its_own(reader.sight, entry):
+        return _told(store.origin, reader, stored, entry, ALLOTMENT_LOW, low=low)
     return _told(store.origin, reader, stored, entry, event_type_of(reader.account, entry))
 
 
@@ -163,7 +202,15 @@ def event_type_of(account: str, entry: Entry) -> str:
     return "transfer.received" if received else "transfer.recorded"
 
 
-def _told(origin: str, reader: Reader, stored: StoredEntry, entry: Entry, event_type: str) -> Event:
+def _told(
+    origin: str,
+    reader: Reader,
+    stored: StoredEntry,
+    entry: Entry,
+    event_type: str,
+    *,
+    low: AllotmentAlert | None = None,
+) -> Event:
     """The message about an entry. It follows from the entry and the account alone, so that it is the same each time."""
     sight = reader.sight
     if isinstance(entry.op, RecoverKeys | CancelRecovery):
@@ -181,17 +228,28 @@ def _told(origin: str, reader: Reader, stored: StoredEntry, entry: Entry, event_
         "kind": entry.op.KIND,
         "at": entry.op.at,
         "actorId": getattr(entry.op, "actor", None),
-        "asset": getattr(entry.op, "asset", None),
-        "amount": _amount(legs) if isinstance(entry.op, _MOVING) else None,
+        "asset": (asset := _asset_of(entry)),
+        "amount": _amount(legs, asset) if isinstance(entry.op, _MOVING) else None,
         "postings": [_posting(leg) for leg in legs],
         "operation": orjson.loads(stored.data)["op"] if whole else None,
     }
+    if low is not None:
+        data["allotment"] = {"agreement": low.agreement, "remaining": low.remaining}
     return Event(seq=stored.seq, type=event_type, body=message_body(event_type, entry.time, data))
 
 
-def _amount(legs: Sequence[Posting]) -> int:
-    gained = sum(leg.amount for leg in legs if leg.amount > 0)
-    return gained or -sum(leg.amount for leg in legs)
+def _asset_of(entry: Entry) -> str | None:
+    """The asset an operation is about; a capture's and a release's is that of the points they move."""
+    asset = getattr(entry.op, "asset", None)
+    if asset is None and isinstance(entry.op, Capture | Release):
+        return entry.postings[0].asset
+    return asset
+
+
+def _amount(legs: Sequence[Posting], asset: str | None) -> int:
+    amounts = [leg.amount for leg in legs if leg.asset == asset]
+    gained = sum(amount for amount in amounts if amount > 0)
+    return gained or -sum(amounts)
 
 
 def _posting(leg: Posting) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from strawberry import UNSET
 from api.access import require_session
 from api.context import Context
 from api.errors import ForbiddenError
+from api.fields import ApiInfo, Node, argument, field, resolved
 from api.ids import MESSAGE_ID, WEBHOOK_ID
 from api.paging import After, Before, Connection, First, Last, Window
 from api.rejections import OperationRefusedError, UserError, UserErrorCode
 from api.scalars import Time, UInt53
 from api.sessions import Viewer
-from api.types import ApiInfo, Node, argument, field, resolved
 from api.webhook_client import MAX_URL, UrlError
 from api.webhook_delivery import WEBHOOK_PREFIX, message_id
 from api.webhook_events import EVENTS
