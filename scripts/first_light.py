@@ -19,18 +19,45 @@ from api.audit_cli import print_audit
 from api.opening import load_log_key, opened_store, system_clock
 from api.points_report import points_report, print_report, write_report_csv
 from api.progress import ProgressTasks, progress_bar
-from ledger import queries
+from api.statements import print_statement
+from ledger import partner_queries, queries
+from ledger.agreements import agreement_name
 from ledger.audit_database import audit_database
-from ledger.encoding import encode_base64url
+from ledger.clearing import positions_of, propose_payments
+from ledger.encoding import encode_base64url, format_time, parse_date
 from ledger.entries import decode_entry
 from ledger.keyring import generate_private_key, load_private_key
 from ledger.keys import encode_public_key
-from ledger.operations import DefineAsset, OpenAccount, Operation, PublishProgram, Redeem, SignedOperation, Transfer
+from ledger.operations import (
+    Agree,
+    DefineAsset,
+    Exchange,
+    Net,
+    OpenAccount,
+    Operation,
+    PublishProgram,
+    Redeem,
+    Settle,
+    SignedOperation,
+    Transfer,
+)
 from ledger.purchases import Columns
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
+from ledger.settlement import Clearing, SettlementKey
 from ledger.state import Rejection
 from ledger.store import Store
-from ledger.terms import Band, GrantRule, NeverExpires, Program, Recipient
+from ledger.terms import (
+    AcceptanceTerms,
+    Band,
+    ClaimTerms,
+    ExchangeTerms,
+    GrantRule,
+    NeverExpires,
+    Program,
+    Rate,
+    Recipient,
+    Terms,
+)
 from ledger.wallet import Wallet
 
 ORIGIN = "localhost/first-light"
@@ -39,6 +66,12 @@ SAMPLE = Path(__file__).parent / "cdnow" / "CDNOW_sample.txt"
 SENDERS = 10
 SENT_POINTS = 100
 REDEEMED_POINTS = 250
+PARTNER_ASSET = "BEAN"
+EXCHANGED_POINTS = 200
+EXCHANGED_BACK_POINTS = 50
+SPENT_AT_PARTNER_POINTS = 100
+
+RATE = Rate(give=5, get=3)
 
 # The exercise of a published interview question: 2 points for every unit spent over 100 in a purchase, and 1 point for
 # every unit from 50 to 100, whole units first. 120.00 gives 2 × 20 + 1 × 50 = 90.
@@ -143,6 +176,7 @@ def run(data: Path) -> None:
         )
         with Sequencer(store, log_key, system_clock) as sequencer:
             move_points(sequencer, demonstration, merchant)
+            trade_with_partner(sequencer, demonstration, merchant)
         show_report(store, data, customers)
         with progress_bar() as progress:
             tasks = ProgressTasks(progress)
@@ -220,6 +254,101 @@ def move_points(sequencer: Sequencer, demonstration: Demonstration, merchant: st
     print(f"redemptions  {count(submit(sequencer, redeemed))}\n")
 
 
+def trade_with_partner(sequencer: Sequencer, demonstration: Demonstration, merchant: str) -> None:
+    """Ada exchanges points at a café and back, Ben spends some there; what the two merchants owe is netted and paid."""
+    cafe = set_up_partner(sequencer, demonstration, merchant)
+    ada, ben = (demonstration.open_account(sequencer, name, "member") for name in ("ada", "ben"))
+    there, back = (EXCHANGED_POINTS, ASSET, PARTNER_ASSET), (EXCHANGED_BACK_POINTS, PARTNER_ASSET, ASSET)
+    exchanges = [
+        demonstration.sign(
+            demonstration.wallet(ada, "ada"),
+            f"exchange {asset}",
+            Exchange,
+            asset=asset,
+            into=into,
+            amount=amount,
+            minimum_out=amount * RATE.get // RATE.give,
+        )
+        for amount, asset, into in (there, back)
+    ]
+    spent = demonstration.sign(
+        demonstration.wallet(ben, "ben"),
+        "coffee",
+        Redeem,
+        asset=ASSET,
+        amount=SPENT_AT_PARTNER_POINTS,
+        merchant=cafe,
+        reference="coffee-1",
+    )
+    print(f"exchanges    {count(submit(sequencer, exchanges))}")
+    print(f"at partners  {count(submit(sequencer, [spent]))}")
+    settle(sequencer, demonstration, merchant, cafe)
+    show_statement(demonstration, cafe)
+
+
+def set_up_partner(sequencer: Sequencer, demonstration: Demonstration, merchant: str) -> str:
+    """Open a café with points of its own that exchange at 5 : 3, either way, and which accepts the merchant's too."""
+    cafe = demonstration.open_account(sequencer, "cafe", "merchant")
+    wallet = demonstration.wallet(cafe, "cafe")
+    terms = {"asset": PARTNER_ASSET, "name": "Beans", "scale": 0, "transferable": True}
+    submit(sequencer, [demonstration.sign(wallet, "partner asset", DefineAsset, **terms)])
+    pairs = ((merchant, cafe, ASSET, PARTNER_ASSET), (cafe, merchant, PARTNER_ASSET, ASSET))
+    agreements: list[tuple[str, str, Terms]] = [
+        (
+            issuer,
+            partner,
+            ExchangeTerms(asset=asset, into=into, rate=RATE, step=5, received="retired", claim=cent_a_point(issuer)),
+        )
+        for issuer, partner, asset, into in pairs
+    ]
+    acceptance = AcceptanceTerms(asset=ASSET, received="retired", claim=cent_a_point(merchant))
+    agreements.append((merchant, cafe, acceptance))
+    for issuer, partner, their_terms in agreements:
+        name = agreement_name(their_terms, partner)
+        with demonstration.store.read() as connection:
+            agreed = partner_queries.agreement(demonstration.store, connection, name, 1)
+        if agreed is None:  # it begins when it is signed, so another run would sign another document
+            both = demonstration.wallet(issuer, "merchant", "cafe")
+            fields: dict[str, Any] = {"partner": partner, "terms": their_terms, "starts": format_time(system_clock())}
+            submit(sequencer, [both.sign(Agree, version=1, notice_days=30, **fields)])
+    return cafe
+
+
+def cent_a_point(debtor: str) -> ClaimTerms:
+    """Who takes another's points is owed a cent for each by their issuer."""
+    return ClaimTerms(amount=1, points=1, currency="USD", debtor=debtor, round="down")
+
+
+def settle(sequencer: Sequencer, demonstration: Demonstration, merchant: str, cafe: str) -> None:
+    """Net what the merchants owe each other, if they do; the creditor confirms the one payment that is left."""
+    store = demonstration.store
+    merchants, today = (merchant, cafe), format_time(system_clock())[:10]
+    with store.read() as connection:
+        owed = partner_queries.unnetted_through(store, connection, "USD", merchants, today)
+    payments = propose_payments(positions_of(owed, merchants, today))
+    if payments:
+        assert sequencer.parameters is not None
+        operator = demonstration.wallet(sequencer.parameters.operator, "operator")
+        submit(
+            sequencer,
+            [operator.sign(Net, currency="USD", merchants=merchants, payments=payments, through=today)],
+        )
+        (payment,) = payments
+        creditor = demonstration.wallet(payment.creditor, "cafe" if payment.creditor == cafe else "merchant")
+        paid: dict[str, Any] = {"debtor": payment.debtor, "amount": payment.amount, "payment": "bank-2026-1"}
+        submit(sequencer, [creditor.sign(Settle, currency="USD", **paid)])
+
+
+def show_statement(demonstration: Demonstration, merchant: str) -> None:
+    """Print what a merchant is owed and was paid since the ledger was founded."""
+    start, today = (parse_date(time[:10]) for time in (demonstration.at, format_time(system_clock())))
+    key = SettlementKey(account=merchant, currency="USD", start=start, through=today)
+    with demonstration.store.read() as connection:
+        statement = Clearing(demonstration.store, connection, key).statement()
+    print_statement(statement, Console())
+    print()
+
+
 def best_customers(store: Store, limit: int) -> list[str]:
     """Accounts that earned most, which no later run changes."""
     earned = points_report(store, ASSET, {}).customers
@@ -237,7 +366,7 @@ def show_report(store: Store, data: Path, customers: Path) -> None:
         supply = queries.supply(store, connection, ASSET)
     print(
         f"{report.purchases:,} purchases, {report.members:,} customers, {report.points:,} points earned; "
-        f"{supply.spent:,} redeemed, {supply.circulating:,} in circulation\nevery customer and month: {path}\n"
+        f"{supply.spent:,} spent, {supply.circulating:,} in circulation\nevery customer and month: {path}\n"
     )
 
 

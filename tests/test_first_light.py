@@ -105,7 +105,22 @@ def test_members_move_points(runs: Runs) -> None:
     """Transfers and redemptions are recorded, and what was spent no longer circulates."""
     assert "transfers    11 recorded now, 0 in an earlier run" in runs.first
     assert "redemptions  7 recorded now, 0 in an earlier run" in runs.first
-    assert "63,131 points earned; 1,750 redeemed, 61,381 in circulation" in runs.first
+    assert "63,131 points earned; 2,050 spent, 61,111 in circulation" in runs.first
+
+
+def test_merchants_exchange_and_settle(runs: Runs) -> None:
+    """Points become a café's and back, some are spent there; three claims are netted into one payment, which is paid."""
+    assert "exchanges    2 recorded now, 0 in an earlier run" in runs.first
+    assert "at partners  1 recorded now, 0 in an earlier run" in runs.first
+    for run in runs.first, runs.second:
+        lines = re.findall(
+            r"│ ([A-Z][a-z ]+(?: \(\d\))?) (?:\d{4}-\d\d-\d\d )?│ +([\d.]*) │ +([\d.]*) │ +([\d.]*) │", run
+        )
+        totals = {what.strip(): amounts for what, *amounts in lines}
+        assert totals["Claim (3)"] == ["3.00", "0.50", ""]
+        assert totals["Payment by netting (1)"] == ["2.50", "0.00", ""]
+        assert totals["Settlement (1)"] == ["0.00", "2.50", ""]
+        assert totals["Closing balance"] == ["", "", "0.00"]
 
 
 def test_second_run_records_nothing_new(runs: Runs) -> None:
@@ -114,7 +129,7 @@ def test_second_run_records_nothing_new(runs: Runs) -> None:
     assert "transfers    0 recorded now, 11 in an earlier run" in runs.second
     assert "redemptions  0 recorded now, 7 in an earlier run" in runs.second
     assert without_changes(runs.second) == without_changes(runs.first)
-    assert re.search(r"2,451 entries, root [0-9a-f]{64}\n", runs.first)
+    assert re.search(r"2,461 entries, root [0-9a-f]{64}\n", runs.first)
 
 
 def test_points_of_every_customer_and_month_are_those_of_naive_arithmetic(runs: Runs) -> None:
@@ -204,5 +219,5 @@ def test_served_ledger_answers(runs: Runs, served: str) -> None:
     answer = get(f"{served}/graphql", {"query": "{ ledger { origin } checkpoint { size root } }"})
     assert "errors" not in answer, answer
     assert answer["data"]["ledger"]["origin"] == "localhost/first-light"
-    assert answer["data"]["checkpoint"]["size"] == 2451
+    assert answer["data"]["checkpoint"]["size"] == 2461
     assert f"root {answer['data']['checkpoint']['root']}" in runs.first
