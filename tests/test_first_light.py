@@ -109,17 +109,15 @@ def test_members_move_points(runs: Runs) -> None:
 
 
 def test_merchants_exchange_and_settle(runs: Runs) -> None:
-    """Points become a café's and back, some are spent there; three claims are netted into one payment, which is paid."""
+    """Points become a café's and back, some are spent there; three claims are netted into one payment."""
     assert "exchanges    2 recorded now, 0 in an earlier run" in runs.first
     assert "at partners  1 recorded now, 0 in an earlier run" in runs.first
     for run in runs.first, runs.second:
-        lines = re.findall(
-            r"│ ([A-Z][a-z ]+(?: \(\d\))?) (?:\d{4}-\d\d-\d\d )?│ +([\d.]*) │ +([\d.]*) │ +([\d.]*) │", run
-        )
-        totals = {what.strip(): amounts for what, *amounts in lines}
-        assert totals["Claim (3)"] == ["3.00", "0.50", ""]
-        assert totals["Payment by netting (1)"] == ["2.50", "0.00", ""]
-        assert totals["Settlement (1)"] == ["0.00", "2.50", ""]
+        rows = re.findall(r"│ ([A-Z][a-z ]+)[^│]*│ +([\d.]*) │ +([\d.]*) │ +([\d.]*) │", run)
+        totals = {what.strip(): amounts for what, *amounts in rows}
+        assert totals["Claim"] == ["3.00", "0.50", ""]
+        assert totals["Payment by netting"] == ["2.50", "0.00", ""]
+        assert totals["Settlement"] == ["0.00", "2.50", ""]
         assert totals["Closing balance"] == ["", "", "0.00"]
 
 
