@@ -42,7 +42,7 @@ from ledger.state import (
     Request,
     State,
 )
-from ledger.terms import AcceptanceTerms, EarningTerms, ExchangeTerms, Terms
+from ledger.terms import AcceptanceTerms, EarningTerms, ExchangeTerms, Received, Terms
 
 DAY_MS = 86_400_000
 MAX_HOPS = 5
@@ -124,6 +124,14 @@ def parties_of_claim(agreement: Agreement) -> tuple[str, str]:
     assert claim is not None
     other = agreement.partner if claim.debtor == agreement.issuer else agreement.issuer
     return claim.debtor, other
+
+
+def received_by(agreement: Agreement | None) -> Received:
+    """What becomes of points that are spent by an agreement; an issuer retires its own."""
+    if agreement is None:
+        return "retired"
+    assert not isinstance(agreement.terms, EarningTerms)
+    return agreement.terms.received
 
 
 def claim_by(move: Movement, agreement: Agreement, amount: int) -> Rejection | None:
@@ -208,7 +216,11 @@ def _check_loops(state: State, new: Agreement) -> Rejection | None:
     exchanges[new.agreement] = [*exchanges.get(new.agreement, ()), new]
     starts = {version.starts for versions in exchanges.values() for version in versions}
     for moment in sorted(start for start in starts if new.starts <= start and (new.ends is None or start < new.ends)):
-        way = _best_way(_onward(exchanges, moment), new.terms.into, new.terms.asset)
+        rates = {
+            asset: [(terms.into, best_rate(terms)) for _, terms in ways]
+            for asset, ways in _onward(exchanges, moment).items()
+        }
+        way = _best_way(rates, new.terms.into, new.terms.asset)
         if way is None:
             continue
         rate, back = way
@@ -243,7 +255,9 @@ def _onward(exchanges: Mapping[str, Sequence[Agreement]], time: str) -> Onward:
     return onward
 
 
-def _best_way(onward: Onward, start: str, goal: str) -> tuple[Fraction, tuple[str, ...]] | None:
+def _best_way(
+    rates: Mapping[str, Sequence[tuple[str, Fraction]]], start: str, goal: str
+) -> tuple[Fraction, tuple[str, ...]] | None:
     """The way between two assets with the largest product of best rates, and that product.
 
     This is the algorithm of Bellman and Ford with products for sums: among agreements that have no paying loop, no way
@@ -254,12 +268,11 @@ def _best_way(onward: Onward, start: str, goal: str) -> tuple[Fraction, tuple[st
     while changed:
         better: dict[str, None] = {}
         for here in changed:
-            rate, way = best[here]
-            for _, terms in onward.get(here, ()) if here != goal else ():
-                there = terms.into
+            so_far, way = best[here]
+            for there, rate in rates.get(here, ()) if here != goal else ():
                 if there in way:
                     continue
-                product = rate * best_rate(terms)
+                product = so_far * rate
                 if there not in best or product > best[there][0]:
                     best[there] = (product, (*way, there))
                     better[there] = None

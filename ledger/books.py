@@ -263,7 +263,7 @@ def ended_lots(store: Store, connection: Connection, code: str, days: tuple[str,
     issued.subtract(_lapsed(store, connection, code, days, end))
     expired = _lots_moved_with(store, connection, SYS_EXPIRED, code=code, days=days, end=end)
     left = _outstanding(store, connection, code, end).subquery()
-    query = sa.select(sa.func.sum(left.c.points)).where(left.c.last_day.between(*days))
+    query = sa.select(sa.func.sum(left.c.points)).where(left.c.last_day >= days[0], left.c.last_day <= days[1])
     return EndedLots(
         issued=issued.total(),
         expired=-expired.total(),
@@ -282,7 +282,8 @@ def _lots_moved_with(
         .where(
             POSTING.c.ledger_id == store.ledger_id,
             POSTING.c.asset == code,
-            POSTING.c.lot.between(*days),
+            POSTING.c.lot >= days[0],
+            POSTING.c.lot <= days[1],
             POSTING.c.account.not_in(SYSTEM_ACCOUNTS),
             other.c.account == account,
             other.c.asset == code,
@@ -298,7 +299,7 @@ def _lapsed(store: Store, connection: Connection, code: str, days: tuple[str, st
     mine = (POSTING.c.ledger_id == store.ledger_id, POSTING.c.asset == code)
     held, issued = POSTING.alias(), POSTING.alias()
     query = (
-        sa.select(POSTING.c.seq, POSTING.c.account, POSTING.c.amount, POSTING.c.lot)
+        sa.select(POSTING.c.seq, POSTING.c.leg, POSTING.c.account, POSTING.c.amount, POSTING.c.lot)
         .join(held, sa.and_(held.c.ledger_id == POSTING.c.ledger_id, held.c.seq == POSTING.c.seq))
         .join(issued, sa.and_(issued.c.ledger_id == POSTING.c.ledger_id, issued.c.seq == POSTING.c.seq))
         .where(*mine, held.c.account == SYS_HELD, held.c.asset == code, held.c.seq < end)

@@ -141,6 +141,13 @@ def agreement(store: Store, connection: Connection, name: str, version: int) -> 
     return next(iter(_records(connection, "agreements", query)), None)
 
 
+def newest_agreement(store: Store, connection: Connection, name: str) -> Agreement | None:
+    """The newest version of an agreement, if there is one."""
+    query = sa.select(AGREEMENT).where(AGREEMENT.c.ledger_id == store.ledger_id, AGREEMENT.c.agreement == name)
+    query = query.order_by(AGREEMENT.c.version.desc()).limit(1)
+    return next(iter(_records(connection, "agreements", query)), None)
+
+
 def agreements_in_force(store: Store, connection: Connection, names: Iterable[str], time: str) -> dict[str, Agreement]:
     """The versions of agreements that are in force at a time, by name; without those of which none is."""
     query = sa.select(AGREEMENT).where(
@@ -295,6 +302,24 @@ def claim(store: Store, connection: Connection, seq: int, index: int) -> Claim |
     return next(iter(_records(connection, "claims", query)), None)
 
 
+def claims_of(store: Store, connection: Connection, seq: int) -> list[Claim]:
+    """The claims that an entry made, in its order."""
+    query = sa.select(CLAIM).where(CLAIM.c.ledger_id == store.ledger_id, CLAIM.c.seq == seq)
+    return _records(connection, "claims", query.order_by(CLAIM.c.index))
+
+
+def owed_between(store: Store, connection: Connection, currency: str, debtor: str, creditor: str) -> int:
+    """What one account owes another of a currency, in minor units, disputed claims aside."""
+    table = OBLIGATION.c
+    query = sa.select(sa.func.coalesce(sa.func.sum(table.amount), 0)).where(
+        table.ledger_id == store.ledger_id,
+        table.currency == currency,
+        table.debtor == debtor,
+        table.creditor == creditor,
+    )
+    return int(connection.execute(query).scalar_one())
+
+
 Debt = tuple[str, str, str, str]
 """What is owed of the claims of a day: currency, debtor, creditor, day."""
 
@@ -319,6 +344,11 @@ class Owing(Struct, frozen=True, kw_only=True):
     owed: int
     owes: int
     balance: int
+
+    @property
+    def net(self) -> int:
+        """What is owed to it less what it owes."""
+        return self.owed - self.owes
 
 
 def owings(store: Store, connection: Connection, account: str) -> list[Owing]:
@@ -534,6 +564,12 @@ def allotments_page(
 
 def _agreements_of(store: Store, side: Any, accounts: Sequence[str]) -> Any:
     return sa.select(AGREEMENT.c.agreement).where(AGREEMENT.c.ledger_id == store.ledger_id, side.in_(accounts))
+
+
+def allotment(store: Store, connection: Connection, agreement: str) -> Allotment | None:
+    """What the partner of an agreement has bought and has left, if it has bought anything."""
+    query = sa.select(ALLOTMENT).where(ALLOTMENT.c.ledger_id == store.ledger_id, ALLOTMENT.c.agreement == agreement)
+    return next(iter(_records(connection, "allotments", query)), None)
 
 
 def alerts_page(store: Store, connection: Connection, agreement: str, page: Page) -> list[AllotmentAlert]:

@@ -17,10 +17,24 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.entries import NO_LAST_DAY
-from ledger.movements import spendable
+from ledger.movements import has_lapsed, spendable
+from ledger.operations import (
+    Agree,
+    Allot,
+    Capture,
+    Dispute,
+    EndAgreement,
+    Exchange,
+    Hold,
+    Redeem,
+    Refund,
+    Release,
+    ResolveDispute,
+    Settle,
+)
 from ledger.programs import ProgramVersion, local_date
 from ledger.rules import account_at
-from ledger.state import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, AllotmentAlert, Asset
+from ledger.state import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, AllotmentAlert, Asset, PointsHold
 from ledger.store import (
     CorruptionError,
     Store,
@@ -30,14 +44,19 @@ from ledger.store import (
 )
 from ledger.tables import (
     ACCOUNT,
+    AGREEMENT,
     ALLOTMENT_ALERT,
     ASSET,
+    CLAIM,
     EARNING,
     ENTRY,
     HEAD,
+    HOLD,
     LOT,
+    PARTY,
     POSTING,
     PROGRAM,
+    RECORD_TABLES,
 )
 from ledger.terms import ROLE_PREFIXES
 
@@ -46,30 +65,45 @@ class Sight(Struct, frozen=True, kw_only=True):
     """What a reader may see: everything, or what touches its account or one of its assets.
 
     ``in_custody`` are the accounts among those a question names that the reader holds in custody: it sees what they do.
+    ``partnered`` are assets of others about which it has an agreement as the partner: what it does with them is found
+    by them, it sees no more for it.
     """
 
     everything: bool = False
     account: str = ""
     assets: tuple[str, ...] = ()
     in_custody: tuple[str, ...] = ()
+    partnered: tuple[str, ...] = ()
 
     @property
     def accounts(self) -> tuple[str, ...]:
         """The accounts that the reader sees as its own."""
         return (self.account, *self.in_custody)
 
+    @property
+    def is_organisation(self) -> bool:
+        """Whether the reader is a merchant or a beneficiary."""
+        return self.account.startswith(_ORGANISATIONS)
+
+
+_ORGANISATIONS = (ROLE_PREFIXES["merchant"], ROLE_PREFIXES["beneficiary"])
 
 ALL = Sight(everything=True)
 """The sight of auditors and the operator."""
 
 
 class StoredEntry(Struct, frozen=True, kw_only=True):
-    """An entry as stored: its bytes, which are the truth, and what it is found by."""
+    """An entry as stored: its bytes, which are the truth, and what it is found by.
+
+    ``concerned`` are accounts it is about that are neither its actor nor have a posting in it. They are read only for
+    those who do not see everything.
+    """
 
     seq: int
     leaf_hash: bytes
     op_id: bytes
     data: bytes
+    concerned: tuple[str, ...] = ()
 
 
 class EntryKey(Struct, frozen=True, kw_only=True):
@@ -96,9 +130,9 @@ class Page(Struct, frozen=True, kw_only=True):
 class EntryFilter(Struct, frozen=True, kw_only=True):
     """Which entries: those that touch an account, touch an asset, are of a kind; all that are given must hold.
 
-    An account is touched by a posting, by a purchase that earned it nothing, by its own acts, its opening and what is
-    done about its recovery; an asset by a posting, its definition and its programs, and together with an account by
-    such a purchase too.
+    An account is touched by a posting, by a purchase that earned it nothing, by its own acts, its opening, what is done
+    about its recovery and what it is a party of, such as an agreement or a hold for it; an asset by a posting, its
+    definition and its programs, and together with an account by such a purchase too.
     """
 
     account: str | None = None
@@ -115,12 +149,18 @@ class Lot(Struct, frozen=True, kw_only=True):
 
 
 class Balance(Struct, frozen=True, kw_only=True):
-    """Points of an account in one asset: all of them, those usable now, and by lot, the earliest last day first."""
+    """Points of an account in one asset: all of them, those usable now, and by lot, the earliest last day first.
+
+    A hold that has lapsed has returned its points to their lots, though no entry may say so yet; ``held`` are those of
+    the others, which are in none. The ``total`` is that of the lots less a ``debt``, which later earnings repay first.
+    """
 
     asset: str
     total: int
     spendable: int
     lots: tuple[Lot, ...]
+    held: int = 0
+    debt: int = 0
 
 
 class Supply(Struct, frozen=True, kw_only=True):
@@ -191,13 +231,28 @@ def entry_by(store: Store, connection: Connection, key: EntryKey) -> StoredEntry
     (condition,) = (column == value for column, value in conditions if value is not None)
     query = sa.select(*_ENTRY_COLUMNS).where(ENTRY.c.ledger_id == store.ledger_id, condition)
     row = connection.execute(query).one_or_none()
-    return _stored_entry(row) if row is not None else None
+    if row is None:
+        return None
+    return _stored_entry(row, _concerned(store, connection, [row.seq]).get(row.seq, ()))
 
 
 def entries(store: Store, connection: Connection, wanted: EntryFilter, sight: Sight, page: Page) -> list[StoredEntry]:
     """A page of the entries a reader may see, in ascending order; keys are sequence numbers."""
-    found = [_stored_entry(row) for row in connection.execute(entries_query(store, wanted, sight, page))]
+    rows = list(connection.execute(entries_query(store, wanted, sight, page)))
+    concerned = {} if sight.everything else _concerned(store, connection, [row.seq for row in rows])
+    found = [_stored_entry(row, concerned.get(row.seq, ())) for row in rows]
     return found[::-1] if page.from_end else found
+
+
+def _concerned(store: Store, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """Accounts that entries are about beside their actors and those of their postings."""
+    if not seqs:
+        return {}
+    query = sa.select(PARTY.c.seq, PARTY.c.account).where(PARTY.c.ledger_id == store.ledger_id, PARTY.c.seq.in_(seqs))
+    found: dict[int, tuple[str, ...]] = {}
+    for seq, account_id in connection.execute(query):
+        found[seq] = (*found.get(seq, ()), account_id)
+    return found
 
 
 def entries_query(store: Store, wanted: EntryFilter, sight: Sight, page: Page) -> sa.Select[Any]:
@@ -214,8 +269,14 @@ def entries_query(store: Store, wanted: EntryFilter, sight: Sight, page: Page) -
     return part
 
 
-def _stored_entry(row: Any) -> StoredEntry:
-    return StoredEntry(seq=row.seq, leaf_hash=bytes(row.leaf_hash), op_id=bytes(row.op_id), data=bytes(row.data))
+def _stored_entry(row: Any, concerned: tuple[str, ...]) -> StoredEntry:
+    return StoredEntry(
+        seq=row.seq,
+        leaf_hash=bytes(row.leaf_hash),
+        op_id=bytes(row.op_id),
+        data=bytes(row.data),
+        concerned=concerned,
+    )
 
 
 def paged(query: Any, columns: Sequence[Any], page: Page) -> Any:
@@ -247,6 +308,25 @@ _ABOUT_AN_ACCOUNT: tuple[Any, ...] = tuple(
 _ACCOUNT_IN_ENTRY: tuple[Any, ...] = (sa.literal_column("19"), sa.literal_column("30"))
 """Where :data:`ledger.tables.ACCOUNT_IN_ENTRY` finds that account."""
 
+BETWEEN_FEW = frozenset(
+    kind.KIND
+    for kind in (
+        Redeem,
+        Exchange,
+        Hold,
+        Capture,
+        Release,
+        Refund,
+        Agree,
+        EndAgreement,
+        Allot,
+        Settle,
+        Dispute,
+        ResolveDispute,
+    )
+)
+"""Kinds whose entries are the business of all whom they touch, so that merchants among these are told all of it."""
+
 _NOTHING = sa.literal_column("0", sa.BigInteger())
 
 
@@ -271,7 +351,8 @@ class _Matching:
     """Turns a filter and a sight into sources of sequence numbers, each cut to what the reader may know of.
 
     A reader that does not see everything is never led along the postings of others: each source begins at its own
-    accounts, at its assets, or at what another account did in its assets.
+    accounts, at its assets, or at what another account did in its assets or those it has an agreement about. To a
+    merchant, one may also begin at the agreements, holds and claims that another account is a party of.
     """
 
     def __init__(self, ledger_id: int, wanted: EntryFilter, sight: Sight, *, narrow: bool = False) -> None:
@@ -302,9 +383,15 @@ class _Matching:
         return found + self._touching_assets(sight.assets) if asset is None and sight.assets else found
 
     def _touching_account(self, account: str, asset: str | None) -> list[_Source]:
-        """Entries with a posting of the account, a purchase that earned it nothing, its act, opening or recovery."""
+        """Entries with a posting of the account, a purchase that earned it nothing, its act, opening, recovery or part.
+
+        Of an asset, the account's posting may be that of a claim, in a currency, beside another's in the asset.
+        """
         touching = [self._legs(account, asset), self._unrewarded(account, asset), self._acts(account, asset)]
-        return [*touching, self._opening(account), self._recoveries(account)] if asset is None else touching
+        touching.append(self._parts(account, asset))
+        if asset is None:
+            return [*touching, self._opening(account), self._recoveries(account)]
+        return [*touching, *self._claims(account, asset)]
 
     def _touching_assets(self, assets: Sequence[str]) -> list[_Source]:
         """Entries with a posting in one of the assets, defining it or publishing its program."""
@@ -317,23 +404,53 @@ class _Matching:
     def _shared_with(self, account: str, asset: str | None) -> list[_Source]:
         """Entries that touch another's account, as far as the reader can tell that they do.
 
-        It can where the entry is in one of its assets, where one of the two acted and the other took part. That two
-        members bought on one day, recorded together, is known to neither.
+        It can where the entry is in one of its assets, where one of the two acted and the other took part, and, when it
+        is a merchant, in what is between few of whom it is one. That two members bought on one day, recorded together,
+        is known to neither.
         """
         found: list[_Source] = []
         for code in self.sight.assets if asset is None else set(self.sight.assets) & {asset}:
-            found += [self._legs(account, code), self._unrewarded(account, code), self._acts(account, code)]
+            query, column = self._unrewarded(account, code)
+            mine = sa.or_(self._has_leg(column, POSTING.c.asset == code), self._acted_any(self.sight.accounts, column))
+            found += [self._legs(account, code), (query.where(mine), column), self._acts(account, code)]
+            found += [self._parts(account, code), *self._claims(account, code)]
         for own in self.sight.accounts:
-            query, column = self._legs(own, asset)
-            sent = sa.and_(self._acted(own, column), self._has_leg(column, POSTING.c.account == account))
-            found.append((query.where(sa.or_(self._acted(account, column), sent)), column))
-            keyed = [(own, account), (account, own)] if asset is None else []
-            for actor, (query, column) in [
-                (account, self._unrewarded(own, asset)),
-                *((actor, self._opening(of)) for actor, of in keyed),
-                *((actor, self._recoveries(of)) for actor, of in keyed),
-            ]:
-                found.append((query.where(self._acted(actor, column)), column))
+            found += self._with_own(own, account, asset)
+        return found + (self._of_partner(account, asset) if self.sight.is_organisation else [])
+
+    def _with_own(self, own: str, account: str, asset: str | None) -> list[_Source]:
+        """What an account of the reader's and another have to do with each other."""
+        found: list[_Source] = []
+        query, column = self._legs(own, asset)
+        taking_part = sa.or_(self._has_leg(column, POSTING.c.account == account), self._is_party(account, column))
+        sent = sa.and_(self._acted(own, column), taking_part)
+        found.append((query.where(sa.or_(self._acted(account, column), sent)), column))
+        query, column = self._parts(own, asset)
+        found.append((query.where(self._acted(account, column)), column))
+        keyed = [(own, account), (account, own)] if asset is None else []
+        for actor, (query, column) in [
+            (account, self._unrewarded(own, asset)),
+            *((actor, self._opening(of)) for actor, of in keyed),
+            *((actor, self._recoveries(of)) for actor, of in keyed),
+        ]:
+            found.append((query.where(self._acted(actor, column)), column))
+        return found
+
+    def _of_partner(self, account: str, asset: str | None) -> list[_Source]:
+        """What a merchant knows of another account: what is between few of whom it is one, and its own acts."""
+        own, found = self.sight.account, list[_Source]()
+        between = [self._legs(own, None)] if asset is None else self._claims(own, asset)
+        for query, column in [*between, self._parts(own, asset)]:
+            touched = sa.or_(
+                self._acted(account, column),
+                self._has_leg(column, POSTING.c.account == account),
+                self._is_party(account, column),
+            )
+            found.append((query.where(self._between_few(column), touched), column))
+        codes = self.sight.partnered if asset is None else set(self.sight.partnered) & {asset}
+        begun = [source for code in codes for source in (self._legs(account, code), self._unrewarded(account, code))]
+        for query, column in [*begun, self._parts(account, asset)]:
+            found.append((query.where(self._acted(own, column)), column))
         return found
 
     def _legs(self, account: str | None, asset: str | None) -> _Source:
@@ -365,17 +482,37 @@ class _Matching:
         )
         if asset is None:
             return query, entry.c.seq
-        # Only its issuer and the operator act on an asset. For anyone else this is known before the first row is read.
+        # Merchants act on an asset that they issue or have an agreement about, members hardly without a posting of
+        # their own. For any other merchant this is known before the first row is read.
         issued = sa.exists().where(
             ASSET.c.ledger_id == self.ledger_id, ASSET.c.asset == asset, ASSET.c.issuer == account
         )
-        acting = sa.true() if account.startswith(ROLE_PREFIXES["operator"]) else issued
+        agreed = sa.exists().where(AGREEMENT.c.ledger_id == self.ledger_id, AGREEMENT.c.partner == account)
+        acting = sa.or_(issued, agreed) if account.startswith(ROLE_PREFIXES["merchant"]) else sa.true()
         defining = [
             sa.exists().where(table.c.ledger_id == self.ledger_id, table.c.asset == asset, table.c.seq == entry.c.seq)
             for table in (ASSET.alias(), PROGRAM.alias())
         ]
         about = sa.or_(self._has_leg(entry.c.seq, POSTING.c.asset == asset), *defining)
         return query.where(acting, about), entry.c.seq
+
+    def _parts(self, account: str, asset: str | None) -> _Source:
+        """Entries that the account is a party of without a posting or an act of its own."""
+        party = PARTY.alias()
+        query = sa.select(party.c.seq).where(party.c.ledger_id == self.ledger_id, party.c.account == account)
+        if asset is not None:
+            query = query.where(self._has_leg(party.c.seq, POSTING.c.asset == asset))
+        return query, party.c.seq
+
+    def _claims(self, account: str, asset: str) -> list[_Source]:
+        """Entries by which the account owes or is owed money for what moved of an asset."""
+        found: list[_Source] = []
+        for side in ("creditor", "debtor"):
+            claim = CLAIM.alias()
+            query = sa.select(claim.c.seq).where(claim.c.ledger_id == self.ledger_id, claim.c[side] == account)
+            moved = self._has_leg(claim.c.seq, POSTING.c.asset == asset)
+            found.append((query.where(moved).distinct(), claim.c.seq))
+        return found
 
     def _opening(self, account: str) -> _Source:
         opened = ACCOUNT.alias()
@@ -401,8 +538,23 @@ class _Matching:
         return query if self.wanted.kind is None else query.where(same)
 
     def _acted(self, account: str, column: Any) -> Any:
+        return self._acted_any((account,), column)
+
+    def _acted_any(self, accounts: Sequence[str], column: Any) -> Any:
         entry = ENTRY.alias()
-        return sa.exists().where(entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.actor == account)
+        return sa.exists().where(
+            entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.actor.in_(accounts)
+        )
+
+    def _between_few(self, column: Any) -> Any:
+        entry = ENTRY.alias()
+        return sa.exists().where(
+            entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.kind.in_(sorted(BETWEEN_FEW))
+        )
+
+    def _is_party(self, account: str, column: Any) -> Any:
+        party = PARTY.alias()
+        return sa.exists().where(party.c.ledger_id == self.ledger_id, party.c.account == account, party.c.seq == column)
 
     def _has_leg(self, column: Any, condition: Any) -> Any:
         return sa.exists().where(POSTING.c.ledger_id == self.ledger_id, POSTING.c.seq == column, condition)
@@ -495,6 +647,15 @@ def assets(store: Store, connection: Connection, *, issuer: str | None = None) -
     return [asset_of(row) for row in connection.execute(query)]
 
 
+def partnered_assets(store: Store, connection: Connection, partner: str) -> list[str]:
+    """Assets of others about which an account has, or had, an agreement as the partner."""
+    query = sa.select(AGREEMENT.c.agreement).where(
+        AGREEMENT.c.ledger_id == store.ledger_id, AGREEMENT.c.partner == partner, AGREEMENT.c.version == 1
+    )
+    names = connection.execute(query).scalars()
+    return sorted({name[: next(i for i, sign in enumerate(name) if not sign.isalnum())] for name in names})
+
+
 def assets_page(store: Store, connection: Connection, page: Page) -> list[Asset]:
     """A page of the assets by code, which is the key."""
     query = sa.select(ASSET).where(ASSET.c.ledger_id == store.ledger_id)
@@ -579,31 +740,63 @@ def balances_of(
     """Balances of several accounts, in their order."""
     query = (
         sa.select(LOT.c.account, LOT.c.asset, LOT.c.last_day, LOT.c.points)
-        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account.in_(account_ids))
+        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account.in_(account_ids), _is_coined(store, LOT.c.asset))
         .order_by(LOT.c.account, LOT.c.asset, LOT.c.last_day)
     )
     if codes is not None:
         query = query.where(LOT.c.asset.in_(codes))
-    lots: dict[str, dict[str, dict[str, int]]] = {}
+    lots: dict[str, dict[str, dict[str, int]]] = {account_id: {} for account_id in account_ids}
     for account_id, code, day, points in connection.execute(query):
-        lots.setdefault(account_id, {}).setdefault(code, {})[day] = points
-    zones = _time_zones(store, connection, sorted({code for held in lots.values() for code in held}))
+        lots[account_id].setdefault(code, {})[day] = points
+    held: dict[tuple[str, str], int] = {}
+    for hold in _open_holds(store, connection, account_ids, codes):
+        days = lots[hold.account].setdefault(hold.asset, {})
+        if has_lapsed(hold, time):
+            for day, points in hold.parts:
+                days[day] = days.get(day, 0) + points
+        else:
+            held[hold.account, hold.asset] = held.get((hold.account, hold.asset), 0) + hold.remaining
+    zones = _time_zones(store, connection, sorted({code for found in lots.values() for code in found}))
     today = {code: local_date(time, zone) for code, zone in zones.items()}
     return [
-        [_balance(code, days, today.get(code, time[:10])) for code, days in lots.get(account_id, {}).items()]
+        [
+            _balance(code, lots[account_id][code], today.get(code, time[:10]), held.get((account_id, code), 0))
+            for code in sorted(lots[account_id])
+        ]
         for account_id in account_ids
     ]
 
 
-def _balance(code: str, days: dict[str, int], today: str) -> Balance:
+def _is_coined(store: Store, code: Any) -> Any:
+    """That a code is an asset's: others are settlement currencies, which no asset can have as its code."""
+    return sa.exists().where(ASSET.c.ledger_id == store.ledger_id, ASSET.c.asset == code)
+
+
+def _open_holds(
+    store: Store, connection: Connection, account_ids: Sequence[str], codes: Sequence[str] | None
+) -> list[PointsHold]:
+    """Holds of accounts that no entry has closed, lapsed ones included."""
+    # As a literal, a planner sees that this is the condition of the index of open holds.
+    is_open = HOLD.c.status == sa.literal_column("'open'")
+    query = sa.select(HOLD).where(HOLD.c.ledger_id == store.ledger_id, HOLD.c.account.in_(account_ids), is_open)
+    if codes is not None:
+        query = query.where(HOLD.c.asset.in_(codes))
+    record_of = RECORD_TABLES["holds"].record_of
+    return [record_of(tuple(row)[1:]) for row in connection.execute(query)]
+
+
+def _balance(code: str, days: dict[str, int], today: str, held: int) -> Balance:
     return Balance(
         asset=code,
         total=sum(days.values()),
         spendable=spendable(days, today),
         lots=tuple(
             Lot(last_day=None if day == NO_LAST_DAY else day, points=points, is_spendable=day >= today)
-            for day, points in days.items()
+            for day, points in sorted(days.items())
+            if points > 0
         ),
+        held=held,
+        debt=-min(days.get(NO_LAST_DAY, 0), 0),
     )
 
 
@@ -657,26 +850,27 @@ class StatementKey(Struct, frozen=True, kw_only=True):
     end: str | None = None
 
 
-_MOVING = frozenset({"transfer", "redeem", "grant", "record_purchases", "expire"})
-"""Kinds that move points, or might have: nearly all entries. They concern who acts, and accounts and assets moved."""
+_NAMING_ALL = BETWEEN_FEW | {"transfer", "grant", "record_purchases", "expire", "correct", "net", "freeze", "unfreeze"}
+"""Kinds that concern who acts, accounts and assets moved, who bought, and who is a party: nearly all entries."""
 
 
 def concerned(store: Store, connection: Connection, first: int, end: int) -> frozenset[str] | None:
     """Accounts and assets that the entries ``first <= seq < end`` may concern; ``None`` when that may be any.
 
-    Whoever follows none of them, and none of their entries, need not look at these. Three questions however many ask.
+    Whoever follows none of them, and none of their entries, need not look at these. Four questions however many ask.
     """
     span = [
         (table.c.ledger_id == store.ledger_id, table.c.seq >= first, table.c.seq < end)
-        for table in (ENTRY, POSTING, EARNING)
+        for table in (ENTRY, POSTING, EARNING, PARTY)
     ]
     acts = connection.execute(sa.select(ENTRY.c.kind, ENTRY.c.actor).where(*span[0]).distinct()).all()
-    if not _MOVING.issuperset(kind for kind, _ in acts):
+    if not _NAMING_ALL.issuperset(kind for kind, _ in acts):
         return None
     found = {actor for _, actor in acts}
     for table, within in ((POSTING, span[1]), (EARNING, span[2])):
         for row in connection.execute(sa.select(table.c.account, table.c.asset).where(*within).distinct()):
             found.update(row)
+    found.update(connection.execute(sa.select(PARTY.c.account).where(*span[3]).distinct()).scalars())
     return frozenset(found)
 
 
@@ -684,7 +878,7 @@ def points_after(store: Store, connection: Connection, account_id: str, seq: int
     """All points an account had of each asset after an entry: what it has now, less what was moved since."""
     lots = (
         sa.select(LOT.c.asset, sa.func.sum(LOT.c.points))
-        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account == account_id)
+        .where(LOT.c.ledger_id == store.ledger_id, LOT.c.account == account_id, _is_coined(store, LOT.c.asset))
         .group_by(LOT.c.asset)
     )
     points = {asset: int(total) for asset, total in connection.execute(lots)}

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from msgspec.structs import replace
 
-from ledger.agreements import earning_name, outcome, parties_of_claim
+from ledger.agreements import earning_name, outcome, parties_of_claim, received_by
 from ledger.earning import needs_approval
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY
@@ -322,20 +322,12 @@ def _recover(
     make points of a late day of its points of an early one.
     """
     asset = spending.asset
-    if _received(agreement) == "retired":
+    if received_by(agreement) == "retired":
         refusal = move.check_cap(asset, amount, _AMOUNT)
         move.leg(SYS_SPENT, asset, -amount)
         return refusal
     taken = _take(move, spending.merchant, asset, parts, amount)
     return None if taken == amount else insufficient_points(asset, amount, taken, _AMOUNT)
-
-
-def _received(agreement: Agreement | None) -> str:
-    """What became of points that were spent by an agreement, or at their issuer."""
-    if agreement is None:
-        return "retired"
-    assert not isinstance(agreement.terms, EarningTerms)
-    return agreement.terms.received
 
 
 def _returned_day(day: str, today: str, version: ProgramVersion | None) -> str:

@@ -30,7 +30,7 @@ from ledger.tables import CLAIM, ENTRY, LOT, NETTING, POSTING
 PAGE_ENTRIES = 500
 """Entries of which the lines are read at a time."""
 
-MAX_LINES = 200_000
+MAX_LINES = 50_000
 """Lines of a statement that is given as one document."""
 
 
@@ -84,8 +84,8 @@ class SettlementStatement(Struct, frozen=True, kw_only=True):
     """What an account is owed and owes in a currency, over UTC days ``start`` to ``through``, both included.
 
     Balances are in minor units, ``scale`` decimal places; above 0 they are owed to the account. ``disputed`` is the
-    part of the closing balance that is in dispute at the end. ``size`` and ``leaf_hash`` say from which ledger it was
-    drawn: as many entries, and the hash of the last one.
+    part of the closing balance that is in dispute at the end. It says what the first ``size`` entries say, of which the
+    last has the ``leaf_hash``: once its days are over, a statement is the same for ever.
     """
 
     origin: str
@@ -238,7 +238,7 @@ class Clearing:
         self._store = store
         self._connection = connection
         self._key = key
-        self.size = store.head(connection).size
+        self._size = store.head(connection).size
         self.first = first_seq_at(store, connection, day_start(key.start, "UTC"))
         self.end = first_seq_at(store, connection, day_start(key.through + timedelta(days=1), "UTC"))
 
@@ -391,7 +391,7 @@ class Clearing:
             LOT.c.account == self._key.account,
             LOT.c.asset == self._key.currency,
         )
-        return int(self._connection.execute(lots).scalar() or 0) - self._moved(self.end, self.size)
+        return int(self._connection.execute(lots).scalar() or 0) - self._moved(self.end, self._size)
 
     @cached_property
     def opening(self) -> int:
@@ -617,8 +617,8 @@ class Clearing:
         key = self._key
         return SettlementStatement(
             origin=self._store.origin,
-            size=self.size,
-            leaf_hash=self._store.head(self._connection).last_leaf_hash.hex(),
+            size=self.end,
+            leaf_hash=self._store.leaf_hashes(self._connection, self.end - 1, self.end)[0].hex() if self.end else "",
             account=key.account,
             name=self._names([key.account]).get(key.account),
             currency=key.currency,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ledger.agreements import acceptance_name, claim_by, exchange_name, given_of, in_force, outcome
+from ledger.agreements import acceptance_name, claim_by, exchange_name, given_of, in_force, outcome, received_by
 from ledger.encoding import account_id, format_time, parse_time
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.movements import (
@@ -39,7 +39,7 @@ from ledger.state import (
     State,
     transfer_scopes,
 )
-from ledger.terms import EarningTerms, ExchangeTerms, Received
+from ledger.terms import EarningTerms, ExchangeTerms
 
 MAX_OPEN_HOLDS = 100
 """How many holds of one asset an account can have open at a time; lapsed ones do not count."""
@@ -160,7 +160,7 @@ def admit_redeem(ask: Request[Redeem]) -> Decision:
     parts = move.spend(op.actor, op.asset, op.amount, ("amount",))
     if isinstance(parts, Rejection):
         return parts
-    move.receive(op.merchant, op.asset, parts, _received(agreement))
+    move.receive(op.merchant, op.asset, parts, received_by(agreement))
     claimed = 0 if agreement is None else claim_for(agreement.terms.claim, op.amount)
     if agreement is not None and (refusal := claim_by(move, agreement, claimed)):
         return refusal
@@ -218,14 +218,6 @@ def _check_amount(move: Movement, agreement: Agreement, account: str, amount: in
     if refusal := move.use(terms.holder_cap, name, account, amount, asset=terms.asset, path=path):
         return refusal
     return move.use(terms.total_cap, name, ALL_HOLDERS, amount, asset=terms.asset, path=path)
-
-
-def _received(agreement: Agreement | None) -> Received:
-    """What becomes of points that are spent by an agreement; an issuer retires its own."""
-    if agreement is None:
-        return "retired"
-    assert not isinstance(agreement.terms, EarningTerms)
-    return agreement.terms.received
 
 
 def _spent(
@@ -381,7 +373,7 @@ def admit_capture(ask: Request[Capture]) -> Decision:
     taken, rest = split(hold.parts, op.amount)
     returned = rest if op.final else []
     move.leg(SYS_HELD, hold.asset, -op.amount - sum(points for _, points in returned))
-    move.receive(hold.merchant, hold.asset, taken, _received(agreement))
+    move.receive(hold.merchant, hold.asset, taken, received_by(agreement))
     move.give(hold.account, hold.asset, returned)
     captured = hold.captured + op.amount
     claimed = 0

@@ -366,6 +366,7 @@ class HoldRow(SQLModel, table=True):
         sa.Index("hold_open", "ledger_id", "account", "asset", sqlite_where=_OPEN, postgresql_where=_OPEN),
         sa.Index("hold_account", "ledger_id", "account", "seq"),
         sa.Index("hold_merchant", "ledger_id", "merchant", "seq"),
+        sa.Index("hold_merchant_open", "ledger_id", "merchant", "seq", sqlite_where=_OPEN, postgresql_where=_OPEN),
         {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)
@@ -427,6 +428,9 @@ class PurchaseRefundRow(SQLModel, table=True):
     returned: int = Field(sa_type=sa.BigInteger)
 
 
+_DISPUTED = sa.text("status = 'disputed'")
+
+
 class ClaimRow(SQLModel, table=True):
     """Money that entry ``seq`` says one account owes another."""
 
@@ -434,6 +438,7 @@ class ClaimRow(SQLModel, table=True):
     __table_args__ = (
         sa.Index("claim_creditor", "ledger_id", "creditor", "currency", "seq"),
         sa.Index("claim_debtor", "ledger_id", "debtor", "currency", "seq"),
+        sa.Index("claim_disputed", "ledger_id", "seq", "index", sqlite_where=_DISPUTED, postgresql_where=_DISPUTED),
         {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)

@@ -6,16 +6,13 @@ folder that only its owner can enter: nothing listens on the network.
 """
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from psycopg import sql
-from sqlalchemy import make_url
 
-from tests.postgres import connect, running_postgres
+from tests.postgres import fresh_database, running_postgres
 from tests.worlds import World
 
 # "ci" replaces Hypothesis's own profile of that name, which tries the same examples on every run.
@@ -35,13 +32,8 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def postgres_database(postgres_url: str) -> Iterator[str]:
     """The SQLAlchemy URL of a fresh, empty PostgreSQL database."""
-    server = make_url(postgres_url)
-    name = f"test_{uuid.uuid4().hex}"
-    with connect(server) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield server.set(database=name).render_as_string()
-    with connect(server) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with fresh_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

@@ -16,7 +16,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import checkpoint, entries, keys, operations
+from ledger import checkpoint, entries, keys
+from ledger.agreements import given_of, outcome
 from ledger.checkpoint import (
     Checkpoint,
     VerifierKey,
@@ -27,25 +28,42 @@ from ledger.checkpoint import (
     key_id,
     sign_checkpoint,
 )
-from ledger.encoding import MAX_INTEGER, encode_base64url, encode_canonical
+from ledger.clearing import positions_of, propose_payments
+from ledger.encoding import MAX_INTEGER, account_id, encode_base64url, encode_canonical
 from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
 from ledger.merkle import TILE_WIDTH, CompactRange, hash_node, prove_inclusion, subtree_root
+from ledger.movements import check_bounds, fee_for
 from ledger.operations import (
+    Agree,
+    Allot,
     CancelRecovery,
+    Capture,
+    Correct,
     DefineAsset,
+    Dispute,
+    EndAgreement,
+    Exchange,
     Expire,
+    Freeze,
     Genesis,
     Grant,
+    Hold,
+    Net,
     OpenAccount,
     Operation,
     PublishProgram,
     RecordPurchases,
     RecoverKeys,
     Redeem,
+    Refund,
+    Release,
     ReplaceKeys,
     ReplaceLogKey,
+    ResolveDispute,
+    Settle,
     SignedOperation,
     Transfer,
+    Unfreeze,
     operation_id,
     signed_message,
 )
@@ -53,20 +71,46 @@ from ledger.programs import last_day, local_date, points_for, round_ratio
 from ledger.receipt import MAX_PROOF_HASHES as MAX_RECEIPT_HASHES
 from ledger.receipt import MAX_RECEIPT_CHARACTERS, Receipt, encode_receipt
 from ledger.rules import account_at, admit, apply, authority_of, log_key_for, opened_account, operator_account
+from ledger.spending import MAX_HOLD_MS, MAX_OPEN_HOLDS
 from ledger.state import Account, Admission, State
 from ledger.terms import (
+    DEFAULT_RECOVERY_DELAY_MS,
+    MAX_BANDS,
+    MAX_CLOCK_TOLERANCE_MS,
+    MAX_DAYS,
+    MAX_EXPIRED_LOTS,
+    MAX_KEYS,
+    MAX_MONTHS,
+    MAX_RECIPIENTS,
+    MAX_RECOVERY_DELAY_MS,
+    MAX_SIGNATURES,
+    MIN_RECOVERY_DELAY_MS,
+    AcceptanceTerms,
     Band,
+    Bonus,
+    Cap,
+    ClaimRef,
+    ClaimTerms,
     Currency,
+    EarningTerms,
+    ExchangeTerms,
     ExpiresAfterDays,
     ExpiresAfterMonths,
     ExpiresAtYearEnd,
     Expiry,
+    Fee,
     GrantRule,
+    KeptFee,
     NeverExpires,
     Program,
     Purchase,
+    Rate,
     Recipient,
+    RefundedExchange,
+    RefundedPurchase,
+    RefundedRedemption,
     Rounding,
+    TransferTerms,
     Value,
 )
 from ledger.tiles import encode_bundle, tiles_of
@@ -78,10 +122,16 @@ FENCE = re.compile(r"^```", re.MULTILINE)
 
 ORIGIN = "ledger.example/beans"
 SEEDS = {"operator": 1, "log": 2, "shop": 3, "ada": 4, "school": 5}
-SEEDS |= {"witness": 6, "bob": 7, "till": 8, "rescuer": 9, "school2": 10, "log2": 11}
+SEEDS |= {"witness": 6, "bob": 7, "till": 8, "rescuer": 9, "school2": 10, "log2": 11, "bakery": 12}
 KEYS = {name: Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for name, seed in SEEDS.items()}
 NAMES = {keys.encode_public_key(key): name for name, key in KEYS.items()}
 WITNESS = "witness.example/w1"
+
+CENTS = Fee(amount=6, currency="EUR", maximum=9_900, points=100, round="down")
+"""0.0006 EUR a point, at most 99.00 EUR."""
+
+PER_POINT = Fee(amount=1, currency="EUR", fixed=3_000, points=1, round="down")
+"""0.01 EUR a point and 30.00 EUR."""
 
 VERSION_1 = Program(
     bands=(Band(from_amount=5_000, points=1, per=100), Band(from_amount=10_000, points=2, per=100)),
@@ -119,6 +169,10 @@ class ExampleLedger:
         self._open()
         self._trade()
         self._change_keys()
+        self._agree()
+        self._exchange()
+        self._hold()
+        self._clear()
 
     def record(self, time: str, kind: type[Operation], signers: str, **fields: Any) -> SignedOperation:
         """Sign an operation with the keys named and make it the next entry, recorded at a time."""
@@ -303,6 +357,166 @@ class ExampleLedger:
             log_key=encode_verifier_key(ORIGIN, KEYS["log2"]),
         )
 
+    def _agree(self) -> None:
+        """A bakery with points of its own, and what it and the shop agree on."""
+        shop = self.accounts["shop"]
+        self._open_account(
+            "bakery",
+            "2026-03-15T08:00:00.000Z",
+            "operator bakery",
+            actor=self.accounts["operator"],
+            role="merchant",
+            name="Crumb Bakery",
+        )
+        bakery = self.accounts["bakery"]
+        self.record(
+            "2026-03-15T08:05:00.000Z",
+            DefineAsset,
+            "bakery",
+            actor=bakery,
+            asset="CRUMB",
+            name="Crumbs",
+            scale=0,
+            transfer_terms=TransferTerms(
+                fee=PER_POINT,
+                in_cap=Cap(period="year", points=300_000),
+                maximum=30_000,
+                out_cap=Cap(period="year", points=150_000),
+                step=1_000,
+            ),
+            transferable=True,
+            value=Value(amount=1, currency="EUR", points=1),
+        )
+        program = Program(
+            approval_above=5_000,
+            bands=(Band(from_amount=0, points=1, per=100),),
+            currency="EUR",
+            expiry=ExpiresAtYearEnd(count=1),
+            refunds="owe",
+            returned_lot_days=30,
+            round_amount="none",
+            round_points="down",
+            time_zone="Europe/Berlin",
+        )
+        now = "2026-03-15T08:10:00.000Z"
+        self.record(now, PublishProgram, "bakery", actor=bakery, asset="CRUMB", program=program, starts=now, version=1)
+
+        def claim(debtor: str, amount: int) -> ClaimTerms:
+            return ClaimTerms(amount=amount, currency="EUR", debtor=debtor, points=100, round="half_up")
+
+        exchange = ExchangeTerms(
+            asset="BEAN",
+            claim=claim(shop, 50),
+            fee=KeptFee(kept_by=bakery, **{name: getattr(CENTS, name) for name in CENTS.__struct_fields__}),
+            holder_cap=Cap(period="month", points=20_000),
+            into="CRUMB",
+            rate=Rate(get=3, give=5),
+            received="retired",
+            step=100,
+        )
+        acceptance = AcceptanceTerms(asset="BEAN", claim=claim(shop, 80), received="retired")
+        earning = EarningTerms(alert_below=100, asset="BEAN", billing="prepaid", claim=claim(bakery, 90))
+        for minute, terms in enumerate((exchange, acceptance, earning)):
+            starts = f"2026-03-15T09:0{minute}:00.000Z"
+            fields = {"actor": shop, "notice_days": 30, "partner": bakery, "version": 1}
+            self.record(starts, Agree, "shop till bakery", starts=starts, terms=terms, **fields)
+
+    def _exchange(self) -> None:
+        """Points that the bakery gives, what is refunded of a purchase and given by hand, and an exchange."""
+        shop, bakery, ada, bob = (self.accounts[name] for name in ("shop", "bakery", "ada", "bob"))
+        self.record(
+            "2026-03-15T09:10:00.000Z",
+            Allot,
+            "shop till bakery",
+            actor=shop,
+            asset="BEAN",
+            partner=bakery,
+            points=500,
+            reference="B-2026",
+        )
+        now = "2026-03-15T10:00:00.000Z"
+        purchase = Purchase(amount=5_000, at=now, member=bob, order="K-1")
+        bean = {"actor": bakery, "asset": "BEAN", "currency": "EUR"}
+        self.record(now, RecordPurchases, "bakery", **bean, purchases=(purchase,))
+        self.record(
+            "2026-03-15T11:00:00.000Z",
+            Refund,
+            "shop till",
+            actor=shop,
+            asset="BEAN",
+            of=RefundedPurchase(amount=3_000, order="R-1001"),
+            reference="G-1",
+        )
+        self.record(
+            "2026-03-15T11:05:00.000Z",
+            Correct,
+            "shop till",
+            actor=shop,
+            amount=987,
+            asset="BEAN",
+            member=ada,
+            reason="goodwill",
+            reference="C-1",
+        )
+        self.record(
+            "2026-03-15T12:00:00.000Z",
+            Exchange,
+            "ada",
+            actor=ada,
+            amount=1_000,
+            asset="BEAN",
+            into="CRUMB",
+            maximum_fee=60,
+            minimum_out=600,
+        )
+
+    def _hold(self) -> None:
+        """Holds that are captured, released and lapse, and refunds of a capture and of the exchange."""
+        shop, bakery, bob = (self.accounts[name] for name in ("shop", "bakery", "bob"))
+        held: dict[str, Any] = {"actor": bob, "asset": "BEAN", "merchant": bakery}
+        until = "2026-03-15T18:00:00.000Z"
+        placed = self.record("2026-03-15T13:00:00.000Z", Hold, "bob", **held, amount=60, reference="T-1", until=until)
+        name = account_id("hld", placed.op_id)
+        captured = self.record("2026-03-15T13:05:00.000Z", Capture, "bakery", actor=bakery, amount=40, hold=name)
+        self.record("2026-03-15T13:06:00.000Z", Hold, "bob", **held, amount=20, until=until)
+        self.record("2026-03-15T13:10:00.000Z", Release, "bakery", actor=bakery, hold=name)
+        self.record("2026-03-15T18:00:00.001Z", Redeem, "bob", actor=bob, amount=30, asset="BEAN", merchant=shop)
+        exchanged = self.steps[31][0]
+        for reference, of in (
+            ("G-2", RefundedRedemption(amount=10, operation=captured.op_id.hex())),
+            ("G-3", RefundedExchange(amount=100, operation=exchanged.op_id.hex())),
+        ):
+            time = f"2026-03-16T09:0{reference[-1]}:00.000Z"
+            self.record(time, Refund, "bakery", actor=bakery, asset="BEAN", of=of, reference=reference)
+
+    def _clear(self) -> None:
+        """A dispute that is withdrawn, a netting, its payment; an account that is frozen for a while; a notice."""
+        operator, shop, bakery = (self.accounts[name] for name in ("operator", "shop", "bakery"))
+        claim = ClaimRef(index=0, seq=31)
+        self.record("2026-03-17T09:00:00.000Z", Dispute, "shop till", actor=shop, claim=claim, reason="amount")
+        self.record("2026-03-17T15:00:00.000Z", ResolveDispute, "till shop", actor=shop, claim=claim, outcome="stands")
+        merchants, through = (shop, bakery), "2026-03-31"
+        owed = positions_of(self.state.obligations, merchants, through)
+        self.record(
+            "2026-04-01T06:00:00.000Z",
+            Net,
+            "operator",
+            actor=operator,
+            currency="EUR",
+            merchants=merchants,
+            payments=propose_payments(owed),
+            through=through,
+        )
+        (payment,) = propose_payments(owed)
+        creditor = "shop till" if payment.creditor == shop else "bakery"
+        paid = {"amount": payment.amount, "currency": "EUR", "debtor": payment.debtor}
+        self.record("2026-04-02T09:00:00.000Z", Settle, creditor, actor=payment.creditor, payment="2026/4711", **paid)
+        bob = {"account": self.accounts["bob"], "actor": operator}
+        self.record("2026-04-03T09:00:00.000Z", Freeze, "operator", **bob, reason="stolen_points")
+        self.record("2026-04-04T09:00:00.000Z", Unfreeze, "operator", **bob, reason="resolved")
+        ends = "2026-06-30T22:00:00.000Z"
+        self.record("2026-05-01T09:00:00.000Z", EndAgreement, "bakery", actor=bakery, agreement="BEAN>CRUMB", ends=ends)
+
 
 def key_texts(*names: str) -> tuple[str, ...]:
     """The public keys of these names, as operations write them."""
@@ -331,6 +545,7 @@ def examples() -> dict[str, str]:
     found.update(_log_examples())
     found.update(_witness_examples())
     found.update(_program_examples())
+    found.update(_terms_examples())
     found.update(_limit_examples())
     return found
 
@@ -519,22 +734,76 @@ def _program_examples() -> Iterator[tuple[str, str]]:
     yield "local-dates", lines(f"{time}  {zone:18}  {local_date(time, zone)}" for time, zone in MOMENTS)
 
 
+def _exchange_rows() -> Iterator[tuple[str, ExchangeTerms, int]]:
+    """Terms in words, terms, and an amount that is offered."""
+
+    def terms(get: int, give: int, **fields: Any) -> ExchangeTerms:
+        rate = Rate(get=get, give=give)
+        return ExchangeTerms(asset="BEAN", into="CRUMB", rate=rate, received="retired", **fields)
+
+    even = terms(1_000, 1_000, step=1_000)
+    for amount in (10_000, 165_000, 1_500):
+        yield "1,000 for 1,000, step 1,000", even, amount
+    for amount in (10_000, 900, 1_050):
+        yield "3 for 4, minimum 1,000, step 100", terms(3, 4, minimum=1_000, step=100), amount
+    yield "3 for 5", terms(3, 5), 1_000
+    yield "3 for 5", terms(3, 5), 1_001
+    bonus = Bonus(block=60_000, points=5_000)
+    refusing = terms(1, 3, minimum=3_000, step=3_000, bonus=bonus)
+    for amount in (60_000, 59_999):
+        yield "1 for 3, minimum and step 3,000, 5,000 for 60,000", refusing, amount
+    lowering = terms(1, 3, minimum=3_000, step=3_000, bonus=bonus, off_step="down")
+    for amount in (59_999, 125_000, 2_999):
+        yield "the same, rounded down to a step", lowering, amount
+
+
+def _outcome(terms: ExchangeTerms, amount: int) -> str:
+    given = given_of(terms, amount)
+    refusal = check_bounds(given, step=terms.step, minimum=terms.minimum, maximum=terms.maximum, path=())
+    return refusal.code if refusal else f"{outcome(terms, given)}"
+
+
+def _terms_examples() -> Iterator[tuple[str, str]]:
+    points = (1, 1_000, 10_000, 30_000, 165_000)
+    yield (
+        "fees",
+        lines(
+            [
+                "points  0.0006  0.01 + 30.00",
+                *(f"{p:6}  {fee_for(CENTS, p):6}  {fee_for(PER_POINT, p):12}" for p in points),
+            ]
+        ),
+    )
+    yield (
+        "exchanges",
+        lines(f"{words:50} {amount:6} → {_outcome(terms, amount)}" for words, terms, amount in _exchange_rows()),
+    )
+    left, found = 12_000, ["refunded  left  points due  points left"]
+    for amount in (3_000, 1_000, 3_000, 5_000):
+        before, after = points_for(VERSION_1, left, 100), points_for(VERSION_1, left - amount, 100)
+        left -= amount
+        found.append(f"{amount:8}  {left:4}  {before - after:10}  {after:11}")
+    yield "refunds", lines(found)
+
+
 def _limit_examples() -> Iterator[tuple[str, str]]:
     limits = {
         "largest integer": MAX_INTEGER,
         "bytes of an entry": entries.MAX_ENTRY_BYTES,
         "bytes of a submitted document": entries.MAX_ENTRY_BYTES,
-        "signatures of an operation": operations.MAX_SIGNATURES,
-        "keys of an account": operations.MAX_KEYS,
-        "recipients of a transfer": operations.MAX_RECIPIENTS,
-        "lots of an expire": operations.MAX_EXPIRED_LOTS,
-        "bands of a program": operations.MAX_BANDS,
-        "days of an expiry": operations.MAX_DAYS,
-        "months of an expiry": operations.MAX_MONTHS,
-        "clock tolerance in ms": operations.MAX_CLOCK_TOLERANCE_MS,
-        "recovery delay in ms, least": operations.MIN_RECOVERY_DELAY_MS,
-        "recovery delay in ms, most": operations.MAX_RECOVERY_DELAY_MS,
-        "recovery delay in ms, absent": operations.DEFAULT_RECOVERY_DELAY_MS,
+        "signatures of an operation": MAX_SIGNATURES,
+        "keys of an account": MAX_KEYS,
+        "recipients of a transfer": MAX_RECIPIENTS,
+        "lots of an expire": MAX_EXPIRED_LOTS,
+        "bands of a program": MAX_BANDS,
+        "days of an expiry": MAX_DAYS,
+        "months of an expiry": MAX_MONTHS,
+        "open holds of an account's points": MAX_OPEN_HOLDS,
+        "milliseconds of a hold": MAX_HOLD_MS,
+        "clock tolerance in ms": MAX_CLOCK_TOLERANCE_MS,
+        "recovery delay in ms, least": MIN_RECOVERY_DELAY_MS,
+        "recovery delay in ms, most": MAX_RECOVERY_DELAY_MS,
+        "recovery delay in ms, absent": DEFAULT_RECOVERY_DELAY_MS,
         "signatures of a note": checkpoint._MAX_SIGNATURES,
         "hashes of a receipt's proof": MAX_RECEIPT_HASHES,
         "characters of a receipt": MAX_RECEIPT_CHARACTERS,

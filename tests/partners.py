@@ -9,7 +9,6 @@ from typing import Any
 
 from ledger.clearing import positions_of, propose_payments
 from ledger.encoding import account_id, format_time
-from ledger.keys import encode_public_key
 from ledger.operations import (
     Agree,
     Allot,
@@ -104,6 +103,7 @@ def trade(world: World) -> dict[str, Any]:
     mint, bakery, cast = _found(world)
     ann, ben = cast["ann"], cast["ben"]
     names: dict[str, Any] = {"mint": mint.account, "bakery": bakery.account, "ann": ann.account, "ben": ben.account}
+    names |= {"ann_keys": ann.keys, "ben_keys": ben.keys, "mint_keys": mint.keys, "bakery_keys": bakery.keys}
     names |= _agree(world, mint, bakery)
     (bought,) = world.record(buy(mint, "COIN", ann, "c-1", 100_000))
     (moved,) = world.record(pay(ann, "COIN", 20, ben, maximum_fee=10))
@@ -164,7 +164,7 @@ def _spend(world: World, mint: Wallet, bakery: Wallet, ann: Wallet) -> dict[str,
     )
     (redeemed,) = world.record(ann.sign(Redeem, amount=80, asset="COIN", merchant=bakery.account, reference="bill-7"))
     until = format_time(world.clock.now_ms + HOLD_MS)
-    fields = {"asset": "COIN", "merchant": bakery.account, "until": until}
+    fields: dict[str, Any] = {"asset": "COIN", "merchant": bakery.account, "until": until}
     held = world.record(*(ann.sign(Hold, amount=amount, reference="room", **fields) for amount in (40, 30, 20, 10)))
     captured, *_ = world.record(
         bakery.sign(Capture, amount=15, hold=hold_of(held[0])),
@@ -201,7 +201,7 @@ def _give(world: World, mint: Wallet, bakery: Wallet, ann: Wallet) -> dict[str, 
     (given,) = world.record(buy(bakery, "COIN", ann, "b-1", 6_000))
     purchase = RefundedPurchase(amount=1_000, order="b-1")
     (returned,) = world.record(bakery.sign(Refund, asset="COIN", of=purchase, reference="b-1-back"))
-    fields = {"asset": "COIN", "member": ann.account}
+    fields: dict[str, Any] = {"asset": "COIN", "member": ann.account}
     corrected, _ = world.record(
         mint.sign(Correct, amount=7, reason="goodwill", reference="sorry-1", **fields),
         mint.sign(Correct, amount=-3, reason="error", reference="sorry-2", **fields),
@@ -224,7 +224,13 @@ def _clear(world: World, mint: Wallet, bakery: Wallet, names: dict[str, Any]) ->
     (settled,) = world.record(
         creditor.sign(Settle, amount=payment.amount - 1, currency="USD", debtor=payment.debtor, payment="bank-1")
     )
-    return {"dispute": disputed[0].seq, "net": netted.seq, "settle": settled.seq, "open_dispute": claims[2].seq}
+    return {
+        "dispute": disputed[0].seq,
+        "net": netted.seq,
+        "settle": settled.seq,
+        "creditor": payment.creditor,
+        "open_dispute": claims[2].seq,
+    }
 
 
 def _payments(world: World) -> list[Any]:
@@ -245,4 +251,4 @@ def _freeze(world: World, ann: Wallet, ben: Wallet) -> dict[str, Any]:
         operator.sign(Unfreeze, account=ann.account, reason="mistake"),
         world.recover(ben, *keys, approval_threshold=2),
     )
-    return {"freeze": frozen.seq, "ben_key": encode_public_key(keys[0])}
+    return {"freeze": frozen.seq}

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL
+from psycopg import sql
+from sqlalchemy import URL, make_url
 
 STARTUP_LIMIT_S = 60
 SHUTDOWN_LIMIT_S = 30
@@ -121,3 +123,15 @@ def read_log(folder: Path) -> str:
 def connect(url: URL) -> psycopg.Connection:
     """Open a connection outside of any transaction, as CREATE DATABASE wants it."""
     return psycopg.connect(host=str(url.query["host"]), user=url.username, dbname=url.database, autocommit=True)
+
+
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a new, empty database of a server, until the block ends."""
+    server = make_url(server_url)
+    name = f"test_{uuid.uuid4().hex}"
+    with connect(server) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield server.set(database=name).render_as_string()
+    with connect(server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

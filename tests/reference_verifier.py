@@ -911,7 +911,10 @@ class Replica:
             if points:
                 legs.append(leg(purchase["member"], op["asset"], points, lot))
             claim = partner["terms"]["claim"] if partner and partner["terms"]["billing"] == "postpaid" else None
-            original = {"points": points, "owed": claim_of(claim, total + points) - claim_of(claim, total)}
+            original: dict[str, Any] = {
+                "points": points,
+                "owed": claim_of(claim, total + points) - claim_of(claim, total),
+            }
             original |= {"program": program, "lot": lot, "partner": partner}
             self._remember_purchase(op, purchase, original)
             total += points

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -189,30 +189,39 @@ def forgeries(chain: list[bytes], *, every_posting: bool) -> Iterator[Case]:
                 (f"a posting of entry {seq} raised", seq, False, _raise_posting),
                 (f"postings of entry {seq} exchanged", seq, False, lambda entry: entry["postings"].reverse()),
             ]
+    prefixes = _Prefixes(chain)
     for name, seq, light, change in changes:
         entry = json.loads(chain[seq])
         change(entry)
         data = reference.encode(entry)
         assert data != chain[seq]
-        yield _forged(chain, name, seq, data, light=light)
+        yield _forged(prefixes, name, seq, data, light=light)
     loose = json.dumps(json.loads(chain[last]), sort_keys=True, ensure_ascii=False).encode()
-    yield _forged(chain, "spaces", last, loose, light=True)
-    yield _forged(chain, "a repeated entry", last, chain[last - 1], light=True)
+    yield _forged(prefixes, "spaces", last, loose, light=True)
+    yield _forged(prefixes, "a repeated entry", last, chain[last - 1], light=True)
 
 
-def _forged(chain: list[bytes], name: str, seq: int, data: bytes, *, light: bool) -> Case:
+class _Prefixes:
+    """Verifiers that have taken in the first entries of a chain."""
+
+    def __init__(self, chain: list[bytes]) -> None:
+        self.chain = chain
+        self._kept = {light: reference.Verifier(light=light) for light in (False, True)}
+
+    def verifier(self, size: int, *, light: bool) -> reference.Verifier:
+        """One of so many entries, which may be spoilt."""
+        if self._kept[light].size > size:
+            self._kept[light] = reference.Verifier(light=light)
+        for data in self.chain[self._kept[light].size : size]:
+            self._kept[light].add(data)
+        return copy.deepcopy(self._kept[light])
+
+
+def _forged(prefixes: _Prefixes, name: str, seq: int, data: bytes, *, light: bool) -> Case:
     for depth in (False, True) if light else (False,):
-        verifier = copy.deepcopy(_verified(tuple(chain[:seq]), light=depth))
+        verifier = prefixes.verifier(seq, light=depth)
         assert refusal(lambda verifier=verifier: verifier.add(data)), name  # type: ignore[misc]
     return {"name": name, "seq": seq, "bytes": data.decode(), "light": light}
-
-
-@lru_cache(maxsize=2)
-def _verified(chain: tuple[bytes, ...], *, light: bool) -> reference.Verifier:
-    verifier = reference.Verifier(light=light)
-    for data in chain:
-        verifier.add(data)
-    return verifier
 
 
 def _flip_signature(entry: Document) -> None:
@@ -1029,6 +1038,10 @@ def _refund(story: Story) -> None:
     for i, amount in enumerate((20, 82), 4):
         story.record(time, kind, "shop", **_back(story, "shop", _spending(story.ids["two lots"], amount), str(i)))
     story.record(time, kind, "shop", **_back(story, "shop", _purchase("S-2", 7_000), "6"))
+    version = next(_entry(data)["op"] for data in story.data if _is_billed(data))
+    dearer = {**version["terms"], "claim": {**version["terms"]["claim"], "amount": 5}}
+    again = _agreement(story, "shop", "cafe", dearer, starts=time, version=2)
+    story.record(time, "agree", "shop till cafe", **again)
     story.record(time, kind, "cafe", **_back(story, "cafe", _purchase("C-2", 3_000), "1"))
     story.record(time, kind, "kiosk", **_back(story, "kiosk", _purchase("K-1", 12_000), "1"))
     story.record(time, kind, "kiosk", **_back(story, "kiosk", _purchase("K-2", 12_000), "2"))
@@ -1037,6 +1050,16 @@ def _refund(story: Story) -> None:
     refuse("ALLOTMENT_USED_UP", "more than came back", time, "grant", "kiosk", **gift, amount=111, reference="3")
     _refund_redemptions(story, time)
     _refund_exchanges(story, time)
+
+
+def _entry(data: bytes) -> Document:
+    entry: Document = json.loads(data)
+    return entry
+
+
+def _is_billed(data: bytes) -> bool:
+    terms: Document = _entry(data)["op"].get("terms", {})
+    return terms.get("billing") == "postpaid"
 
 
 def _refund_redemptions(story: Story, time: str) -> None:
@@ -1063,6 +1086,7 @@ def _refund_redemptions(story: Story, time: str) -> None:
         story.record(time, kind, "kiosk", **_back(story, "kiosk", captured, f"B-2/{i}"))
     kept = _back(story, "bakery", _spending(story.ids["at bakery"], 100), "B-5")
     refuse("", "kept points come back", time, kind, "bakery", **kept)
+    refuse("", "kept points that have ended come back", after_last_day, kind, "bakery", **kept)
     away = {"actor": account["bakery"], "asset": "STAR", "recipients": [{"amount": 120, "to": account["dora"]}]}
     story.record(time, "transfer", "bakery", **away)
     refuse("INSUFFICIENT_POINTS", "kept points that are gone", time, kind, "bakery", **kept)

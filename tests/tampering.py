@@ -129,9 +129,9 @@ def add_accounts(world: World, shop: Any) -> int:
 class Sound:
     """A sound ledger made once, of which every test gets a copy of its own to break."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, names: dict[str, Any] | None = None) -> None:
         self.url = url
-        self.names = build(url)
+        self.names = build(url) if names is None else names
 
 
 class Copy:

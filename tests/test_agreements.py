@@ -42,7 +42,9 @@ class Coalition(Book):
     def fields(self, asset: str, into: str, **fields: Any) -> dict[str, Any]:
         """The fields of an agreement to exchange, in force from now on unless another time is given."""
         known: dict[str, Any] = {"notice_days": 0, "starts": self.time, "version": self.next_version(f"{asset}>{into}")}
-        changes = {name: fields.pop(name) for name in ("ends", "notice_days", "starts", "version") if name in fields}
+        changes: dict[str, Any] = {
+            name: fields.pop(name) for name in ("ends", "notice_days", "starts", "version") if name in fields
+        }
         parties = {"actor": self.issuers[asset], "partner": self.issuers[into]}
         return {**known, **changes, **parties, "terms": exchange(asset, into, **fields)}
 

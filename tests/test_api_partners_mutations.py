@@ -1,13 +1,14 @@
 """Mutations between merchants: agreements, exchange, holds, refunds, clearing and freezing over the API."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Struct
 
-from ledger.encoding import account_id, format_time
+from ledger.encoding import account_id
 from ledger.entries import decode_entry
 from ledger.operations import (
     Agree,
@@ -52,9 +53,11 @@ from ledger.terms import (
     TransferTerms,
 )
 from ledger.wallet import Wallet
+from tests.postgres import fresh_database
 from tests.service import Service, running, signed_text
-from tests.worlds import DAY_MS, START, World, make_program, pay
+from tests.worlds import START, World, make_program, pay
 
+SOON, TOMORROW = "2026-03-02T12:00:00.500Z", "2026-03-03T12:00:00.000Z"
 LATER, SOONER = "2026-06-01T00:00:00.000Z", "2026-05-01T00:00:00.000Z"
 
 
@@ -82,9 +85,10 @@ class Partners:
             ),
         )
         world.add_asset(self.cafe, "BEAN", make_program())
-        self.alice, self.bob, self.carol = world.add_members(3)
+        self.alice, self.bob, self.carol, self.dave = world.add_members(4)
         world.grant(self.bakery, "STAR", self.alice, 100_000)
         world.grant(self.cafe, "BEAN", self.alice, 2_000)
+        world.grant(self.bakery, "STAR", self.dave, 10)
         claim = ClaimTerms(amount=1, currency="USD", debtor=str(self.bakery.account), points=2, round="down")
         fee = KeptFee(
             amount=6, currency="USD", kept_by=str(self.bakery.account), maximum=9_900, points=100, round="half_up"
@@ -111,10 +115,10 @@ class Partners:
         world.record(self.allot(100, "block-1"))
         self.redemption = self.redeem(1_000)
         self.disputed = self.redeem(20)
-        self.exchanged = self.exchange(60_000, 25_000, maximum_fee=3_600)  # not recorded yet
         self.hold = self.place(5_000)
         self.other_hold = self.place(300)
-        first, second, *_ = world.record(self.redemption, self.disputed, self.hold, self.other_hold)
+        self.lapsed_hold = self.place(10, self.dave, until=SOON)
+        first, second, *_ = world.record(self.redemption, self.disputed, self.hold, self.other_hold, self.lapsed_hold)
         self.claim, self.disputed_claim = (ClaimRef(index=0, seq=entry.seq) for entry in (first, second))
         world.record(
             self.dispute(self.disputed_claim),
@@ -126,6 +130,8 @@ class Partners:
                 purchases=(Purchase(amount=50_000, at=START, member=str(self.bob.account), order="o1"),),
             ),
         )
+        world.clock.advance(ms=1_000)
+        self.exchanged, self.placed = self.exchange(60_000, 25_000, maximum_fee=3_600), self.place(40)
 
     @property
     def operator(self) -> Wallet:
@@ -145,15 +151,30 @@ class Partners:
         """STAR that alice spends at the cafe."""
         return self.alice.sign(Redeem, asset="STAR", amount=amount, merchant=self.cafe.account)
 
-    def place(self, amount: int) -> SignedOperation:
-        """STAR that alice sets aside for the cafe."""
-        until = format_time(self.world.clock() + DAY_MS)
-        return self.alice.sign(Hold, asset="STAR", amount=amount, merchant=self.cafe.account, until=until)
+    def place(self, amount: int, holder: Wallet | None = None, until: str = TOMORROW) -> SignedOperation:
+        """STAR that a holder, alice if none is named, sets aside for the cafe."""
+        given: dict[str, Any] = {"amount": amount, "merchant": self.cafe.account, "until": until}
+        return (holder or self.alice).sign(Hold, asset="STAR", **given)
 
     def exchange(self, amount: int, least: int = 1, **fields: Any) -> SignedOperation:
         """STAR that alice turns into BEAN."""
         given = {"maximum_fee": 9_900, **fields}
         return self.alice.sign(Exchange, asset="STAR", into="BEAN", amount=amount, minimum_out=least, **given)
+
+    def held(self, placed: SignedOperation, status: str, amount: int, captured: int, remaining: int) -> dict[str, Any]:
+        """A hold as payloads tell it."""
+        return {
+            "id": account_id("hld", placed.op_id),
+            "status": status,
+            "amount": amount,
+            "captured": captured,
+            "remaining": remaining,
+        }
+
+    def claimed(self, amount: int, debtor: Wallet, creditor: Wallet, agreement: str) -> dict[str, Any]:
+        """A claim as payloads tell it."""
+        parties = {"debtorId": debtor.account, "creditorId": creditor.account}
+        return {**parties, "currency": "USD", "amount": amount, "agreement": agreement, "status": "OPEN"}
 
     def capture(self, amount: int, **fields: Any) -> SignedOperation:
         """STAR on hold that the cafe takes."""
@@ -177,7 +198,12 @@ class Partners:
 
     def grant(self, amount: int) -> SignedOperation:
         """STAR that the cafe gives to alice."""
-        given: dict[str, Any] = {"activity": "goodwill", "asset": "STAR", "member": self.alice.account, "reference": "g1"}
+        given: dict[str, Any] = {
+            "activity": "goodwill",
+            "asset": "STAR",
+            "member": self.alice.account,
+            "reference": "g1",
+        }
         return self.cafe.sign(Grant, amount=amount, **given)
 
     def dispute(self, claim: ClaimRef) -> SignedOperation:
@@ -196,44 +222,90 @@ class Partners:
 
 Make = Callable[[Partners], SignedOperation]
 
-OPERATIONS: dict[str, tuple[Make, str, dict[str, Any]]] = {
+CLAIMS = "claims { debtorId creditorId currency amount agreement status }"
+HOLD = "hold { id status amount captured remaining }"
+OPERATIONS: dict[str, tuple[Make, str, Callable[[Partners], dict[str, Any]]]] = {
     "exchange": (
         lambda c: c.exchanged,
-        "pointsGiven pointsOut balance",
-        {"pointsGiven": 60_000, "pointsOut": 25_000, "balance": 33_680},
+        f"pointsGiven pointsOut feeAmount feeCurrency balance {CLAIMS}",
+        lambda c: {
+            "pointsGiven": 60_000,
+            "pointsOut": 25_000,
+            "feeAmount": 3_600,
+            "feeCurrency": "USD",
+            "balance": 33_680,
+            "claims": [
+                c.claimed(30_000, c.bakery, c.cafe, "STAR>BEAN"),
+                c.claimed(3_600, c.alice, c.bakery, "STAR>BEAN"),
+            ],
+        },
     ),
-    "hold": (lambda c: c.place(40), "balance", {"balance": 33_640}),
-    "capture": (lambda c: c.capture(2_000, reference="bill-1"), "", {}),
+    "hold": (
+        lambda c: c.placed,
+        f"balance {HOLD}",
+        lambda c: {"balance": 33_640, "hold": c.held(c.placed, "OPEN", 40, 0, 40)},
+    ),
+    "capture": (
+        lambda c: c.capture(2_000, reference="bill-1"),
+        f"{HOLD} {CLAIMS}",
+        lambda c: {
+            "hold": c.held(c.hold, "OPEN", 5_000, 2_000, 3_000),
+            "claims": [c.claimed(1_000, c.bakery, c.cafe, f"STAR@{c.cafe.account}")],
+        },
+    ),
     "refund": (
         lambda c: c.refund(RefundedRedemption(amount=400, operation=c.redemption.op_id.hex())),
-        "pointsReturned pointsTakenBack",
-        {"pointsReturned": 400, "pointsTakenBack": 0},
+        f"pointsReturned pointsTakenBack {CLAIMS}",
+        lambda c: {
+            "pointsReturned": 400,
+            "pointsTakenBack": 0,
+            "claims": [c.claimed(200, c.cafe, c.bakery, f"STAR@{c.cafe.account}")],
+        },
     ),
     "refund of a purchase": (
         lambda c: c.refund(RefundedPurchase(amount=20_000, order="o1"), c.bakery),
-        "pointsReturned pointsTakenBack",
-        {"pointsReturned": 0, "pointsTakenBack": 200},
+        f"pointsReturned pointsTakenBack {CLAIMS}",
+        lambda c: {"pointsReturned": 0, "pointsTakenBack": 200, "claims": []},
     ),
     "refund of an exchange": (
         lambda c: c.refund(RefundedExchange(amount=3_000, operation=c.exchanged.op_id.hex()), reference="refund-2"),
-        "pointsReturned pointsTakenBack",
-        {"pointsReturned": 3_000, "pointsTakenBack": 6_000},
+        f"pointsReturned pointsTakenBack {CLAIMS}",
+        lambda c: {
+            "pointsReturned": 3_000,
+            "pointsTakenBack": 6_000,
+            "claims": [
+                c.claimed(1_500, c.cafe, c.bakery, "STAR>BEAN"),
+                c.claimed(180, c.bakery, c.alice, "STAR>BEAN"),
+            ],
+        },
     ),
-    "release": (lambda c: c.cafe.sign(Release, hold=account_id("hld", c.other_hold.op_id)), "", {}),
+    "release": (
+        lambda c: c.cafe.sign(Release, hold=account_id("hld", c.other_hold.op_id)),
+        HOLD,
+        lambda c: {"hold": c.held(c.other_hold, "RELEASED", 300, 0, 0)},
+    ),
     "correct": (
         lambda c: c.cafe.sign(
             Correct, asset="BEAN", amount=-4, member=c.alice.account, reason="error", reference="fix-1"
         ),
-        "",
-        {},
+        "claims { id }",
+        lambda c: {"claims": []},
     ),
     "resolve_dispute": (
         lambda c: c.bakery.sign(ResolveDispute, claim=c.disputed_claim, outcome="stands"),
-        "",
-        {},
+        "claim { id status disputedById }",
+        lambda c: {
+            "claim": {"id": f"clm_{c.disputed_claim.seq}_0", "status": "OPEN", "disputedById": None},
+        },
     ),
-    "dispute": (lambda c: c.dispute(c.claim), "", {}),
-    "settle": (lambda c: c.settle(10, "bank-1"), "", {}),
+    "dispute": (
+        lambda c: c.dispute(c.claim),
+        "claim { id status disputedById }",
+        lambda c: {
+            "claim": {"id": f"clm_{c.claim.seq}_0", "status": "DISPUTED", "disputedById": c.bakery.account},
+        },
+    ),
+    "settle": (lambda c: c.settle(10, "bank-1"), "owedAmount", lambda _: {"owedAmount": 31_000}),
     "net": (
         lambda c: c.operator.sign(
             Net,
@@ -242,28 +314,59 @@ OPERATIONS: dict[str, tuple[Make, str, dict[str, Any]]] = {
             payments=(Payment(amount=29_300, creditor=str(c.cafe.account), debtor=str(c.bakery.account)),),
             through=START[:10],
         ),
-        "",
-        {},
+        "netting { through merchantIds payments { debtorId creditorId amount unpaid } }",
+        lambda c: {
+            "netting": {
+                "through": START[:10],
+                "merchantIds": [c.bakery.account, c.cafe.account],
+                "payments": [
+                    {
+                        "debtorId": c.bakery.account,
+                        "creditorId": c.cafe.account,
+                        "amount": 29_300,
+                        "unpaid": 29_300,
+                    }
+                ],
+            }
+        },
     ),
     "agree": (
         lambda c: c.agree(c.cafe, c.bakery, AcceptanceTerms(asset="BEAN", received="retired"), 2, ends=LATER),
-        "",
-        {},
+        "agreement { name version ends terms { asset ... on AcceptanceTerms { received } } }",
+        lambda c: {
+            "agreement": {
+                "name": f"BEAN@{c.bakery.account}",
+                "version": 2,
+                "ends": LATER,
+                "terms": {"asset": "BEAN", "received": "RETIRED"},
+            }
+        },
     ),
-    "end_agreement": (lambda c: c.end(f"BEAN@{c.bakery.account}", SOONER), "", {}),
-    "allot": (lambda c: c.allot(7, "block-2"), "", {}),
+    "end_agreement": (
+        lambda c: c.end(f"BEAN@{c.bakery.account}", SOONER),
+        "agreement { version ends }",
+        lambda _: {"agreement": {"version": 2, "ends": SOONER}},
+    ),
+    "allot": (
+        lambda c: c.allot(7, "block-2"),
+        "allotment { allotted remaining alertBelow }",
+        lambda _: {"allotment": {"allotted": 107, "remaining": 107, "alertBelow": 10}},
+    ),
     "freeze": (
         lambda c: c.operator.sign(Freeze, account=c.bob.account, reason="stolen_points"),
         "account { frozen { reason } }",
-        {"account": {"frozen": {"reason": "STOLEN_POINTS"}}},
+        lambda _: {"account": {"frozen": {"reason": "STOLEN_POINTS"}}},
     ),
     "unfreeze": (
         lambda c: c.operator.sign(Unfreeze, account=c.carol.account, reason="resolved"),
         "account { frozen { reason } }",
-        {"account": {"frozen": None}},
+        lambda _: {"account": {"frozen": None}},
     ),
 }
 """An operation of each kind that is recorded, in an order in which they can be; what to ask of its payload, and get."""
+
+NEWS = ["account", "agreement", "allotment", "claim", "hold", "netting", "owedAmount"]
+"""Fields that tell what is so now."""
 
 
 class Told(Struct, frozen=True):
@@ -284,11 +387,16 @@ class Recorded(Struct, frozen=True):
         return self.partners.service
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
-    """One for all tests here: nothing is recorded in it afterwards."""
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    """One on each kind of database for all tests here: nothing is recorded in it afterwards."""
     folder: Path = tmp_path_factory.mktemp("partners")
-    with World(f"sqlite:///{folder / 'ledger.sqlite'}") as world, running(world, folder) as service:
+    with ExitStack() as stack:
+        url = f"sqlite:///{folder / 'ledger.sqlite'}"
+        if request.param == "postgresql":
+            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
+        world = stack.enter_context(World(url))
+        service = stack.enter_context(running(world, folder))
         partners = Partners(world, service)
         told = {}
         for kind, (make, more, _) in OPERATIONS.items():
@@ -317,12 +425,22 @@ def test_typed_input_is_the_document_that_was_signed(kind: str, recorded: Record
         assert (answer["replayed"], answer["entry"], answer["userErrors"]) == (True, entry, [])
 
 
-@pytest.mark.parametrize("kind", [kind for kind, (_, more, _) in OPERATIONS.items() if more])
+@pytest.mark.parametrize("kind", OPERATIONS)
 def test_payload_tells_what_came_of_it(kind: str, recorded: Recorded) -> None:
-    """What a till, a wallet or a back office wants to know at once."""
-    _, _, expected = OPERATIONS[kind]
+    """What a till, a wallet or a back office wants to know at once, and the money that is owed by it."""
+    expected = OPERATIONS[kind][2](recorded.partners)
     payload = recorded.told[kind].payload
     assert {name: payload[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_old_document_is_told_nothing_of_now(kind: str, recorded: Recorded) -> None:
+    """Sent again, it is answered with what is in its entry, and with nothing of what became of it."""
+    more = OPERATIONS[kind][1]
+    first, again = recorded.told[kind].payload, recorded.service.submit(recorded.told[kind].signed, more)
+    for name in set(first) - {"entry", "receipt", "replayed", "userErrors"}:
+        kept = name not in {*NEWS, "balance", "claims"}
+        assert again[name] == (first[name] if kept else [] if name == "claims" else None)
 
 
 REFUSALS: dict[str, tuple[Make, str, list[str], dict[str, Any]]] = {
@@ -372,6 +490,12 @@ REFUSALS: dict[str, tuple[Make, str, list[str], dict[str, Any]]] = {
         {"requiredPoints": 108, "remainingPoints": 107},
     ),
     "HOLD_EXCEEDED": (lambda c: c.capture(3_001), "HoldExceededError", ["amount"], {"remainingPoints": 3_000}),
+    "HOLD_LAPSED": (
+        lambda c: c.cafe.sign(Capture, amount=1, hold=account_id("hld", c.lapsed_hold.op_id)),
+        "HoldLapsedError",
+        ["hold"],
+        {"until": SOON},
+    ),
     "REFUND_TOO_LARGE": (
         lambda c: c.refund(RefundedRedemption(amount=601, operation=c.redemption.op_id.hex()), reference="refund-3"),
         "RefundTooLargeError",
@@ -391,10 +515,10 @@ REFUSALS: dict[str, tuple[Make, str, list[str], dict[str, Any]]] = {
         {"owedAmount": 29_300},
     ),
     "NOTICE_TOO_SHORT": (
-        lambda c: c.end(f"STAR@{c.cafe.account}", "2026-04-01T11:59:59.999Z"),
+        lambda c: c.end(f"STAR@{c.cafe.account}", "2026-04-01T12:00:00.999Z"),
         "NoticeTooShortError",
         ["ends"],
-        {"earliestEnd": "2026-04-01T12:00:00.000Z"},
+        {"earliestEnd": "2026-04-01T12:00:01.000Z"},
     ),
     "PAYING_LOOP": (
         lambda c: c.agree(c.cafe, c.bakery, c.back(Rate(get=13, give=5))),
@@ -405,9 +529,9 @@ REFUSALS: dict[str, tuple[Make, str, list[str], dict[str, Any]]] = {
     "REFERENCE_EXISTS": (lambda c: c.settle(1, "bank-1"), "ReferenceUsedError", ["payment"], {}),
     "VERSION_CONFLICT": (
         lambda c: c.agree(c.cafe, c.bakery, c.back(Rate(get=1, give=1)), 2),
-        "OperationRefusedError",
+        "VersionConflictError",
         ["version"],
-        {},
+        {"nextVersion": 1},
     ),
     "NO_AGREEMENT": (
         lambda c: c.alice.sign(Exchange, asset="BEAN", into="STAR", amount=1, minimum_out=1),

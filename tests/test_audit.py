@@ -14,28 +14,26 @@ from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy import make_url
 
-from ledger import audit, rules
+from ledger import audit, movements
 from ledger import audit_database as database_audit
 from ledger.audit import CHECKS, AuditReport
 from ledger.audit_database import audit_database
+from ledger.audit_state import AuditState
 from ledger.checkpoint import Checkpoint, encode_verifier_key, sign_checkpoint
 from ledger.entries import NO_LAST_DAY
-from ledger.operations import KINDS
-from ledger.store import (
-    Store,
-    StoreError,
-    open_engine,
-)
-from ledger.tables import (
-    METADATA,
-)
+from ledger.operations import KINDS, Redeem
+from ledger.store import Store, StoreError, open_engine
+from ledger.tables import METADATA, RECORD_TABLES
 from tests.naive import canonical, naive_root
+from tests.partners import trade
 from tests.postgres import connect
 from tests.tampering import SEED, Copy, Insider, Sound, copy_sqlite, signature
 from tests.worlds import ORIGIN, World, pay
 
 NOT_THE_LEDGERS = {"cosignature", "webhook", "webhook_delivery"}
 """Tables of what others said, and of the service."""
+
+PROJECTIONS = ("account", "asset", "program", "lot", "log_key", *(kept.table.name for kept in RECORD_TABLES.values()))
 
 GARBAGE = b"\xff\x00{" * 11
 
@@ -110,7 +108,9 @@ def test_sound_ledger_passes_with_everything_counted(
         "signatures": sum(len(entry["sigs"]) for entry in entries),
         "postings": rows["posting"],
         "earnings": rows["earning"],
-        "projections": rows["account"] + rows["asset"] + rows["program"] + rows["lot"] + rows["log_key"],
+        "references": rows["reference"],
+        "parties": rows["party"],
+        "projections": sum(rows[table] for table in PROJECTIONS),
         "tiles": rows["tile"],
         "head": 1,
         "checkpoint": 1,
@@ -119,6 +119,7 @@ def test_sound_ledger_passes_with_everything_counted(
         "append_only": 3,
     }
     assert rows["tile"] == 1
+    assert [table for table in PROJECTIONS if not rows[table]] == []
     leaves = [hashlib.sha256(b"\x00" + canonical(entry)).digest() for entry in entries]
     assert (report.size, report.root) == (size, naive_root(leaves).hex())
     in_force = entries[copy.names["replace_log_key"]]["op"]["log_key"]
@@ -187,14 +188,17 @@ SELECT ledger_id, %s, :garbage, :garbage, kind, time, data FROM entry WHERE seq 
 ADD_POSTING = """INSERT INTO posting SELECT ledger_id, %s, leg + 9, account, asset, lot, amount
 FROM posting WHERE seq = {transfer}"""
 ADD_EARNING = """INSERT INTO earning SELECT ledger_id, merchant, scope, 'o-9', %s, asset, account, earned_on, amount,
-points FROM earning WHERE reference = 'o-1'"""
+points, version, agreement_version, claim_amount FROM earning WHERE reference = 'o-1'"""
 ADD_ACCOUNT = """INSERT INTO account SELECT ledger_id, 'mem_y', role, keys, threshold, custodian, name, opened_at, seq,
-keys_seq, NULL, NULL, NULL, NULL FROM account WHERE account = '{shop}'"""
+keys_seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM account WHERE account = '{shop}'"""
 ADD_LOG_KEY = "INSERT INTO log_key SELECT ledger_id, 7, log_key FROM log_key WHERE seq = 0"
 ADD_ASSET = """INSERT INTO asset SELECT ledger_id, 'FREE', issuer, name, scale, supply_cap, transferable, value_points,
-value_amount, value_currency, seq FROM asset WHERE asset = 'STAR'"""
+value_amount, value_currency, seq, transfer_terms FROM asset WHERE asset = 'STAR'"""
 ADD_PROGRAM = """INSERT INTO program SELECT ledger_id, asset, 7, starts, ends, document, seq FROM program
 WHERE asset = 'STAR' AND version = 1"""
+ADD_REFERENCE = "INSERT INTO reference SELECT ledger_id, merchant, scope, 'x', %s FROM reference WHERE seq = {refund}"
+ADD_PARTY = "INSERT INTO party SELECT ledger_id, 'mem_z', %s FROM party WHERE seq = {freeze}"
+FROZEN = "WHERE account = '{ben}'"
 TWO_EDITS = """UPDATE posting SET amount = 1 WHERE seq = {transfer} AND leg = 1;
 UPDATE entry SET kind = 'hold' WHERE seq = {last}"""
 
@@ -239,9 +243,33 @@ EDITS = [
     ("earning.amount", f"UPDATE earning SET amount = amount + 1 {BOUGHT}", "earnings", "purchases"),
     ("earning.amount missing", f"UPDATE earning SET amount = NULL {BOUGHT}", "earnings", "purchases"),
     ("earning.points", f"UPDATE earning SET points = points + 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning.version", f"UPDATE earning SET version = version + 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning.agreement_version", f"UPDATE earning SET agreement_version = 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning.claim_amount", f"UPDATE earning SET claim_amount = 1 {BOUGHT}", "earnings", "purchases"),
     ("earning deleted", f"DELETE FROM earning {BOUGHT}", "earnings", "purchases"),
     ("earning without an entry", ADD_EARNING % 100_000, "earnings", None),
     ("earning of another entry", ADD_EARNING % 0, "earnings", 0),
+    ("reference.merchant", "UPDATE reference SET merchant = 'x' WHERE seq = {refund}", "references", "refund"),
+    ("reference.scope", "UPDATE reference SET scope = 'payment' WHERE seq = {refund}", "references", "refund"),
+    ("reference.reference", "UPDATE reference SET reference = 'x' WHERE seq = {refund}", "references", "refund"),
+    ("reference.seq", "UPDATE reference SET seq = seq + 2 WHERE seq = {refund}", "references", "refund"),
+    ("reference deleted", "DELETE FROM reference WHERE seq = {refund}", "references", "refund"),
+    ("reference without an entry", ADD_REFERENCE % 100_000, "references", None),
+    ("reference of another entry", ADD_REFERENCE % 0, "references", 0),
+    ("party.account", "UPDATE party SET account = 'mem_z' WHERE seq = {freeze}", "parties", "freeze"),
+    ("party.seq", "UPDATE party SET seq = 0 WHERE seq = {freeze}", "parties", 0),
+    ("party deleted", "DELETE FROM party WHERE seq = {freeze}", "parties", "freeze"),
+    ("party without an entry", ADD_PARTY % 100_000, "parties", None),
+    ("party before genesis", ADD_PARTY % -1, "parties", None),
+    ("account.approval_threshold", f"UPDATE account SET approval_threshold = 2 {OPENED}", "projections", 1),
+    (
+        "account.recovery_approval_threshold",
+        f"UPDATE account SET recovery_approval_threshold = NULL {FROZEN}",
+        "projections",
+        "open_ben",
+    ),
+    ("account.frozen_seq", f"UPDATE account SET frozen_seq = NULL {FROZEN}", "projections", "open_ben"),
+    ("account.frozen_reason", f"UPDATE account SET frozen_reason = 'other' {FROZEN}", "projections", "open_ben"),
     ("account.account", "UPDATE account SET account = 'mem_x' WHERE account = '{bob}'", "projections", "open_bob"),
     ("account.role", f"UPDATE account SET role = 'operator' {OPENED}", "projections", "open_merchant"),
     ("account.keys", f"UPDATE account SET keys = '[[[' {OPENED}", "projections", "open_merchant"),
@@ -282,6 +310,7 @@ EDITS = [
     ("asset.value_amount", f"UPDATE asset SET value_amount = 2 {DEFINED}", "projections", "define_asset"),
     ("asset.value_currency", f"UPDATE asset SET value_currency = 'EUR' {DEFINED}", "projections", "define_asset"),
     ("asset.seq", f"UPDATE asset SET seq = 0 {DEFINED}", "projections", "define_asset"),
+    ("asset.transfer_terms", f"UPDATE asset SET transfer_terms = '{{{{}}}}' {DEFINED}", "projections", "define_asset"),
     ("asset deleted", f"DELETE FROM asset {DEFINED}", "projections", "define_asset"),
     ("asset without an entry", ADD_ASSET, "projections", None),
     ("program.asset", f"UPDATE program SET asset = 'STAB' {PUBLISHED}", "projections", "publish_program"),
@@ -321,6 +350,121 @@ EDITS = [
     ("head.checkpoint empty", "UPDATE head SET checkpoint = ''", "checkpoint", None),
 ]
 
+# of the tables of records: which row, the entry that made it, and for each column what is written there
+RECORD_EDITS: dict[str, tuple[str, str | None, dict[str, str]]] = {
+    "agreement": (
+        "agreement = 'COIN>BEAN'",
+        "agree",
+        {
+            "agreement": "'COIN>STAR'",
+            "version": "9",
+            "issuer": "'mer_z'",
+            "partner": "'mer_z'",
+            "starts": "'1999'",
+            "ends": "'2030'",
+            "notice_days": "1",
+            "terms": "'{{}}'",
+            "seq": "0",
+        },
+    ),
+    "hold": (
+        "hold = '{held}'",
+        "hold",
+        {
+            "hold": "'hld_z'",
+            "account": "'mem_z'",
+            "asset": "'STAR'",
+            "merchant": "'mer_z'",
+            "amount": "amount + 1",
+            "captured": "captured - 1",
+            "parts": "'[[\"9999-12-31\",1]]'",
+            "agreement": "NULL",
+            "version": "2",
+            "until": "'2030'",
+            "reference": "'z'",
+            "seq": "0",
+            "status": "'open'",
+        },
+    ),
+    "spending": (
+        "operation = '{spent}'",
+        "redeem_kept",
+        {
+            "operation": "'z'",
+            "seq": "0",
+            "kind": "'capture'",
+            "time": "'1999'",
+            "account": "'mem_z'",
+            "asset": "'STAR'",
+            "amount": "amount + 1",
+            "merchant": "'mer_z'",
+            "agreement": "NULL",
+            "version": "NULL",
+            "parts": "'[]'",
+            "out_points": "1",
+            "claim_amount": "0",
+            "fee_amount": "1",
+            "refunded": "0",
+        },
+    ),
+    "purchase_refund": (
+        "reference = 'b-1'",
+        None,
+        {"merchant": "'mer_z'", "reference": "'z'", "amount": "1", "points": "0", "returned": "0"},
+    ),
+    "claim": (
+        "seq = {open_dispute}",
+        "open_dispute",
+        {
+            "seq": "0",
+            "index": "7",
+            "debtor": "'mer_z'",
+            "creditor": "'mer_z'",
+            "currency": "'EUR'",
+            "amount": "amount + 1",
+            "day": "'1999-01-01'",
+            "agreement": "NULL",
+            "status": "'open'",
+            "disputed_by": "NULL",
+        },
+    ),
+    "obligation": (
+        "netting = {net}",
+        None,
+        {
+            "currency": "'EUR'",
+            "debtor": "'mer_z'",
+            "creditor": "'mer_z'",
+            "netting": "-1",
+            "day": "'1999-01-01'",
+            "amount": "amount + 1",
+        },
+    ),
+    "netting": ("seq = {net}", "net", {"seq": "0", "currency": "'EUR'", "through": "'1999'", "merchants": "'[]'"}),
+    "allotment": ("true", None, {"agreement": "'z'", "allotted": "0", "remaining": "remaining + 1"}),
+    "allotment_alert": ("seq = {alert}", "alert", {"agreement": "'z'", "seq": "0", "remaining": "0"}),
+    "usage": (
+        "scope = 'COIN>BEAN' AND account = '*'",
+        None,
+        {"scope": "'z'", "account": "'z'", "period": "'z'", "points": "0"},
+    ),
+}
+
+
+def row_edits() -> Iterator[tuple[str, str, str, str | None]]:
+    """Of each table of records a row that is gone, and one more."""
+    for table, (where, entry, values) in RECORD_EDITS.items():
+        yield f"{table} deleted", f'DELETE FROM "{table}" WHERE {where}', "projections", entry
+        columns = [column.name for column in METADATA.tables[table].columns]
+        key = next(iter(values))
+        other = ", ".join(values[key] if name == key else f'"{name}"' for name in columns)
+        add = f'INSERT INTO "{table}" SELECT {other} FROM "{table}" WHERE {where}'
+        yield f"{table} without an entry", add, "projections", None
+
+
+EDITS += list(row_edits())
+MOST_COLUMNS = max(len(values) for _, _, values in RECORD_EDITS.values())
+
 VALUES = {
     "garbage": GARBAGE,
     "empty": b"",
@@ -334,17 +478,32 @@ def test_edit_behind_the_ledgers_back_is_found(
     copy: Copy, edit: str, statements: str, check: str, entry: str | int | None
 ) -> None:
     """Whatever row or column is changed, the audit fails, and the first failure names the check and the entry."""
-    names = copy.names | {"open_bob": seq_of_bob(copy)}
+    names = copy.names | {f"open_{member}": seq_of(copy, member) for member in ("bob", "ben")}
     copy.execute(statements, **VALUES)
     assert first_failure(copy.audit()) == (check, names[entry] if isinstance(entry, str) else entry)
 
 
-def seq_of_bob(copy: Copy) -> int:
-    """The entry that opened Bob's account."""
+@pytest.mark.parametrize("number", range(MOST_COLUMNS))
+def test_edit_of_a_record_is_found(sqlite_copy: Copy, number: int) -> None:
+    """Whatever column of a table of records is changed is found; here the column of this number in each of them."""
+    names = sqlite_copy.names
+    expected: dict[str, int | None] = {}
+    for table, (where, entry, values) in RECORD_EDITS.items():
+        if number < len(values):
+            column, value = list(values.items())[number]
+            sqlite_copy.execute(f'UPDATE "{table}" SET "{column}" = {value} WHERE {where}')
+            expected[table] = None if entry is None else names[entry]
+    failures = sqlite_copy.audit().failures
+    assert {failure.check for failure in failures} == {"projections"}
+    assert {failure.message.split(" ")[1]: failure.seq for failure in failures} == expected
+
+
+def seq_of(copy: Copy, member: str) -> int:
+    """The entry that opened an account."""
     engine = open_engine(copy.url)
     with engine.connect() as connection:
-        query = sa.text("SELECT seq FROM account WHERE account = :bob")
-        seq = connection.execute(query, {"bob": copy.names["bob"]}).scalar_one()
+        query = sa.text("SELECT seq FROM account WHERE account = :account")
+        seq = connection.execute(query, {"account": copy.names[member]}).scalar_one()
     engine.dispose()
     return int(seq)
 
@@ -356,6 +515,7 @@ def test_edits_reach_every_column() -> None:
     service's, and say nothing of the ledger.
     """
     edited = {edit.split(" ")[0] for edit, *_ in EDITS}
+    edited |= {f"{table}.{column}" for table, (_, _, values) in RECORD_EDITS.items() for column in values}
     tables = [table for name, table in METADATA.tables.items() if name not in NOT_THE_LEDGERS]
     columns = {f"{t.name}.{c.name}" for t in tables for c in t.columns if c.name != "ledger_id"}
     assert columns <= edited
@@ -738,11 +898,64 @@ def test_checkpoint_that_does_not_fit_is_found(
     first_failure(sqlite_copy.audit())
 
 
+# Going on
+
+
+RESUMED = {
+    "changed record": ("UPDATE claim SET status = 'cancelled' WHERE seq = {new}", "new"),
+    "changed record deleted": ("DELETE FROM spending WHERE seq = {new}", "new"),
+    "record that was there before deleted": ("DELETE FROM claim WHERE seq = {coin_transfer}", None),
+    "record added": (
+        "INSERT INTO usage SELECT ledger_id, 'z', account, period, points FROM usage WHERE account = '*'",
+        None,
+    ),
+    "agreement changed before": ("UPDATE agreement SET ends = NULL WHERE agreement LIKE 'COIN+%'", "agree_earning"),
+    "obligation changed before": ("UPDATE obligation SET amount = amount + 1 WHERE netting = {net}", None),
+}
+
+
+@pytest.fixture(scope="module")
+def resumable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sound, AuditState]:
+    """A ledger that has grown since its last audit, and what that left."""
+    kept: list[AuditState] = []
+    folder = tmp_path_factory.mktemp("resumable")
+    with World(f"sqlite:///{folder / 'ledger.sqlite'}", seed=SEED) as world:
+        names = trade(world)
+        assert audit_database(world.store, processes=0, keep=kept.append).ok
+        ann = world.wallet(names["ann"], *names["ann_keys"])
+        (new,) = world.record(ann.sign(Redeem, amount=20, asset="COIN", merchant=names["bakery"]))
+    return Sound(world.url, names | {"new": new.seq}), kept[0]
+
+
+def test_audit_goes_on_from_the_records_it_knew(resumable: tuple[Sound, AuditState], tmp_path: Path) -> None:
+    """Of what grows with the chain only that which has changed is read again, and it is counted."""
+    sound, state = resumable
+    copy = copy_sqlite(sound, tmp_path)
+    report, whole = copy.audit(resume=state), copy.audit()
+    assert report.failures == whole.failures == ()
+    assert 0 < report.counts["projections"] < whole.counts["projections"] - 20
+
+
+@pytest.mark.parametrize("edit", RESUMED)
+def test_audit_that_goes_on_finds_what_was_done_to_records(
+    resumable: tuple[Sound, AuditState], tmp_path: Path, edit: str
+) -> None:
+    """What entries have changed since, rows that are gone or added, and whatever is small enough to look at whole."""
+    sound, state = resumable
+    copy = copy_sqlite(sound, tmp_path)
+    statement, entry = RESUMED[edit]
+    copy.execute(statement)
+    expected = ("projections", None if entry is None else sound.names[entry])
+    assert first_failure(copy.audit(resume=state)) == expected
+    assert not copy.audit().ok
+
+
 def test_overdraft_is_found_even_if_the_rules_let_it_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Balances are looked at with other eyes than the rules': a fault in the one is seen by the other."""
     shop = world.add_merchant()
     world.add_asset(shop)
     alice, bob = world.add_members(2)
-    monkeypatch.setattr(rules, "_spend", lambda _state, _who, _asset, amount, *_, **__: [(NO_LAST_DAY, amount)])
+    monkeypatch.setattr(movements, "spendable", lambda *_: 1)
+    monkeypatch.setattr(movements, "split", lambda _parts, amount: ([(NO_LAST_DAY, amount)], []))
     (overdrawn,) = world.record(pay(alice, "STAR", 1, bob))
     assert first_failure(audit_database(world.store, processes=0)) == ("balances", overdrawn.seq)

@@ -67,7 +67,7 @@ PURE: dict[str, set[str]] = {
     "rules": {"agreements", "checkpoint", "clearing", "earning", "encoding", "entries", "operations", "programs"}
     | {"refunds", "refusals", "spending", "state", "terms"},
     "replay": {"encoding", "entries", "merkle", "operations", "rules", "state", "terms", "tiles"},
-    "accounting": {"encoding"},
+    "accounting": {"encoding", "entries", "programs", "state"},
 }
 
 # What a pure module may import from outside: values in, values out. `datetime` and `zoneinfo` are calendars here
@@ -84,8 +84,9 @@ LAYERS = [
     {"store"},
     {"migrations", "queries", "log", "cosignatures", "turns", "sequencer", "tail"}
     | {"wallet", "keyring", "verifier", "audit_state"},
-    {"archive", "audit", "purchases", "webhooks", "witness"},
-    {"audit_database", "published_log"},
+    {"archive", "audit", "books", "partner_queries", "purchases", "webhooks", "witness"},
+    {"audit_database", "published_log", "settlement"},
+    {"journal"},
 ]
 
 # Nothing of the service, the command line or their libraries is known to the ledger.

@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Engine
 
 from ledger import migrations
+from ledger.audit_database import audit_database
 from ledger.checkpoint import encode_verifier_key
-from ledger.operations import OpenAccount, ReplaceLogKey
+from ledger.encoding import format_time
+from ledger.operations import OpenAccount, PublishProgram, RecordPurchases, Redeem, ReplaceLogKey, SignedOperation
 from ledger.store import (
     Store,
     StoreError,
@@ -23,9 +26,11 @@ from ledger.store import (
 from ledger.tables import (
     METADATA,
 )
+from ledger.terms import ExpiresAfterDays, Purchase, TransferTerms
 from ledger.webhooks import Webhook, insert_webhook
+from tests.partners import trade
 from tests.reference import check_projections, check_record
-from tests.worlds import World
+from tests.worlds import World, make_program
 
 
 def describe(engine: Engine) -> list[tuple[str, ...]]:
@@ -210,6 +215,105 @@ def test_ledger_of_the_first_version_goes_on(world: World) -> None:
     world.record(alice.replace_keys([world.make_key()]), world.recover(bob, world.make_key()))
     check_record(world.store)
     check_projections(world.store)
+
+
+def test_earnings_and_redemptions_of_an_older_database_get_what_replay_gives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made by the third revision: the program of each purchase and grant, and what each redemption took, in chunks."""
+    other = World(world.url, origin="ledger.example/other", seed=1, clock=world.clock)
+    for ledger in (world, other):
+        _earn_and_redeem(ledger)
+        ledger.restart()
+    tables = ("head", "entry", "account", "asset", "earning", "spending", "party")
+    before = {table: sorted(rows(world.engine, f"SELECT * FROM {table}"), key=repr) for table in tables}
+    versions = [row[-3] for row in before["earning"]]
+    assert set(versions) == {1, 2, 3}
+    assert len(before["spending"]) == len(before["party"]) == 6
+    assert len({parts for *_, parts, _, _, _, _ in before["spending"]}) > 1
+    go_to(world.engine, "0003")
+    assert "version" not in {name for name, *_ in columns_of(world.engine, "earning")}
+    monkeypatch.setattr(ScriptDirectory.from_config(migrations._config()).get_revision("0004").module, "CHUNK", 3)
+    migrations.migrate(world.engine)
+    assert {table: sorted(rows(world.engine, f"SELECT * FROM {table}"), key=repr) for table in tables} == before
+    for ledger in (world, other):
+        check_record(ledger.store)
+        check_projections(ledger.store)
+    other.close()
+
+
+def _earn_and_redeem(world: World) -> None:
+    """Record purchases under three versions, a grant, and redemptions of one lot and of several.
+
+    Some were reported late; some just before a version was published that had started when they were made.
+    """
+    shop = world.add_merchant()
+    world.add_asset(shop, program=make_program(expiry=ExpiresAfterDays(count=30)))
+    alice, bob = world.add_members(2)
+    start = world.clock.now_ms
+
+    def buy(order: str, at_ms: int) -> SignedOperation:
+        purchases = tuple(
+            Purchase(amount=5_000, at=format_time(at_ms), member=str(member.account), order=f"{order}-{i}")
+            for i, member in enumerate((alice, bob))
+        )
+        return shop.sign(RecordPurchases, asset="STAR", currency="USD", purchases=purchases)
+
+    def publish(version: int, starts_ms: int, days: int) -> SignedOperation:
+        program = make_program(expiry=ExpiresAfterDays(count=days))
+        starts = format_time(starts_ms)
+        return shop.sign(PublishProgram, asset="STAR", version=version, starts=starts, program=program)
+
+    world.record(publish(2, start + 60_000, 60))
+    world.clock.advance(ms=120_000)
+    now = world.clock.now_ms
+    world.record(buy("late", start), buy("early", now - 1), publish(3, now - 10_000, 90), buy("now", now - 1))
+    world.grant(shop, "STAR", alice, 7)
+    redeem = [
+        member.sign(Redeem, asset="STAR", amount=amount, merchant=shop.account)
+        for member, amount in ((alice, 120), (bob, 1), (bob, 50))
+    ]
+    world.record(*redeem, shop.sign(OpenAccount, role="member"))
+
+
+def test_earning_that_no_entry_tells_of_is_kept_for_the_audit(world: World) -> None:
+    """What an older version should not have had is neither dropped nor explained: the audit finds it."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    recorded = world.grant(shop, "STAR", world.add_member(), 5)
+    world.restart()
+    go_to(world.engine, "0003")
+    with world.engine.connect().execution_options(guerdon_write=True) as connection, connection.begin():
+        for seq in (recorded.seq, 10_000, -1):
+            connection.exec_driver_sql(
+                f"INSERT INTO earning SELECT ledger_id, merchant, scope, 'x{seq}', {seq}, asset, account, earned_on, "
+                f"amount, points FROM earning WHERE reference = 'grant-1'"
+            )
+    migrations.migrate(world.engine)
+    found = rows(world.engine, "SELECT reference, version FROM earning ORDER BY reference")
+    assert found == [("grant-1", 1), ("x-1", 0), ("x10000", 0), (f"x{recorded.seq}", 0)]
+    assert {failure.check for failure in audit_database(world.store, processes=0).failures} == {"earnings"}
+
+
+@pytest.mark.parametrize("what", ["partners", "approval", "transfer terms", "refund policy"])
+def test_partners_keep_the_revision(world: World, what: str) -> None:
+    """What the third revision could not read is not taken from it: going back is refused, and changes nothing."""
+    shop = world.add_merchant()
+    match what:
+        case "partners":
+            trade(world)
+        case "approval":
+            world.record(shop.replace_keys([world.make_key(), world.make_key()], approval_threshold=2))
+        case "transfer terms":
+            world.add_asset(shop, transfer_terms=TransferTerms(step=10))
+        case "refund policy":
+            world.add_asset(shop, program=make_program(refunds="negative"))
+    world.restart()
+    made = describe(world.engine)
+    with pytest.raises(RuntimeError, match="the older version cannot read it"):
+        go_to(world.engine, "0003")
+    assert describe(world.engine) == made
+    migrations.check(world.engine)
 
 
 def test_webhooks_come_and_go_without_a_trace(world: World) -> None:

@@ -89,7 +89,7 @@ def bought(entry: Entry, accounts: Collection[str]) -> bool:
 
 def touches(entry: Entry, account: str, opened: dict[str, int]) -> bool:
     acted = getattr(entry.op, "actor", None) == account or opened.get(account) == entry.seq
-    acted = acted or getattr(entry.op, "account", None) == account
+    acted = acted or account in {getattr(entry.op, "account", None), getattr(entry.op, "merchant", None)}
     return acted or bought(entry, {account}) or any(leg.account == account for leg in entry.postings)
 
 
@@ -103,6 +103,8 @@ def about(entry: Entry, asset: str, accounts: Collection[str] = ()) -> bool:
 def told(entry: Entry, account: str, sight: Sight) -> bool:
     """Whether a reader who may see an entry that touches an account is told that it does."""
     if sight.everything or account in sight.accounts or getattr(entry.op, "asset", None) in sight.assets:
+        return True
+    if isinstance(entry.op, Redeem) and entry.op.merchant == sight.account:
         return True
     return getattr(entry.op, "actor", None) in {account, *sight.accounts}
 
@@ -426,5 +428,7 @@ def test_reader_is_not_led_along_the_postings_of_others(world: World, history: H
             text = query.compile(connection, compile_kwargs={"literal_binds": True}).string
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
             begins = ("INDEX posting_account", "INDEX earning_nothing", "INDEX entry_actor", "INDEX entry_account")
-            assert any(begin in plan[0] for begin in (*begins, "SEARCH account_1 USING")), plan
-            assert any(key in plan[0] for key in ("account=?", "actor=?", "<expr>=?")), plan
+            keys = ("SEARCH account_1 USING", "SEARCH party_1 USING", "INDEX claim_creditor", "INDEX claim_debtor")
+            assert any(begin in plan[0] for begin in (*begins, *keys)), plan
+            of_own = ("account=?", "actor=?", "<expr>=?", "creditor=?", "debtor=?")
+            assert any(key in plan[0] for key in of_own), plan

@@ -289,6 +289,25 @@ def test_prepaid_partner_may_give_again_what_came_back() -> None:
     assert book.state.allotments.get(name).remaining == 70  # type: ignore[union-attr]
 
 
+def test_block_that_was_bought_is_not_paid_back() -> None:
+    """A prepaid partner gets points to give again, not the money it paid for them."""
+    book = Store()
+    book.agree(book.shop, book.cafe, earning("STAR", claim=claim(book.cafe, 5)))
+    book.do("allot", actor=book.shop, asset="STAR", partner=book.cafe, points=100, reference="block")
+    book.buy(10_000, actor=book.cafe)
+    book.refund(10_000, actor=book.cafe)
+    assert (book.owed(book.cafe, book.shop), book.owed(book.shop, book.cafe)) == (500, 0)
+
+
+def test_prepaid_partner_without_points_refunds_what_gave_none() -> None:
+    """A purchase too small to give anything needs no allotment, nor does its refund."""
+    book = Store()
+    book.agree(book.shop, book.cafe, earning("STAR"))
+    book.buy(99, actor=book.cafe)
+    book.refund(99, actor=book.cafe)
+    assert len(book.state.allotments) == 0
+
+
 def test_postpaid_partner_owes_no_more_for_what_came_back() -> None:
     """The claim is reversed by one the other way, under the agreement's name; what is forgiven is still owed."""
     book = Store()
@@ -614,6 +633,9 @@ def test_exchange_is_not_refunded_with_points_that_are_past() -> None:
     book.do("refund", **book.of_exchange(16, operation))
     book.advance(days=8)
     assert book.refused("refund", **book.of_exchange(1, operation)).code == Code.INSUFFICIENT_POINTS
+    book.give(book.alice, "MINT", 6)
+    book.do("refund", **book.of_exchange(1, operation))
+    assert book.lots(book.alice, "MINT") == {"2026-03-12": 14}
 
 
 def test_part_of_an_exchange_that_made_nothing_takes_nothing() -> None:
@@ -628,6 +650,17 @@ def test_part_of_an_exchange_that_made_nothing_takes_nothing() -> None:
         book.do("refund", **book.of_exchange(1, operation))
         taken.append(before - book.balance(book.alice, "BEAN"))
     assert taken == [0, 0, 1, 0, 0, 1, 0, 0]
+
+
+def test_what_takes_no_points_returns_no_lapsed_hold_of_them() -> None:
+    """An entry that takes none of an asset leaves its holds alone."""
+    book = Store()
+    bonus_exchange(book, fee=None, claim=None)
+    book.give(book.alice, "STAR", 8)
+    operation = book.exchange(8)
+    book.hold(book.alice, book.cafe, "BEAN", 1, days=1)
+    book.advance(days=2)
+    assert {leg.asset for leg in book.do("refund", **book.of_exchange(1, operation)).postings} == {"STAR"}
 
 
 def test_kept_points_of_an_exchange_come_from_the_partner() -> None:
@@ -786,6 +819,118 @@ def test_any_split_of_a_refund_of_points_comes_to_the_whole(
         assert (back == owed) or whole < total
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("buy"), st.integers(0, 9_999), st.booleans()),
+        st.tuples(st.just("spend"), st.sampled_from(["redeem", "capture", "exchange"]), st.integers(1, 60)),
+        st.tuples(st.just("pass on"), st.booleans(), st.integers(1, 60)),
+        st.tuples(st.just("wait"), st.integers(1, 9), st.booleans()),
+        st.tuples(st.just("refund"), st.integers(0, 20), st.integers(1, 3_000)),
+        st.tuples(st.just("refund"), st.integers(0, 20), st.integers(1, 30)),
+    ),
+    min_size=8,
+    max_size=40,
+)
+
+
+class Street(Store):
+    """A shop and a café with every sort of agreement, and what can be refunded there: (the fields, who)."""
+
+    def __init__(self, refunds: str, received: str, rounding: Rounding) -> None:
+        program = lasting(12, refunds=refunds, returned_lot_days=3, round_points=rounding, round_amount="none")
+        super().__init__(program, value={"amount": 2, "currency": "EUR", "points": 3})
+        terms: dict[str, Any] = {"claim": claim(self.shop, 2, 7, round=rounding), "received": received}
+        self.agree(self.shop, self.cafe, acceptance("STAR", **terms))
+        fee = {"amount": 1, "currency": "EUR", "kept_by": self.shop, "points": 9, "round": rounding}
+        self.agree(self.shop, self.cafe, exchange("STAR", "BEAN", give=3, get=2, fee=fee, **terms))
+        self.agree(self.shop, self.cafe, earning("STAR", "postpaid", claim=claim(self.cafe, 3, 5, round=rounding)))
+        self.originals: list[dict[str, Any]] = []
+
+    def try_to(self, kind: str, **fields: Any) -> bool:
+        """Whether an operation was recorded; if not, for lack of points or of anything left to refund."""
+        signed = self.build(kind, **fields)
+        decision = self.decide(signed)
+        if isinstance(decision, Admission):
+            self.record(signed, decision)
+            return True
+        assert decision.code in {Code.INSUFFICIENT_POINTS, Code.REFUND_TOO_LARGE, Code.NOTHING_DUE}
+        return False
+
+    def step(self, name: str, one: Any, other: Any) -> None:
+        """Do one step of a history."""
+        points: dict[str, Any] = {"actor": self.alice, "amount": other, "asset": "STAR"}
+        match name:
+            case "buy":
+                actor, order = self.cafe if other else self.shop, f"A-{self.seq}"
+                self.buy(one, order, actor)
+                self.originals.append({"actor": actor, "of": {"order": order, "type": "purchase"}})
+            case "spend" if one == "capture":
+                hold = f"hold-{self.seq}"
+                if self.try_to("hold", merchant=self.cafe, reference=hold, until=self.later(days=2), **points):
+                    (placed,) = [each for each in self.state.holds if each.reference == hold]
+                    self.do("capture", actor=self.cafe, amount=(other + 1) // 2, hold=placed.hold)
+                    self._spent("redemption")
+            case "spend" if one == "redeem":
+                if self.try_to("redeem", merchant=self.cafe, **points):
+                    self._spent("redemption")
+            case "spend":
+                if other >= 2 and self.try_to("exchange", into="BEAN", maximum_fee=99, minimum_out=1, **points):
+                    self._spent("exchange")
+            case "pass on":
+                actor = self.cafe if one else self.alice
+                self.try_to("redeem", merchant=self.shop, **points | {"actor": actor})
+            case "wait":
+                self.advance(days=one)
+                through = self.later(days=-1)[:10]
+                if other:
+                    self.try_to("expire", actor=self.shop, asset="STAR", limit=400, through=through)
+            case "refund" if self.originals:
+                original = self.originals[one % len(self.originals)]
+                of = original["of"] | {"amount": other}
+                self.try_to("refund", actor=original["actor"], asset="STAR", of=of, reference=f"R-{self.seq}")
+
+    def _spent(self, kind: str) -> None:
+        self.originals.append({"actor": self.cafe, "of": {"operation": self.op_id, "type": kind}})
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    STEPS,
+    st.sampled_from(["cap", "negative", "owe"]),
+    st.sampled_from(["kept", "retired"]),
+    st.sampled_from(ROUNDINGS),
+)
+def test_whatever_happens_in_between_no_more_comes_back_than_there_was(
+    steps: list[tuple[str, Any, Any]], refunds: str, received: str, rounding: Rounding
+) -> None:
+    """Points and money of each original; only a debt by the program's policy is below zero."""
+    book = Street(refunds, received, rounding)
+    for step in steps:
+        book.step(*step)
+    for record in book.state.purchase_refunds:
+        _, original = book.state.earnings[record.merchant, "order", record.reference]
+        assert original.amount is not None
+        assert record.amount <= original.amount
+        assert record.returned <= record.points <= original.points
+        assert record.points == original.points or record.amount < original.amount
+    for spending in book.state.spendings:
+        assert 0 <= spending.refunded <= spending.amount
+    for name, currency, debtor, creditor in [
+        (f"STAR@{book.cafe}", "USD", book.shop, book.cafe),
+        ("STAR>BEAN", "USD", book.shop, book.cafe),
+        ("STAR>BEAN", "EUR", book.alice, book.shop),
+        (f"STAR+{book.cafe}", "USD", book.cafe, book.shop),
+    ]:
+        claims = [each for each in book.state.claims if (each.agreement, each.currency) == (name, currency)]
+        owed = sum(each.amount for each in claims if (each.debtor, each.creditor) == (debtor, creditor))
+        back = sum(each.amount for each in claims if (each.debtor, each.creditor) == (creditor, debtor))
+        assert back <= owed
+    for (account, asset), lots in book.state.lots.items():
+        if account[:4] != "sys_" and asset in book.state.assets:
+            allowed = refunds == "negative" and (account, asset) == (book.alice, "STAR")
+            assert all(points > 0 for day, points in lots.items() if not (allowed and day == NO_LAST_DAY))
+
+
 # Refusals
 
 Break = tuple[Code, tuple[str, ...], dict[str, Any]]
@@ -814,7 +959,7 @@ def test_refusals_of_a_purchases_refund_come_in_order(first: int) -> None:
     book.redeem(90)
     code, path, change = PURCHASE_BREAKS[first]
     for breaks in (change, first_of(PURCHASE_BREAKS[first:])):
-        fields = {"amount": 100, "order": "A-1", "reference": "new"} | breaks
+        fields: dict[str, Any] = {"amount": 100, "order": "A-1", "reference": "new"} | breaks
         refusal = book.refused("refund", **book.of_purchase(fields.pop("amount"), fields.pop("order"), **fields))
         assert (refusal.code, refusal.path) == (code, path)
 
@@ -841,7 +986,7 @@ def test_refusals_of_a_refund_of_points_come_in_order(kind: str, first: int) -> 
     book.give(book.alice, "STAR", 80)
     code, path, change = SPENDING_BREAKS[first]
     for breaks in (change, first_of(SPENDING_BREAKS[first:])):
-        fields = {"amount": 10, "operation": operation, "reference": "new"} | breaks
+        fields: dict[str, Any] = {"amount": 10, "operation": operation, "reference": "new"} | breaks
         refusal = book.refused("refund", **refund(fields.pop("amount"), fields.pop("operation"), **fields))
         assert (refusal.code, refusal.path) == (code, path)
     book.do("refund", **refund(10, operation))

@@ -1,16 +1,23 @@
 """Replaying entries: the tiles it cuts, where it stands, and what it holds."""
 
 import tracemalloc
+from contextlib import nullcontext
+from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.replay import FullReplay, LightReplay, Position, TileBuilder
+from ledger.encoding import AccountId
+from ledger.entries import NO_LAST_DAY, Posting
+from ledger.programs import ProgramVersion
+from ledger.replay import BrokenEntryError, FullReplay, LightReplay, Position, TileBuilder
+from ledger.state import Admission, Parameters
 from ledger.tiles import Tile
 from tests.naive import naive_root, naive_tiles
-from tests.worlds import ORIGIN, World
+from tests.worlds import ORIGIN, World, make_program
 
 ENTRIES = 2_000
 
@@ -82,6 +89,34 @@ def test_both_depths_see_the_same_entries_and_signatures(entries: list[bytes]) -
         )
     assert light_signatures == full_signatures
     assert light.position() == full.position()
+
+
+@pytest.mark.parametrize(
+    ("asset", "lot", "policy", "sound"),
+    [
+        ("STAR", None, "negative", True),
+        ("STAR", "2030-01-01", "negative", False),
+        ("STAR", None, "cap", False),
+        ("STAR", None, "owe", False),
+        ("USD", None, "cap", True),
+    ],
+)
+def test_less_than_nothing_is_a_debt_or_money_or_wrong(asset: str, lot: str | None, policy: Any, sound: bool) -> None:
+    """Where refunds may leave a debt the undated lot falls below zero; money is owed as a matter of course."""
+    replay = FullReplay(ORIGIN, lambda *_: None)
+    program = make_program(refunds=policy)
+    version = ProgramVersion(asset="STAR", version=1, starts="1997", ends=None, program=program, seq=1)
+    replay.state.programs["STAR"] = (version, msgspec.structs.replace(version, version=2, program=make_program()))
+    replay.state.parameters = Parameters(
+        operator=AccountId("opr_x"), clock_tolerance_ms=0, recovery_delay_ms=0, units={"USD": 100}, log_key="", name=""
+    )
+    replay.state.add_lot("mem_x", asset, lot or NO_LAST_DAY, -1)
+    legs = (
+        Posting(account="mem_x", amount=-1, asset=asset, lot=lot),
+        Posting(account="sys_spent", amount=1, asset=asset),
+    )
+    with nullcontext() if sound else pytest.raises(BrokenEntryError, match="mem_x is left with -1"):
+        replay._check_balances(Admission(legs))
 
 
 def peak_bytes(entries: list[bytes], kind: type[LightReplay]) -> int:

@@ -4,9 +4,10 @@ import itertools
 import logging
 import multiprocessing
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -21,25 +22,33 @@ from sqlalchemy import event
 
 from ledger import merkle, rules, sequencer, store
 from ledger.checkpoint import decode_note, decode_verifier_key, encode_verifier_key, verify_note
-from ledger.encoding import LeafHash, account_id, format_time
-from ledger.entries import decode_entry, encode_entry
+from ledger.encoding import LeafHash, account_id, format_time, parse_time
+from ledger.entries import decode_entry, encode_entry, signed_operation_of
 from ledger.keys import encode_public_key
 from ledger.operations import (
     CancelRecovery,
+    Exchange,
     Expire,
+    Freeze,
     Grant,
+    Hold,
     OpenAccount,
     RecoverKeys,
+    Redeem,
+    Refund,
     ReplaceKeys,
     ReplaceLogKey,
     Signature,
     SignedOperation,
+    Unfreeze,
 )
 from ledger.sequencer import Outcome, Preview, Recorded, Sequencer, account_opened_by
-from ledger.state import Code, Rejection
+from ledger.state import Account, Code, Rejection
 from ledger.store import Store, StoreError, open_engine
-from ledger.terms import ExpiresAfterDays
+from ledger.tables import METADATA
+from ledger.terms import ExpiresAfterDays, RefundedPurchase
 from ledger.wallet import Wallet, encode_document
+from tests.partners import buy, trade
 from tests.reference import check_projections, check_record
 from tests.worlds import ANSWER_LIMIT_S, World, make_program, pay
 from tests.writers import Job, write
@@ -475,6 +484,157 @@ def test_preview_records_and_reserves_nothing(world: World) -> None:
     assert late.rejection.code is Code.INSUFFICIENT_POINTS
 
 
+# Partners
+
+
+def test_story_of_partners_is_the_same_in_large_batches(world: World, tmp_path: Path) -> None:
+    """What an operation leads to may be made by another of its batch: an agreement, a hold, a claim, a purchase."""
+    with World(f"sqlite:///{tmp_path / 'other.sqlite'}") as other:
+        trade(other)
+        with other.store.read() as connection:
+            size = other.store.head(connection).size
+            data = other.store.entry_data(connection, range(size))
+    entries = [decode_entry(data[seq]) for seq in range(1, size)]
+    for moment, batch in itertools.groupby(entries, key=lambda entry: entry.time):
+        world.clock.now_ms = parse_time(moment)
+        recorded = world.record(*(signed_operation_of(entry) for entry in batch))
+        assert [one.data for one in recorded] == [data[one.seq] for one in recorded]
+    assert size_of(world) == size
+    check_record(world.store)
+    check_projections(world.store)
+
+
+def count_statements(world: World, *batch: SignedOperation) -> dict[str, int]:
+    """How many statements a batch takes that must be recorded, by the table they are about."""
+    found: dict[str, int] = {}
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        tables = re.findall(r'(?:FROM|JOIN|INTO|UPDATE) "?([a-z_]+)"?(?: |$)', statement)
+        for name in [table for table in tables if table in METADATA.tables][:1]:
+            found[name] = found.get(name, 0) + 1
+
+    event.listen(world.engine, "before_cursor_execute", note)
+    try:
+        world.record(*batch)
+    finally:
+        event.remove(world.engine, "before_cursor_execute", note)
+    return found
+
+
+def test_transfers_cost_the_same_statements_however_many(world: World) -> None:
+    """One look at the open holds of all the senders is what holds cost those who have none."""
+    shop = world.add_merchant()
+    world.add_asset(shop)
+    members = world.add_members(40)
+    for member in members:
+        world.grant(shop, "STAR", member, 10)
+    one, *many = [pay(a, "STAR", 1, b) for a, b in itertools.pairwise(members)]
+    expected = count_statements(world, one)
+    assert count_statements(world, *many) == expected
+    assert expected["hold"] == 1
+    assert sum(expected.values()) <= 13
+
+
+def test_what_agreements_lead_to_costs_the_same_statements_however_many(world: World) -> None:
+    """Redemptions elsewhere, holds and exchanges: what they need beyond their documents is loaded for all at once."""
+    names = trade(world)
+    mint = world.wallet(names["mint"], *names["mint_keys"])
+    members = world.add_members(24)
+    world.record(
+        *(
+            mint.sign(
+                Grant, activity="goodwill", amount=400, asset="COIN", member=member.account, reference=f"gift-{i}"
+            )
+            for i, member in enumerate(members)
+        )
+    )
+    until = format_time(world.clock.now_ms + 60_000)
+
+    def batch(some: Sequence[Wallet]) -> list[SignedOperation]:
+        merchant = names["bakery"]
+        fields: dict[str, Any] = {"amount": 100, "asset": "COIN"}
+        return [
+            signed
+            for one in some
+            for signed in (
+                one.sign(Redeem, merchant=merchant, **fields),
+                one.sign(Hold, merchant=merchant, until=until, **fields),
+                one.sign(Exchange, into="BEAN", minimum_out=1, maximum_fee=1, **fields),
+            )
+        ]
+
+    def count(some: Sequence[Wallet]) -> dict[str, int]:
+        counts = count_statements(world, *batch(some))
+        return {table: counts[table] for table in counts if table not in {"entry", "posting", "tile"}}
+
+    assert count(members[:2]) == count(members[2:])
+    check_projections(world.store)
+
+
+def test_preview_of_a_hold_shows_what_is_left_to_spend(world: World) -> None:
+    """Points on hold are neither spent nor spendable; what has lapsed is counted again."""
+    shop, alice = rich_member(world, 100)
+    until = format_time(world.clock.now_ms + 1_000)
+    hold = alice.sign(Hold, amount=60, asset="STAR", merchant=shop.account, until=until)
+    preview = world.sequencer.preview(hold.op_bytes)
+    assert isinstance(preview, Preview)
+    (held,) = world.record(hold)
+    assert (preview.balance, held.balance, preview.postings) == (40, 40, decode_entry(held.data).postings)
+    spend = alice.sign(Redeem, amount=90, asset="STAR", merchant=shop.account)
+    (refused,) = world.submit(spend)
+    assert code_of(refused) is Code.INSUFFICIENT_POINTS
+    world.clock.advance(ms=1_001)
+    (spent,) = world.record(alice.sign(Redeem, amount=90, asset="STAR", merchant=shop.account))
+    assert spent.balance == 10
+    check_projections(world.store)
+
+
+def test_expiry_and_a_refund_in_one_batch_count_each_lot_once(world: World) -> None:
+    """A lot that an expiry found is not loaded again when a later operation needs its holder's whole balance."""
+    shop = world.add_merchant()
+    world.add_asset(shop, program=make_program(expiry=ExpiresAfterDays(count=2)))
+    alice, bob = world.add_members(2)
+    world.grant(shop, "STAR", alice, 50)
+    world.record(buy(shop, "STAR", bob, "o-1", 7_000))
+    world.clock.advance(days=2)
+    world.record(buy(shop, "STAR", bob, "o-2", 3_000))
+    world.clock.advance(days=1)
+    refund = shop.sign(Refund, asset="STAR", of=RefundedPurchase(amount=1_000, order="o-1"), reference="r-1")
+    outcomes = world.submit(
+        shop.sign(Expire, asset="STAR", limit=5, through="2026-03-04"),
+        refund,
+        pay(bob, "STAR", 20, alice),
+        shop.sign(Expire, asset="STAR", limit=5, through="2026-03-04"),
+    )
+    assert seqs(outcomes[:3])
+    assert code_of(outcomes[3]) is Code.NOTHING_DUE
+    check_record(world.store)
+    state = check_projections(world.store)
+    assert {name: state.balance(str(member.account), "STAR") for name, member in (("alice", alice), ("bob", bob))} == {
+        "alice": 20,
+        "bob": 0,
+    }
+
+
+def test_frozen_account_cannot_act_from_the_next_operation_on(world: World) -> None:
+    """Freezing, and its end, count within a batch and are there after it; what is sent to the account arrives."""
+    shop, alice = rich_member(world, 100)
+    operator = world.operator
+    freeze = operator.sign(Freeze, account=alice.account, reason="fraud")
+    outcomes = world.submit(
+        pay(alice, "STAR", 10, shop), freeze, pay(alice, "STAR", 20, shop), pay(shop, "STAR", 5, alice)
+    )
+    assert code_of(outcomes[2]) is Code.ACCOUNT_FROZEN
+    assert seqs([outcomes[0], outcomes[1], outcomes[3]])
+    world.restart()
+    assert code_of(world.submit(pay(alice, "STAR", 20, shop))[0]) is Code.ACCOUNT_FROZEN
+    assert check_projections(world.store).accounts[str(alice.account)].frozen_reason == "fraud"
+    unfreeze = operator.sign(Unfreeze, account=alice.account, reason="mistake")
+    assert seqs(world.submit(unfreeze, pay(alice, "STAR", 20, shop)))
+    account = check_projections(world.store).accounts[str(alice.account)]
+    assert (account.frozen_seq, account.frozen_reason) == (None, None)
+
+
 # Many writers
 
 
@@ -826,7 +986,7 @@ def public(*keys: Ed25519PrivateKey) -> tuple[str, ...]:
     return tuple(encode_public_key(key) for key in keys)
 
 
-def account_of(world: World, wallet: Wallet) -> rules.Account:
+def account_of(world: World, wallet: Wallet) -> Account:
     """An account as the database has it."""
     with world.store.read() as connection:
         (account,) = world.store.accounts(connection, [str(wallet.account)])

@@ -3,8 +3,9 @@
 import os
 import sqlite3
 import stat
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from ledger.bulk import insert_rows
-from ledger.encoding import AccountId, OpId
+from ledger.bulk import delete_rows, insert_rows, write_rows
+from ledger.encoding import AccountId, OpId, format_time
 from ledger.entries import NO_LAST_DAY, decode_entry
 from ledger.keys import encode_public_key
-from ledger.operations import Expire
+from ledger.operations import Expire, Hold
 from ledger.sequencer import Recorded, create_ledger
-from ledger.state import Code, Rejection
+from ledger.state import RECORDS, Code, Rejection, State, Touches
 from ledger.store import (
     Changes,
     CorruptionError,
@@ -29,14 +30,14 @@ from ledger.store import (
     changed_account_row,
     open_engine,
 )
-from ledger.tables import (
-    ACCOUNT,
-    IMMUTABLE_TABLES,
-    LOT,
-    METADATA,
-)
+from ledger.tables import ACCOUNT, IMMUTABLE_TABLES, LOT, METADATA, RECORD_TABLES, USAGE
 from ledger.terms import ExpiresAfterDays
+from tests.partners import trade
+from tests.postgres import fresh_database
+from tests.reference import check_projections
 from tests.worlds import World, make_program, pay
+
+Names = dict[str, Any]
 
 CHANGES: dict[str, str] = {
     "update": "UPDATE {table} SET ledger_id = ledger_id",
@@ -259,6 +260,163 @@ def test_recovery_is_read_as_it_was_written(world: World) -> None:
     recovery = account.recovery
     assert recovery is not None
     assert (recovery.keys, recovery.threshold, recovery.seq) == (tuple(map(encode_public_key, keys)), 2, recorded.seq)
+
+
+# Records of agreements, holds, claims and their like
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_table_of_records_has_their_fields(name: str) -> None:
+    """In their order, those of the key first, so that rows and records stand for each other."""
+    kept, records = RECORD_TABLES[name], State("").records(name)
+    assert kept.columns == records.record_type.__struct_fields__
+    assert kept.key == kept.columns[: records.key_size]
+    assert set(kept.group) <= set(kept.columns)
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def partners(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Names]]:
+    """A ledger with every kind of record, which tests may add to, and what they call its parts."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('partners') / 'ledger.sqlite'}"
+        else:
+            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
+        world = stack.enter_context(World(url))
+        yield world, trade(world)
+
+
+def load_records(world: World, *, groups: Iterable[Any] = (), records: Iterable[Any] = ()) -> State:
+    """The state that holds some records, named by key or by group."""
+    needs = Touches.none()
+    needs.groups.update(groups)
+    needs.records.update(records)
+    with world.store.read() as connection:
+        return world.store.load_state(connection, needs)
+
+
+def test_records_are_found_by_their_keys(partners: tuple[World, Names]) -> None:
+    """Each as replay has it, its parts and terms included; what is not there is just not found."""
+    world, _ = partners
+    whole = check_projections(world.store)
+    for name in RECORDS:
+        keys = [(name, whole.records(name).key_of(record)) for record in whole.records(name)]
+        assert keys
+        found = load_records(world, records=keys)
+        assert [len(found.records(other)) for other in RECORDS if other != name] == [0] * (len(RECORDS) - 1)
+        assert sorted(map(repr, found.records(name))) == sorted(map(repr, whole.records(name)))
+        assert not found.records(name).changed
+    absent = load_records(world, records=[("claims", (7, 7)), ("holds", ("hld_x",)), ("usages", ("x", "*", "2026"))])
+    assert [list(absent.records(name)) for name in RECORDS] == [[]] * len(RECORDS)
+
+
+def test_records_are_found_by_their_groups(partners: tuple[World, Names]) -> None:
+    """All agreements or those of one name, what is owed in a currency or between two, and the open holds of one."""
+    world, names = partners
+    whole = check_projections(world.store)
+    ann, mint, bakery = (names[name] for name in ("ann", "mint", "bakery"))
+    assert list(load_records(world, groups=[("holds", (ann, "COIN"))]).holds) == []
+    held = [
+        world.wallet(ann, *names["ann_keys"]).sign(
+            Hold, amount=amount, asset="COIN", merchant=bakery, until=format_time(world.clock.now_ms + 60_000)
+        )
+        for amount in (3, 4)
+    ]
+    world.record(*held)
+
+    def found(name: str, *group: str) -> list[Any]:
+        return list(load_records(world, groups=[(name, group)]).records(name))
+
+    assert sorted(hold.amount for hold in found("holds", ann, "COIN")) == [3, 4]
+    assert found("holds", ann, "BEAN") == found("holds", bakery, "COIN") == []
+    assert sorted(map(repr, found("agreements"))) == sorted(map(repr, whole.agreements))
+    assert found("agreements", "COIN>BEAN") == whole.agreements.group("COIN>BEAN") != []
+    assert found("agreements", "BEAN>COIN") == []
+    assert sorted(map(repr, found("obligations", "USD"))) == sorted(map(repr, whole.obligations))
+    assert found("obligations", "EUR") == []
+    between = whole.obligations.group("USD", bakery, mint) + whole.obligations.group("USD", mint, bakery)
+    assert found("obligations", "USD", bakery, mint) + found("obligations", "USD", mint, bakery) == between != []
+
+
+def test_more_is_loaded_without_undoing_what_has_changed(partners: tuple[World, Names]) -> None:
+    """A record that a batch has written, or removed, stays so; a lot that is there already is not counted twice."""
+    world, names = partners
+    bakery = names["bakery"]
+    state = load_records(world, groups=[("agreements", ()), ("obligations", ("USD",))])
+    first = state.agreements.group("COIN>BEAN")[0]
+    state.agreements.change(("COIN>BEAN", 1), msgspec.structs.replace(first, ends="2030-01-01T00:00:00.000Z"))
+    gone = next(iter(state.obligations))
+    state.obligations.change(state.obligations.key_of(gone), None)
+    kept = {name: list(state.records(name)) for name in RECORDS}
+    state.add_lot(bakery, "COIN", NO_LAST_DAY, 1)
+    needs = Touches.none()
+    needs.groups.update({("agreements", ("COIN>BEAN",)), ("obligations", (gone.currency, gone.debtor))})
+    needs.balances.update({(bakery, "COIN"), (bakery, "USD")})
+    with world.store.read() as connection:
+        world.store.load_more(connection, state, needs, but_lots={(bakery, "COIN", NO_LAST_DAY)})
+    assert {name: list(state.records(name)) for name in RECORDS} == kept
+    assert state.balance(bakery, "COIN") == 1
+    assert state.balance(bakery, "USD") == check_projections(world.store).balance(bakery, "USD") != 0
+
+
+def test_references_are_found_where_their_scope_is_kept(partners: tuple[World, Names]) -> None:
+    """Those of orders and grants with the earnings, those of refunds and the like by themselves."""
+    world, names = partners
+    mint, bakery = names["mint"], names["bakery"]
+    used = {
+        (mint, "order", "c-1"): names["coin_purchase"],
+        (bakery, "refund", "back-0"): names["refund"],
+        (mint, "correction", "sorry-1"): names["correct"],
+        (mint, "allotment", "block-1"): names["allot"],
+        (names["creditor"], "payment", "bank-1"): names["settle"],
+    }
+    needs = Touches.none()
+    needs.references.update(used)
+    needs.references.update({(mint, "refund", "back-0"), (bakery, "order", "c-1"), (mint, "payment", "c-1")})
+    needs.earnings.update({(bakery, "order", "b-1"), (mint, "order", "b-1")})
+    with world.store.read() as connection:
+        state = world.store.load_state(connection, needs)
+    assert state.references == used
+    assert state.earnings == {
+        key: value for key, value in check_projections(world.store).earnings.items() if key[2] == "b-1"
+    }
+    ((asset, earning),) = state.earnings.values()
+    assert (asset, earning.points, earning.version, earning.agreement_version) == ("COIN", 60, 1, 1)
+
+
+def test_rows_are_written_in_place_of_others_and_deleted(world: World) -> None:
+    """Any number of them in one statement; in one ledger alone, and a key that is not there is no error."""
+    ledger_id = world.store.ledger_id
+    many = [("s", f"mem_{i}", "2026", i) for i in range(3_000)]
+    with world.store.write() as transaction:
+        connection = transaction.connection
+        write_rows(connection, USAGE, ledger_id + 1, many[:2])
+        write_rows(connection, USAGE, ledger_id, many)
+        write_rows(connection, USAGE, ledger_id, [("s", "mem_1", "2026", 9), ("t", "mem_1", "2026", 5)])
+        write_rows(connection, USAGE, ledger_id, [])
+        delete_rows(connection, USAGE, ledger_id, [row[:3] for row in many[2:]] + [("s", "mem_x", "2026")])
+        delete_rows(connection, USAGE, ledger_id, [])
+    assert [row[1:] for row in rows_of(world, "usage") if row[0] == ledger_id] == [
+        ("s", "mem_0", "2026", 0),
+        ("s", "mem_1", "2026", 9),
+        ("t", "mem_1", "2026", 5),
+    ]
+    assert [row[1:] for row in rows_of(world, "usage") if row[0] != ledger_id] == many[:2]
+
+
+def test_account_and_asset_are_read_as_they_were_written(partners: tuple[World, Names]) -> None:
+    """What needs approval, what is frozen, what a recovery will bring, and the terms of transfers."""
+    world, _ = partners
+    whole = check_projections(world.store)
+    with world.store.read() as connection:
+        accounts = world.store.accounts(connection, whole.accounts)
+        assets = world.store.assets(connection, whole.assets)
+    assert {account.id: account for account in accounts} == whole.accounts
+    assert {asset.code: asset for asset in assets} == whole.assets
+    assert {account.approval_threshold for account in accounts} == {None, 2}
+    assert {account.frozen_reason for account in accounts} == {None, "stolen_points"}
+    assert [a.recovery.approval_threshold for a in accounts if a.recovery is not None] == [2]
+    assert {asset.transfer_terms is None for asset in assets} == {True, False}
 
 
 def test_lookups_take_any_number_of_values(world: World) -> None:

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -259,12 +259,17 @@ def _must_fit(seq: int, key: str, sig: str, message: bytes) -> None:
         raise BrokenEntryError("signatures", f"a signature of entry {seq} does not fit")
 
 
-@lru_cache(maxsize=4)
+_KEPT: dict[tuple[str, type[LightReplay]], tuple[int, LightReplay]] = {}
+
+
 def replayed(file: str, size: int, kind: type[LightReplay] = FullReplay) -> LightReplay:
     """The ledger of a file after so many entries, replayed by the rules or light. It is not to be changed."""
-    replay = kind(read(file)["origin"], _must_fit)
-    for entry in read(file)["entries"][:size]:
+    have, replay = _KEPT.get((file, kind), (0, None))
+    if replay is None or have > size:
+        have, replay = 0, kind(read(file)["origin"], _must_fit)
+    for entry in read(file)["entries"][have:size]:
         replay.add(entry["bytes"].encode())
+    _KEPT[file, kind] = (size, replay)
     return replay
 
 

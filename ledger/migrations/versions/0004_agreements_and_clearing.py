@@ -11,6 +11,7 @@ depends_on = None
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 OPEN = sa.text("status = 'open'")
+DISPUTED = sa.text("status = 'disputed'")
 
 CHUNK = 10_000
 """Entries whose rows are completed by one statement."""
@@ -118,8 +119,9 @@ def _create_holds() -> None:
             *_text("status"),
         ],
     )
-    columns = ["ledger_id", "account", "asset"]
-    op.create_index("hold_open", "hold", columns, unique=False, sqlite_where=OPEN, postgresql_where=OPEN)
+    for name, by in (("hold_open", ["account", "asset"]), ("hold_merchant_open", ["merchant", "seq"])):
+        columns = ["ledger_id", *by]
+        op.create_index(name, "hold", columns, unique=False, sqlite_where=OPEN, postgresql_where=OPEN)
     op.create_index("hold_account", "hold", ["ledger_id", "account", "seq"], unique=False)
     op.create_index("hold_merchant", "hold", ["ledger_id", "merchant", "seq"], unique=False)
 
@@ -161,6 +163,14 @@ def _create_claims() -> None:
     )
     for party in ("creditor", "debtor"):
         op.create_index(f"claim_{party}", "claim", ["ledger_id", party, "currency", "seq"], unique=False)
+    op.create_index(
+        "claim_disputed",
+        "claim",
+        ["ledger_id", "seq", "index"],
+        unique=False,
+        sqlite_where=DISPUTED,
+        postgresql_where=DISPUTED,
+    )
     key = [*_big("netting"), *_text("day")]
     _create("obligation", _text("currency", "debtor", "creditor"), _big("amount"), key=key)
     for party, other in (("creditor", "debtor"), ("debtor", "creditor")):
