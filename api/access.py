@@ -1,9 +1,13 @@
 """Who may read what (design: a member its own, a merchant also its assets' holders, auditors and the operator all).
 
 Who holds an account in custody sees it as its own, until the account has keys. An entry may hold the business of many:
-one that touches a reader is its to see, but only the reader's part of it, unless the reader acted or nobody else is
-concerned (:func:`sees_whole`). That the keys of an account are about to change is told to who could object, and to who
-sees everything (:func:`sees_recovery`).
+one that touches a reader is its to see, but only the reader's part of it, unless the reader acted or issues what was
+moved, nobody else is concerned, or it is a merchant and the entry is what few have to do with each other, such as
+points spent at a partner (:func:`sees_whole`). A member that has not signed those is told its own part, when merchants
+have claims in it. That the keys of an account are about to change is told to who could object, and to who sees
+everything (:func:`sees_recovery`).
+
+What merchants owe each other is told to the two of them and to who sees everything (:func:`is_concerned`).
 
 Two answers tell a reader no, and which one is used is part of the API:
 
@@ -13,7 +17,7 @@ Two answers tell a reader no, and which one is used is part of the API:
   FORBIDDEN with one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import structs
 from sqlalchemy.engine import Connection
@@ -23,12 +27,13 @@ from api.sessions import Viewer
 from ledger import queries
 from ledger.encoding import AccountId
 from ledger.entries import Entry, EntryOutline
-from ledger.operations import CancelRecovery, RecordPurchases, RecoverKeys
-from ledger.queries import ALL, Sight
+from ledger.operations import CancelRecovery, Net, RecordPurchases, RecoverKeys
+from ledger.queries import ALL, BETWEEN_FEW, Sight
 from ledger.state import SYSTEM_ACCOUNTS, Account
 from ledger.store import Store
 
 _SEE_EVERYTHING = frozenset({"auditor", "operator"})
+_PARTNERS = frozenset({"merchant", "beneficiary"})
 
 
 def require_session(viewer: Viewer | None) -> Viewer:
@@ -60,15 +65,24 @@ def sight_of_role(store: Store, connection: Connection, account: str, role: str)
     """What an account of a role may see, but for what it holds in custody."""
     if role in _SEE_EVERYTHING:
         return ALL
-    if role != "merchant":
+    if role not in _PARTNERS:
         return Sight(account=account)
     issued = tuple(asset.code for asset in queries.assets(store, connection, issuer=account))
-    return Sight(account=account, assets=issued)
+    partnered = tuple(queries.partnered_assets(store, connection, account))
+    return Sight(account=account, assets=issued, partnered=partnered)
 
 
-def parties(entry: Entry) -> set[str]:
-    """The accounts an entry touches beside the one that acted."""
-    accounts = {leg.account for leg in entry.postings}
+def is_concerned(viewer: Viewer | None, *accounts: str) -> bool:
+    """Whether a viewer is told what accounts have with each other alone: it is one of them, or sees everything."""
+    return viewer is not None and (viewer.role in _SEE_EVERYTHING or viewer.account in accounts)
+
+
+def parties(entry: Entry, concerned: Collection[str] = ()) -> set[str]:
+    """The accounts an entry touches beside the one that acted.
+
+    ``concerned`` are those of which its bytes do not tell: :attr:`ledger.queries.StoredEntry.concerned`.
+    """
+    accounts = {leg.account for leg in entry.postings} | set(concerned)
     match entry.op:
         case RecordPurchases():
             accounts.update(purchase.member for purchase in entry.op.purchases)
@@ -77,23 +91,33 @@ def parties(entry: Entry) -> set[str]:
     return accounts.difference(SYSTEM_ACCOUNTS, {getattr(entry.op, "actor", None)})
 
 
-def may_see_entry(sight: Sight, entry: Entry, opened_seq: int | None) -> bool:
+def may_see_entry(sight: Sight, entry: Entry, opened_seq: int | None, concerned: Collection[str] = ()) -> bool:
     """Whether an entry touches what a reader may see; ``opened_seq`` is the entry that opened its account."""
     if sees_as_its_own(sight, entry) or entry.seq == opened_seq:
         return True
-    return not parties(entry).isdisjoint(sight.accounts)
+    return not parties(entry, concerned).isdisjoint(sight.accounts)
 
 
-def sees_whole(sight: Sight, entry: Entry) -> bool:
+def sees_whole(sight: Sight, entry: Entry, concerned: Collection[str] = ()) -> bool:
     """Whether a reader who may see an entry may see all of it: no part of it is between others."""
-    return sees_as_its_own(sight, entry) or parties(entry).issubset(sight.accounts)
+    if sees_as_its_own(sight, entry):
+        return True
+    touched = parties(entry, concerned)
+    if touched.issubset(sight.accounts):
+        return True
+    return sight.is_organisation and sight.account in touched and _is_between_few(entry)
+
+
+def _is_between_few(entry: Entry) -> bool:
+    """Whether an entry is the business of all whom it touches. A netting is, between two."""
+    return entry.op.KIND in BETWEEN_FEW or (isinstance(entry.op, Net) and len(entry.op.merchants) == 2)
 
 
 def sees_as_its_own(sight: Sight, entry: Entry | EntryOutline) -> bool:
-    """Whether a reader sees everything, issues the asset, or acted."""
+    """Whether a reader sees everything, issues points that were moved, or acted."""
     if sight.everything or getattr(entry.op, "actor", None) in sight.accounts:
         return True
-    return getattr(entry.op, "asset", None) in sight.assets
+    return bool(sight.assets) and any(leg.asset in sight.assets for leg in entry.postings)
 
 
 def visible_assets(store: Store, connection: Connection, sight: Sight, account: Account) -> tuple[str, ...] | None:
@@ -117,3 +141,9 @@ def require_points_of(sight: Sight, asset: str, account: str | None) -> None:
     raise ForbiddenError(
         "this session may read its own points, and a merchant those in the assets it issues and in its custody"
     )
+
+
+def require_money_of(sight: Sight, account: str) -> None:
+    """Refuse what an account is owed and owes to whoever it is not, nor has it in custody."""
+    if not sight.everything and account not in sight.accounts:
+        raise ForbiddenError("this session may read what its own account, and those in its custody, owe and are owed")

@@ -1,8 +1,9 @@
 """The service as an ASGI application: ``uvicorn api.app:from_environment --factory``.
 
 Routes: ``/graphql`` (the API, over HTTP and for subscriptions over WebSockets, and GraphiQL for browsers), ``/log/…``
-(checkpoint and tiles), ``/healthz`` (the process lives), ``/readyz`` (the ledger can be read), ``/wallet`` (an
-example), ``/static/…`` (files of both pages). Starting costs the same however long the chain is.
+(checkpoint and tiles), ``/statements/…`` (settlement statements as files), ``/healthz`` (the process lives),
+``/readyz`` (the ledger can be read), ``/wallet`` (an example), ``/static/…`` (files of both pages). Starting costs the
+same however long the chain is.
 """
 
 import asyncio
@@ -38,6 +39,7 @@ from api.rate_limits import ADDRESS_FACTOR, Addresses, RateLimits, steady_clock
 from api.schema import schema
 from api.sessions import Sessions
 from api.settings import Settings
+from api.statement_files import StatementFiles
 from api.streams import News, StreamLimits, Streams, stopped_by_signals
 from api.submitter import Submitter
 from api.webhook_client import WebhookClient
@@ -116,6 +118,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, steady: Clock = 
         Route("/healthz", lambda _: JSONResponse({"status": "ok"})),
         Route("/readyz", readiness(lambda: running[0])),
         *Feed(lambda: running[0], public_entries=settings.public_entries).routes(),
+        *StatementFiles(view, lambda: running[0]).routes(),
     ]
     if settings.graphiql:
         routes += static_routes()

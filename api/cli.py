@@ -23,6 +23,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
+from api.accounting_cli import journal, statement
 from api.audit_cli import audit_app
 from api.cli_options import DEFAULT_URL, PassphraseFile, ServiceUrl, SignInAccount, SignInKeys, WalletPassphraseFile
 from api.client import ServiceError, open_session
@@ -81,7 +82,7 @@ keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True,
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
-for _command in (send, redeem, submit, balance, history):
+for _command in (send, redeem, submit, balance, history, journal, statement):
     app.command()(_command)
 
 

@@ -32,9 +32,11 @@ USER_ERRORS = """userErrors {
   ... on OutcomeTooSmallError { outcomePoints }
   ... on FeeAboveLimitError { feeAmount currency }
   ... on AllotmentUsedUpError { requiredPoints remainingPoints }
+  ... on HoldLapsedError { until }
   ... on HoldExceededError { remainingPoints }
   ... on RefundTooLargeError { refundableAmount refundablePoints }
   ... on SettledTooMuchError { owedAmount }
+  ... on VersionConflictError { nextVersion }
   ... on NoticeTooShortError { earliestEnd }
   ... on PayingLoopError { loop }
   ... on EntryTooLargeError { maxBytes }

@@ -16,13 +16,15 @@ from api.streams import Streams
 from api.submitter import Submitter
 from api.webhook_delivery import Webhooks
 from api.witnessing import Witnessing
-from ledger import queries
+from ledger import partner_queries, queries
 from ledger.checkpoint import WitnessPolicy
 from ledger.encoding import format_time
 from ledger.operations import Genesis
+from ledger.partner_queries import Debt, Owing
 from ledger.programs import ProgramVersion
 from ledger.queries import Balance, Supply
 from ledger.sequencer import Clock, Sequencer
+from ledger.state import Agreement, Claim
 from ledger.store import Store, WriteTransaction
 from ledger.tail import Tail
 
@@ -102,6 +104,11 @@ class Loaders:
         self.supply = DataLoader(self._supplies, cache=False)
         self.program = DataLoader(self._programs, cache=False)
         self.balances = DataLoader(self._balances, cache=False)
+        self.owings = DataLoader(self._owings, cache=False)
+        self.started_version = DataLoader(self._started_versions, cache=False)
+        self.agreement_in_force = DataLoader(self._agreements_in_force, cache=False)
+        self.unnetted = DataLoader(self._unnetted, cache=False)
+        self.netting = DataLoader(self._nettings, cache=False)
 
     async def _supplies(self, codes: list[str]) -> Sequence[Supply]:
         return await self._context.read(queries.supplies, codes)
@@ -111,6 +118,25 @@ class Loaders:
 
     async def _balances(self, holdings: list[Holding]) -> Sequence[list[Balance]]:
         return await self._context.read(_balances, holdings, self._context.now())
+
+    async def _owings(self, accounts: list[str]) -> Sequence[list[Owing]]:
+        return await self._context.read(partner_queries.owings_of, accounts)
+
+    async def _started_versions(self, names: list[str]) -> Sequence[int | None]:
+        found = await self._context.read(partner_queries.started_versions, names, self._context.now())
+        return [found.get(name) for name in names]
+
+    async def _agreements_in_force(self, names: list[str]) -> Sequence[Agreement | None]:
+        found = await self._context.read(partner_queries.agreements_in_force, names, self._context.now())
+        return [found.get(name) for name in names]
+
+    async def _unnetted(self, debts: list[Debt]) -> Sequence[int]:
+        found = await self._context.read(partner_queries.unnetted, debts)
+        return [found.get(debt, 0) for debt in debts]
+
+    async def _nettings(self, claims: list[Claim]) -> Sequence[int | None]:
+        found = await self._context.read(partner_queries.nettings_of, claims)
+        return [found.get((claim.seq, claim.index)) for claim in claims]
 
 
 def _balances(store: Store, connection: Connection, holdings: Sequence[Holding], time: str) -> list[list[Balance]]:

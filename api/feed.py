@@ -71,18 +71,10 @@ class Feed:
         return await self._answer(request, self._read_tile)
 
     async def _answer(self, request: Request, read: Callable[[Request], Awaitable[Resource]]) -> Response:
-        try:
-            resource = await read(request)
-        except HttpError as error:
-            return _refusal(request, error.status, error.code, str(error), dict(error.headers))
-        except UnauthenticatedError as error:
-            return _refusal(request, 401, error.CODE, error.message, {b"www-authenticate": b"Bearer"})
-        except ForbiddenError as error:
-            return _refusal(request, 403, error.CODE, error.message)
-        except UnavailableError:
-            message = "the ledger cannot be read now: try again"
-            return _refusal(request, 503, "UNAVAILABLE", message, {b"retry-after": b"5"})
-        return _response(request, resource)
+        return await answered(request, lambda: self._respond(request, read))
+
+    async def _respond(self, request: Request, read: Callable[[Request], Awaitable[Resource]]) -> Response:
+        return _response(request, await read(request))
 
     async def _read_checkpoint(self, _: Request) -> Resource:
         note = await self._context().read(_published_note, self._service().policy)
@@ -157,6 +149,21 @@ def _has_it(request: Request, etag: str) -> bool:
     stated = request.headers.get("if-none-match", "")
     known = {part.strip().removeprefix("W/") for part in stated.split(",")}
     return "*" in known or etag in known
+
+
+async def answered(request: Request, respond: Callable[[], Awaitable[Response]]) -> Response:
+    """The response to a request for a plain resource; why there is none is told as ``/graphql`` tells it."""
+    try:
+        return await respond()
+    except HttpError as error:
+        return _refusal(request, error.status, error.code, str(error), dict(error.headers))
+    except UnauthenticatedError as error:
+        return _refusal(request, 401, error.CODE, error.message, {b"www-authenticate": b"Bearer"})
+    except ForbiddenError as error:
+        return _refusal(request, 403, error.CODE, error.message)
+    except UnavailableError:
+        message = "the ledger cannot be read now: try again"
+        return _refusal(request, 503, "UNAVAILABLE", message, {b"retry-after": b"5"})
 
 
 def _refusal(

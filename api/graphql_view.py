@@ -138,7 +138,7 @@ class GraphQLView:
             if content_type is None and not streams:
                 raise HttpError(406, "NOT_ACCEPTABLE", "accept application/graphql-response+json or application/json")
             body = await self._read(scope, headers, receive)
-            client, session = self._admit(scope, headers, len(body))
+            client, session = self.admit(scope, headers, len(body))
             reading = scope["method"] == "GET"
             request = _parse_query_string(body) if reading else _parse_body(body)
             plan = await self.plan(client, session, request, request_id, reading=reading)
@@ -175,7 +175,7 @@ class GraphQLView:
             return cast("bytes", scope["query_string"])
         raise HttpError(405, "METHOD_NOT_ALLOWED", "use POST, or GET for queries", ((b"allow", b"GET, POST"),))
 
-    def _admit(self, scope: Scope, headers: dict[bytes, bytes], size: int) -> tuple[Client, Session | None]:
+    def admit(self, scope: Scope, headers: dict[bytes, bytes], size: int) -> tuple[Client, Session | None]:
         """Who sends a request, before it is looked at; raise :class:`HttpError` for no session or too many requests."""
         authorization = headers.get(b"authorization")
         session = None
@@ -190,6 +190,10 @@ class GraphQLView:
     def count(self, client: Client, size: int) -> None:
         """Count a request of so many bytes, whatever it asks; raise :class:`HttpError` when there are too many."""
         self._rates.cost.take(client, cost_of(size))
+
+    def charge(self, client: Client, cost: int) -> None:
+        """Count what is no GraphQL but costs as much; raise :class:`HttpError` when there is less left."""
+        self._rates.cost.take(client, cost)
 
     def client_of(self, scope: Scope, session: Session | None) -> Client:
         """Whose quotas a request counts against: those of the session's account, and of the address it comes from."""

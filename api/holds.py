@@ -4,12 +4,19 @@ from enum import Enum
 from typing import cast
 
 import strawberry
+from sqlalchemy.engine import Connection as Snapshot
 
+from api.access import sight_of
 from api.fields import ApiInfo, Node, field, resolved
 from api.scalars import Date, Points, Time
+from api.sessions import Viewer
+from ledger import partner_queries
 from ledger.entries import NO_LAST_DAY
 from ledger.movements import has_lapsed
+from ledger.partner_queries import HoldFilter
+from ledger.queries import Page
 from ledger.state import PointsHold
+from ledger.store import Store
 
 
 @strawberry.enum(description="What has become of a hold.")
@@ -98,3 +105,9 @@ def hold_of(found: PointsHold) -> Hold:
         entry_id=strawberry.ID(f"ent_{found.seq}"),
         record=found,
     )
+
+
+def holds_seen(store: Store, connection: Snapshot, viewer: Viewer, wanted: HoldFilter, page: Page) -> list[PointsHold]:
+    """A page of the holds that a viewer may see."""
+    sight = sight_of(store, connection, viewer, [wanted.account] if wanted.account is not None else [])
+    return partner_queries.holds_page(store, connection, wanted, sight, page, time=viewer.time)

@@ -6,7 +6,6 @@ by :mod:`ledger.rules`, and an exception is a fault of ours, told as an unexpect
 """
 
 import asyncio
-from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -91,21 +90,17 @@ from api.types import Account, LazyEntry, account_of, asset_of, program_of
 from api.webhooks import WebhookMutations
 from ledger import queries
 from ledger.encoding import format_time
-from ledger.entries import Entry as RecordedEntry
-from ledger.entries import Posting, decode_entry
+from ledger.entries import decode_entry
 from ledger.operations import (
     AnyOperation,
     DefineAsset,
-    Exchange,
     OpenAccount,
     PublishProgram,
-    Refund,
     SignedOperation,
 )
 from ledger.rules import defined_asset, opened_account, published_version
 from ledger.sequencer import Outcome, Recorded, prepare
-from ledger.state import SYS_ISSUED, Code, Rejection
-from ledger.terms import RefundedPurchase
+from ledger.state import Code, Rejection
 
 MAX_OPERATIONS = 1_000
 """Operations in one ``operationsSubmit``."""
@@ -129,9 +124,9 @@ class _Submission:
         """The payload that tells it."""
         outcome = self.outcome
         if isinstance(outcome, Rejection):
-            return kind(entry=None, replayed=False, user_errors=[self._error(outcome)], **more)
+            return kind(entry=None, replayed=False, user_errors=[self._error(outcome)], outcome=outcome, **more)
         entry = LazyEntry(outcome.data, outcome.seq, outcome.leaf_hash, outcome.op_id)
-        return kind(entry=entry, replayed=outcome.replayed, user_errors=[], **more)
+        return kind(entry=entry, replayed=outcome.replayed, user_errors=[], outcome=outcome, **more)
 
     def _error(self, rejection: Rejection) -> UserError:
         if self.fields is None:
@@ -147,13 +142,7 @@ class _Submission:
     @property
     def op(self) -> AnyOperation | None:
         """The operation as recorded; ``None`` when it was refused."""
-        recorded = self.recorded
-        return recorded.op if recorded is not None else None
-
-    @property
-    def recorded(self) -> RecordedEntry | None:
-        """The entry; ``None`` when it was refused."""
-        return decode_entry(self.outcome.data) if isinstance(self.outcome, Recorded) else None
+        return decode_entry(self.outcome.data).op if isinstance(self.outcome, Recorded) else None
 
 
 async def _submit(info: ApiInfo, fields: Signed) -> _Submission:
@@ -175,12 +164,6 @@ async def _account_now(context: Context, done: _Submission, account_id: str) -> 
         return None
     found = await context.read(queries.authority, account_id, context.now())
     return account_of(found.account, (), with_recovery=True) if found is not None else None
-
-
-def _moved(legs: Iterable[Posting], account: str | None, asset: str, sign: int) -> Points:
-    """Points of an asset that an account was given (sign 1), or gave (-1)."""
-    mine = (leg.amount * sign for leg in legs if leg.account == account and leg.asset == asset)
-    return Points(sum(amount for amount in mine if amount > 0))
 
 
 def _without_fault(outcome: Outcome) -> Recorded | Rejection:
@@ -278,11 +261,7 @@ class Mutation(WebhookMutations):
     ) -> ExchangeSubmitPayload:
         """Submit ``exchange``."""
         done = await _submit(info, input)
-        given = out = None
-        if (entry := done.recorded) is not None and isinstance(op := entry.op, Exchange):
-            given = _moved(entry.postings, op.actor, op.asset, -1)
-            out = _moved(entry.postings, op.actor, op.into, 1)
-        return done.payload(ExchangeSubmitPayload, points_given=given, points_out=out, balance=done.balance)
+        return done.payload(ExchangeSubmitPayload, balance=done.balance)
 
     @resolved(
         "Sets points aside for a merchant, a till or a web shop, which may capture them for a while: submits a `hold` "
@@ -320,12 +299,7 @@ class Mutation(WebhookMutations):
         self, info: ApiInfo, input: Annotated[RefundSubmitInput, argument("The signed document, field by field.")]
     ) -> RefundSubmitPayload:
         """Submit ``refund``."""
-        done = await _submit(info, input)
-        returned = taken = None
-        if (entry := done.recorded) is not None and isinstance(op := entry.op, Refund):
-            returned = Points(0 if isinstance(op.of, RefundedPurchase) else op.of.amount)
-            taken = Points(sum(leg.amount for leg in entry.postings if leg.account == SYS_ISSUED))
-        return done.payload(RefundSubmitPayload, points_returned=returned, points_taken_back=taken)
+        return (await _submit(info, input)).payload(RefundSubmitPayload)
 
     @resolved("Retires lots whose last day has passed: submits an `expire` document.")
     async def expiry_submit(

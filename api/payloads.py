@@ -1,15 +1,31 @@
 """What mutations answer: for each, an entry or the reasons why there is none, and what else a client wants at once.
 
 A payload holds what its mutation has at hand; what costs a question of its own is asked only where it is selected.
+What became of things *now* (an account, a hold, a claim) is told to whoever had an operation recorded by its signature,
+and not to whoever only has an old document and sends it again.
 """
+
+from typing import TypeVar
 
 import strawberry
 
 from api.fields import ApiInfo, field, resolved
+from api.holds import Hold, hold_of
+from api.partner_types import Agreement, Allotment, Claim, Netting, agreement_of, allotment_of, claim_of, netting_of
 from api.proofs import RECEIPT, receipt_of
 from api.rejections import UserError
-from api.scalars import Hash, Points, Time, UInt53
+from api.scalars import Hash, MinorUnits, Points, Time, UInt53
 from api.types import Account, Asset, Entry, Ledger, Program
+from ledger import agreements, operations, partner_queries
+from ledger.encoding import account_id
+from ledger.entries import Entry as RecordedEntry
+from ledger.entries import Posting, decode_entry
+from ledger.queries import ALL
+from ledger.sequencer import Recorded
+from ledger.state import SYS_ISSUED, Rejection, Spending
+from ledger.terms import ClaimRef, RefundedPurchase
+
+K = TypeVar("K", bound=operations.Operation)
 
 
 @strawberry.interface(description="What became of one submitted operation: an entry, or the reasons why there is none.")
@@ -19,11 +35,34 @@ class SubmitPayload:
     entry: Entry | None = field("The entry that records it; null when it was refused.")
     replayed: bool = field("Whether the same document had been recorded by an earlier submission.")
     user_errors: list[UserError] = field("Why it was refused; empty when it is recorded.")
+    outcome: strawberry.Private[Recorded | Rejection]
 
     @resolved(RECEIPT + " Null when it was refused.")
     async def receipt(self, info: ApiInfo) -> str | None:
         """The receipt."""
         return await receipt_of(info.context, self.entry)
+
+    @resolved(
+        "The claims it made: money that one account owes another by it, such as a fee. None when it was refused or "
+        "replayed."
+    )
+    async def claims(self, info: ApiInfo) -> list[Claim]:
+        """The claims."""
+        if isinstance(self.outcome, Rejection) or self.outcome.replayed:
+            return []
+        return [claim_of(found) for found in await info.context.read(partner_queries.claims_of, self.outcome.seq)]
+
+    def whole(self) -> RecordedEntry | None:
+        """The entry with its operation; ``None`` when it was refused."""
+        return decode_entry(self.outcome.data) if isinstance(self.outcome, Recorded) else None
+
+    def news(self, kind: type[K]) -> K | None:
+        """The operation, when this submission is the one that recorded it."""
+        if isinstance(self.outcome, Rejection) or self.outcome.replayed:
+            return None
+        op = decode_entry(self.outcome.data).op
+        assert isinstance(op, kind)
+        return op
 
 
 @strawberry.type(description="What became of an account's opening.")
@@ -83,9 +122,56 @@ class RedemptionSubmitPayload(SubmitPayload):
 class ExchangeSubmitPayload(SubmitPayload):
     """The answer to ``exchangeSubmit``."""
 
-    points_given: Points | None = field("Points of `asset` that were given; null when it was refused.")
-    points_out: Points | None = field("Points of `into` that came out; null when it was refused.")
     balance: Points | None = field(_BALANCE)
+
+    @resolved("Points of `asset` that were given; null when it was refused.")
+    def points_given(self) -> Points | None:
+        """Points given: a step may have made them fewer than the amount."""
+        entry = self.whole()
+        if entry is None or not isinstance(op := entry.op, operations.Exchange):
+            return None
+        return Points(-sum(leg.amount for leg in _legs(entry, op.actor, op.asset) if leg.amount < 0))
+
+    @resolved("Points of `into` that came out; null when it was refused.")
+    def points_out(self) -> Points | None:
+        """Points received."""
+        entry = self.whole()
+        if entry is None or not isinstance(op := entry.op, operations.Exchange):
+            return None
+        return Points(sum(leg.amount for leg in _legs(entry, op.actor, op.into)))
+
+    @resolved("What the holder owes for it, in minor units; 0 for nothing, null when it was refused.")
+    async def fee_amount(self, info: ApiInfo) -> MinorUnits | None:
+        """The fee."""
+        found = await self._spending(info)
+        return MinorUnits(found.fee_amount) if found is not None else None
+
+    @resolved("The currency of the fee; null when the terms have none, and when it was refused.")
+    async def fee_currency(self, info: ApiInfo) -> str | None:
+        """The currency of the fee."""
+        found = await self._spending(info)
+        if found is None or found.agreement is None or found.version is None:
+            return None
+        agreement = await info.context.read(partner_queries.agreement, found.agreement, found.version)
+        fee = getattr(agreement.terms, "fee", None) if agreement is not None else None
+        return fee.currency if fee is not None else None
+
+    async def _spending(self, info: ApiInfo) -> Spending | None:
+        if isinstance(self.outcome, Rejection):
+            return None
+        return await info.context.read(partner_queries.spending, self.outcome.op_id.hex())
+
+
+def _legs(entry: RecordedEntry, account: str | None, asset: str) -> list[Posting]:
+    return [leg for leg in entry.postings if leg.account == account and leg.asset == asset]
+
+
+_HOLD_NOW = "The hold as it is now; null when it was refused or replayed."
+
+
+async def _hold_now(info: ApiInfo, hold_id: str) -> Hold | None:
+    found = await info.context.read(partner_queries.hold, hold_id)
+    return hold_of(found) if found is not None else None
 
 
 @strawberry.type(description="What became of a hold.")
@@ -94,28 +180,58 @@ class HoldSubmitPayload(SubmitPayload):
 
     balance: Points | None = field(_BALANCE)
 
+    @resolved(_HOLD_NOW + " Its `id` is what the merchant captures it by.")
+    async def hold(self, info: ApiInfo) -> Hold | None:
+        """The hold."""
+        if isinstance(self.outcome, Rejection) or self.outcome.replayed:
+            return None
+        return await _hold_now(info, account_id("hld", self.outcome.op_id))
+
 
 @strawberry.type(description="What became of a capture.")
 class CaptureSubmitPayload(SubmitPayload):
     """The answer to ``captureSubmit``."""
+
+    @resolved(_HOLD_NOW)
+    async def hold(self, info: ApiInfo) -> Hold | None:
+        """The hold."""
+        op = self.news(operations.Capture)
+        return await _hold_now(info, op.hold) if op is not None else None
 
 
 @strawberry.type(description="What became of a release.")
 class ReleaseSubmitPayload(SubmitPayload):
     """The answer to ``releaseSubmit``."""
 
+    @resolved(_HOLD_NOW)
+    async def hold(self, info: ApiInfo) -> Hold | None:
+        """The hold."""
+        op = self.news(operations.Release)
+        return await _hold_now(info, op.hold) if op is not None else None
+
 
 @strawberry.type(description="What became of a refund.")
 class RefundSubmitPayload(SubmitPayload):
     """The answer to ``refundSubmit``."""
 
-    points_returned: Points | None = field(
-        "Points spent or given that returned to their holder; 0 for a purchase, null when it was refused."
-    )
-    points_taken_back: Points | None = field(
+    @resolved("Points spent or given that returned to their holder; 0 for a purchase, null when it was refused.")
+    def points_returned(self) -> Points | None:
+        """Points returned."""
+        entry = self.whole()
+        if entry is None or not isinstance(op := entry.op, operations.Refund):
+            return None
+        return Points(0 if isinstance(op.of, RefundedPurchase) else op.of.amount)
+
+    @resolved(
         "Points that a purchase or exchange had given and that are void now; 0 for a redemption or capture, null when "
         "it was refused."
     )
+    def points_taken_back(self) -> Points | None:
+        """Points taken back."""
+        entry = self.whole()
+        if entry is None:
+            return None
+        return Points(sum(leg.amount for leg in entry.postings if leg.account == SYS_ISSUED))
 
 
 @strawberry.type(description="What became of an expiry.")
@@ -130,35 +246,104 @@ _ACCOUNT_NOW = "The account as it is now; null when it was refused or replayed."
 class AgreementSubmitPayload(SubmitPayload):
     """The answer to ``agreementSubmit``."""
 
+    @resolved("The version that it published; null when it was refused or replayed.")
+    async def agreement(self, info: ApiInfo) -> Agreement | None:
+        """The version."""
+        op = self.news(operations.Agree)
+        if op is None:
+            return None
+        name = agreements.agreement_name(op.terms, op.partner)
+        found = await info.context.read(partner_queries.agreement, name, op.version)
+        return agreement_of(found, told=True) if found is not None else None
+
 
 @strawberry.type(description="What became of an agreement's end.")
 class AgreementEndSubmitPayload(SubmitPayload):
     """The answer to ``agreementEndSubmit``."""
+
+    @resolved("The newest version of the agreement as it is now; null when it was refused or replayed.")
+    async def agreement(self, info: ApiInfo) -> Agreement | None:
+        """The newest version."""
+        op = self.news(operations.EndAgreement)
+        if op is None:
+            return None
+        found = await info.context.read(partner_queries.newest_agreement, op.agreement)
+        return agreement_of(found, told=True) if found is not None else None
 
 
 @strawberry.type(description="What became of an allotment.")
 class AllotmentSubmitPayload(SubmitPayload):
     """The answer to ``allotmentSubmit``."""
 
+    @resolved("What the partner has bought and has left now; null when it was refused or replayed.")
+    async def allotment(self, info: ApiInfo) -> Allotment | None:
+        """The allotment."""
+        op = self.news(operations.Allot)
+        if op is None:
+            return None
+        name = agreements.earning_name(op.asset, op.partner)
+        found = await info.context.read(partner_queries.allotment, name)
+        return allotment_of(found) if found is not None else None
+
 
 @strawberry.type(description="What became of a netting.")
 class NettingSubmitPayload(SubmitPayload):
     """The answer to ``nettingSubmit``."""
+
+    @resolved("The netting; null when it was refused or replayed.")
+    async def netting(self, info: ApiInfo) -> Netting | None:
+        """The netting, all of it: the operator signed."""
+        if isinstance(self.outcome, Rejection) or self.outcome.replayed:
+            return None
+        found = await info.context.read(partner_queries.netting, self.outcome.seq)
+        return netting_of(found, ALL) if found is not None else None
 
 
 @strawberry.type(description="What became of a settlement.")
 class SettlementSubmitPayload(SubmitPayload):
     """The answer to ``settlementSubmit``."""
 
+    @resolved(
+        "What the debtor still owes the actor in this currency, in minor units, disputed claims aside; null when it "
+        "was refused or replayed."
+    )
+    async def owed_amount(self, info: ApiInfo) -> MinorUnits | None:
+        """What is still owed."""
+        op = self.news(operations.Settle)
+        if op is None:
+            return None
+        owed = await info.context.read(partner_queries.owed_between, op.currency, op.debtor, op.actor)
+        return MinorUnits(owed)
+
+
+_CLAIM_NOW = "The claim as it is now; null when it was refused or replayed."
+
+
+async def _claim_now(info: ApiInfo, claim: ClaimRef) -> Claim | None:
+    found = await info.context.read(partner_queries.claim, claim.seq, claim.index)
+    return claim_of(found) if found is not None else None
+
 
 @strawberry.type(description="What became of a dispute.")
 class DisputeSubmitPayload(SubmitPayload):
     """The answer to ``disputeSubmit``."""
 
+    @resolved(_CLAIM_NOW)
+    async def claim(self, info: ApiInfo) -> Claim | None:
+        """The claim."""
+        op = self.news(operations.Dispute)
+        return await _claim_now(info, op.claim) if op is not None else None
+
 
 @strawberry.type(description="What became of a dispute's end.")
 class DisputeResolveSubmitPayload(SubmitPayload):
     """The answer to ``disputeResolveSubmit``."""
+
+    @resolved(_CLAIM_NOW)
+    async def claim(self, info: ApiInfo) -> Claim | None:
+        """The claim."""
+        op = self.news(operations.ResolveDispute)
+        return await _claim_now(info, op.claim) if op is not None else None
 
 
 @strawberry.type(description="What became of a freezing.")

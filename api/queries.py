@@ -6,6 +6,7 @@ Public: the ledger, its checkpoint, assets with their supply, programs. Everythi
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 import strawberry
@@ -21,6 +22,7 @@ from api.access import (
     sight_of,
     visible_assets,
 )
+from api.accounting import AccountingQueries
 from api.context import Context, Service
 from api.errors import BadInputError, ForbiddenError
 from api.fields import ApiInfo, Node, argument, field, resolved
@@ -28,6 +30,7 @@ from api.ids import ACCOUNT_ID, ASSET_CODE, ASSET_ID, ENTRY_ID, PROGRAM_ID, requ
 from api.input_parts import AccountRole
 from api.inputs import OperationPreviewInput, Unsigned, as_given, unsigned_document
 from api.paging import After, Before, Connection, First, Last, Window
+from api.partners import PartnerQueries, partner_node
 from api.proofs import RECEIPT, ConsistencyProof, InclusionProof, consistency_proof, inclusion_proof, receipt_of
 from api.rejections import UserError, user_error
 from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
@@ -91,7 +94,8 @@ class EntryFilterInput:
     account: strawberry.ID | None = strawberry.field(
         description=(
             "Entries that touch this account, as far as this session is told that they do: a posting, a purchase that "
-            "earned nothing, its own act, its opening, its recovery."
+            "earned nothing, its own act, its opening, its recovery, what it is a party of (an agreement, a hold, a "
+            "dispute)."
         ),
         default=UNSET,
     )
@@ -203,7 +207,7 @@ class PointsTotals:
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query(WebhookQueries):
+class Query(AccountingQueries, PartnerQueries, WebhookQueries):
     """The root of queries."""
 
     @resolved("The ledger. Public.")
@@ -430,8 +434,8 @@ class Query(WebhookQueries):
         return PointsTotals(total=cast(EarningTotal, total), months=cast("list[MonthTotal]", months))
 
     @resolved(
-        "Whatever has an id (account, entry, asset, program version, webhook, delivery); null when there is nothing or "
-        "this session may not see it."
+        "Whatever has an id (account, entry, asset, program version, agreement version, hold, claim, webhook, "
+        "delivery); null when there is nothing or this session may not see it."
     )
     async def node(self, info: ApiInfo, id: Annotated[strawberry.ID, argument("Its id.")]) -> Node | None:
         """One node."""
@@ -534,13 +538,13 @@ def _entry(
     recorded = decode_entry(stored.data)
     own = queries.account(store, connection, viewer.account, viewer.time)
     opened_seq = own.seq if own is not None else None
-    sight = sight_of(store, connection, viewer, _accounts_of(recorded))
-    return entry_of(stored, sight) if may_see_entry(sight, recorded, opened_seq) else None
+    sight = sight_of(store, connection, viewer, _accounts_of(recorded, stored.concerned))
+    return entry_of(stored, sight) if may_see_entry(sight, recorded, opened_seq, stored.concerned) else None
 
 
-def _accounts_of(entry: RecordedEntry) -> set[str]:
+def _accounts_of(entry: RecordedEntry, concerned: Sequence[str]) -> set[str]:
     actor = getattr(entry.op, "actor", None)
-    return parties(entry) | ({actor} if actor is not None else set())
+    return parties(entry, concerned) | ({actor} if actor is not None else set())
 
 
 def _entry_key(by: EntryBy) -> EntryKey:
@@ -630,12 +634,13 @@ def _node(store: Store, connection: Snapshot, viewer: Viewer | None, node_id: st
     if match := PROGRAM_ID.fullmatch(node_id):
         return _program(store, connection, match[1], int(match[2]))
     if viewer is None:
-        return None
+        return partner_node(store, connection, None, node_id)
     if match := ENTRY_ID.fullmatch(node_id):
         return _entry(store, connection, viewer, EntryKey(seq=int(match[1])))
     if ACCOUNT_ID.fullmatch(node_id):
         return _account(store, connection, viewer, node_id)
-    return webhook_node(store, connection, viewer, node_id)
+    found = partner_node(store, connection, viewer, node_id)
+    return found if found is not None else webhook_node(store, connection, viewer, node_id)
 
 
 def _nodes(store: Store, connection: Snapshot, viewer: Viewer | None, ids: list[strawberry.ID]) -> list[Node | None]:

@@ -277,6 +277,13 @@ class AllotmentUsedUpError(UserError):
     remaining_points: Points = strawberry.field(description="Points the partner can still issue.")
 
 
+@strawberry.type(description="The time of the hold has passed.")
+class HoldLapsedError(UserError):
+    """A capture that comes too late."""
+
+    until: Time = strawberry.field(description="The last time at which it could be captured.")
+
+
 @strawberry.type(description="Fewer points are left on hold.")
 class HoldExceededError(UserError):
     """A capture of too much."""
@@ -301,6 +308,13 @@ class SettledTooMuchError(UserError):
     """A settlement of too much."""
 
     owed_amount: MinorUnits = strawberry.field(description="What the debtor owes the actor, in minor units.")
+
+
+@strawberry.type(description="It is not the next version of the program or agreement.")
+class VersionConflictError(UserError):
+    """A version out of turn: somebody else published one in between."""
+
+    next_version: int = strawberry.field(description="The number that the next version has.")
 
 
 @strawberry.type(description="An agreement would end earlier than the notice of its terms allows.")
@@ -344,9 +358,11 @@ USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     OutcomeTooSmallError,
     FeeAboveLimitError,
     AllotmentUsedUpError,
+    HoldLapsedError,
     HoldExceededError,
     RefundTooLargeError,
     SettledTooMuchError,
+    VersionConflictError,
     NoticeTooShortError,
     PayingLoopError,
     EntryTooLargeError,
@@ -366,9 +382,11 @@ _DETAILED: dict[Code, type[UserError]] = {
     Code.OUTCOME_TOO_SMALL: OutcomeTooSmallError,
     Code.FEE_ABOVE_LIMIT: FeeAboveLimitError,
     Code.ALLOTMENT_USED_UP: AllotmentUsedUpError,
+    Code.HOLD_LAPSED: HoldLapsedError,
     Code.HOLD_EXCEEDED: HoldExceededError,
     Code.REFUND_TOO_LARGE: RefundTooLargeError,
     Code.SETTLED_TOO_MUCH: SettledTooMuchError,
+    Code.VERSION_CONFLICT: VersionConflictError,
     Code.NOTICE_TOO_SHORT: NoticeTooShortError,
     Code.PAYING_LOOP: PayingLoopError,
     Code.TOO_LARGE: EntryTooLargeError,

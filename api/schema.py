@@ -6,6 +6,7 @@ from strawberry import Schema
 from strawberry.schema.config import StrawberryConfig
 
 from api.mutations import Mutation
+from api.partner_types import AGREEMENT_TERMS
 from api.queries import Query
 from api.rejections import USER_ERROR_TYPES
 from api.scalars import SCALARS
@@ -15,7 +16,8 @@ from api.subscriptions import Subscription
 def build_schema() -> Schema:
     """A schema of its own; the service has one."""
     config = StrawberryConfig(scalar_map=SCALARS)
-    return Schema(query=Query, mutation=Mutation, subscription=Subscription, types=USER_ERROR_TYPES, config=config)
+    types = (*USER_ERROR_TYPES, *AGREEMENT_TERMS)
+    return Schema(query=Query, mutation=Mutation, subscription=Subscription, types=types, config=config)
 
 
 schema = build_schema()

@@ -9,6 +9,7 @@ in Unicode, ``[U+697D]``: visible, and beside the account's id. Nothing disappea
 """
 
 import csv
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -165,7 +166,9 @@ def _described(line: SettlementLine, statement: SettlementStatement) -> str:
         parts.append(line.operation.replace("_", " "))
     elif line.claim is not None:
         parts.append(_claim_name(line))
-    parts += [text for text in (line.agreement, line.reference) if text is not None]
+    if line.agreement is not None:
+        parts.append(re.split("[@+]", line.agreement)[0])  # the parties are known: this account, and the one it is with
+    parts += [line.reference] if line.reference is not None else []
     if not line.debit and not line.credit:
         parts.append(grouped(line.amount, statement.scale))
     if line.netted_by is not None:
@@ -269,7 +272,7 @@ def _pdf_summary(statement: SettlementStatement) -> Any:
 
 
 def _pdf_lines(statement: SettlementStatement) -> Any:
-    widths = [_mm(width) for width in (18, 17, 40, 42, 20, 20, 23)]
+    widths = [_mm(width) for width in (17, 14, 37, 48, 20, 20, 24)]
     cells: list[list[str]] = [["date", "entry", "what", "with", "debit", "credit", "balance"]]
     for line in statement.lines:
         amounts = [grouped(amount, statement.scale) if amount else "" for amount in (line.debit, line.credit)]

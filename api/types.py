@@ -13,6 +13,7 @@ import strawberry
 
 from api.access import sees_as_its_own, sees_whole
 from api.fields import ApiInfo, Node, argument, field, resolved
+from api.holds import Hold, HoldStatus, hold_of, holds_seen
 from api.ids import require_asset_code
 from api.input_parts import (
     AccountRole,
@@ -31,6 +32,7 @@ from ledger.cosignatures import Cosignatures, CosignedCheckpoint, StoredCosignat
 from ledger.encoding import format_time
 from ledger.entries import decode_entry, read_outline
 from ledger.operations import Genesis
+from ledger.partner_queries import HoldFilter
 from ledger.programs import ProgramVersion
 from ledger.queries import ALL, Sight, StoredEntry
 from ledger.store import HeadState
@@ -101,8 +103,9 @@ class Signature:
 @strawberry.type(
     description=(
         "An operation the ledger recorded: a link of the chain and a leaf of the Merkle tree. One entry may hold the "
-        "business of many: all of it is told to who acted, to the asset's issuer, auditors and the operator, and to a "
-        "member when it concerns no other member; else a member is told its own part."
+        "business of many: all of it is told to who acted, to the issuer of what it moved, auditors and the operator, "
+        "to the merchants in what few have to do with each other, and to anybody when it concerns nobody else; else a "
+        "reader is told its own part."
     )
 )
 class Entry(Node):
@@ -129,9 +132,19 @@ class Entry(Node):
 class LazyEntry(Entry):
     """An entry that is read from its bytes only when something in them is asked for, as far as a reader may see it."""
 
-    def __init__(self, data: bytes, seq: int, leaf_hash: bytes, op_id: bytes, sight: Sight = ALL) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        seq: int,
+        leaf_hash: bytes,
+        op_id: bytes,
+        sight: Sight = ALL,
+        *,
+        concerned: Sequence[str] = (),
+    ) -> None:
         self._data = data
         self._sight = sight
+        self._concerned = concerned
         self.id = strawberry.ID(f"ent_{seq}")
         self.seq = UInt53(seq)
         self.hash = Hash(leaf_hash.hex())
@@ -147,7 +160,9 @@ class LazyEntry(Entry):
         self.at = Time(entry.op.at)
         self.kind = cast(OperationKind, entry.op.kind)
         self.actor_id = cast("strawberry.ID | None", entry.op.actor)
-        whole = sees_as_its_own(self._sight, entry) or sees_whole(self._sight, decode_entry(self._data))
+        whole = sees_as_its_own(self._sight, entry) or sees_whole(
+            self._sight, decode_entry(self._data), self._concerned
+        )
         own = entry.postings if whole else [leg for leg in entry.postings if leg.account in self._sight.accounts]
         self.postings = cast("list[Posting]", own)
         self.signatures = cast("list[Signature]", entry.sigs) if whole else None
@@ -160,7 +175,7 @@ _READ_FROM_BYTES = frozenset({"prev", "time", "at", "kind", "actor_id", "posting
 
 def entry_of(stored: StoredEntry, sight: Sight) -> Entry:
     """An entry as a reader sees it."""
-    return LazyEntry(stored.data, stored.seq, stored.leaf_hash, stored.op_id, sight)
+    return LazyEntry(stored.data, stored.seq, stored.leaf_hash, stored.op_id, sight, concerned=stored.concerned)
 
 
 @strawberry.type(description="Points of one last day.")
@@ -177,9 +192,13 @@ class Balance:
     """A balance; the core's record stands for it."""
 
     asset: str = field("The asset's code.")
-    total: Points = field("All points, usable or not.")
-    spendable: Points = field("Points that can be used now.")
+    total: Points = field("All points, usable or not, less a debt; without those on hold.")
+    spendable: Points = field("Points that can be used now. Those of holds whose time has passed are among them.")
     lots: list[Lot] = field("The same points by last day, the earliest first.")
+    held: Points = field("Points on hold now, which can be used for nothing else.")
+    debt: Points = field(
+        "Points that a refund took back and the account did not have: what is earned next repays them. 0 for none."
+    )
 
 
 @strawberry.type(description="Points of an asset over the life of the ledger, read from the system accounts.")
@@ -415,6 +434,17 @@ class Freezing:
     entry_id: strawberry.ID = field("The entry that froze it.")
 
 
+@strawberry.type(description="What an account is owed and owes of a settlement currency.")
+class ClaimPosition:
+    """What is owed of a currency; the core's record stands for it."""
+
+    currency: str = field("The currency.")
+    owed: MinorUnits = field("What others owe it, in minor units.")
+    owes: MinorUnits = field("What it owes others, in minor units.")
+    net: MinorUnits = field("What it is owed less what it owes. Disputed claims are in none of the three.")
+    balance: MinorUnits = field("The same with disputed claims, as its postings sum to.")
+
+
 @strawberry.type(description="A holder of points, a merchant, an auditor or the operator.")
 class Account(Node):
     """An account as it is now. ``visible_assets`` are those whose balances the viewer may see; ``None`` for all."""
@@ -451,6 +481,42 @@ class Account(Node):
         if codes == ():
             return []
         return cast("list[Balance]", await info.context.loaders.balances.load((self.id, codes)))
+
+    @resolved(
+        "What it is owed and owes, by currency. Told to itself, its custodian, auditors and the operator; null for "
+        "others."
+    )
+    async def claims(self, info: ApiInfo) -> list[ClaimPosition] | None:
+        """What is owed, if the viewer may see all of the account."""
+        if self.visible_assets is not None:
+            return None
+        return cast("list[ClaimPosition]", await info.context.loaders.owings.load(self.id))
+
+    @resolved(
+        "Its holds, in the order they were placed; to a merchant, those for it and those in its own assets, to others "
+        "none but their own."
+    )
+    async def holds(
+        self,
+        info: ApiInfo,
+        *,
+        asset: Annotated[str | None, argument("Only points of this asset.")] = None,
+        status: Annotated[HoldStatus | None, argument("Only holds that stand so now.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Hold]:
+        """A page of holds that the viewer may see."""
+        if asset is not None:
+            require_asset_code(asset)
+        state_now = cast("str | None", status.value if status is not None else None)
+        names = [self.id, asset, state_now]
+        window = Window("accountHolds", names, (int,), first=first, after=after, last=last, before=before)
+        wanted = HoldFilter(account=self.id, asset=asset, status=state_now)
+        viewer = info.context.viewer
+        found = await info.context.read(holds_seen, viewer, wanted, window.page) if viewer is not None else []
+        return window.connection([each.seq for each in found], [hold_of(each) for each in found])
 
 
 def _freezing_of(found: state.Account) -> Freezing | None:

@@ -177,15 +177,17 @@ def _event(
     store: Store, connection: Connection, reader: Reader, stored: StoredEntry, low: AllotmentAlert | None
 ) -> Event | None:
     entry = decode_entry(stored.data)
-    if not _concerns(store, connection, reader, entry):
+    if not _concerns(store, connection, reader, stored, entry):
         return None
     if low is not None and sees_as_its_own(reader.sight, entry):
         return _told(store.origin, reader, stored, entry, ALLOTMENT_LOW, low=low)
     return _told(store.origin, reader, stored, entry, event_type_of(reader.account, entry))
 
 
-def _concerns(store: Store, connection: Connection, reader: Reader, entry: Entry) -> bool:
-    if isinstance(entry.op, ReplaceLogKey) or may_see_entry(reader.sight, entry, reader.opened_seq):
+def _concerns(store: Store, connection: Connection, reader: Reader, stored: StoredEntry, entry: Entry) -> bool:
+    if isinstance(entry.op, ReplaceLogKey):
+        return True
+    if may_see_entry(reader.sight, entry, reader.opened_seq, stored.concerned):
         return True
     if not isinstance(entry.op, RecoverKeys | CancelRecovery):
         return False
@@ -216,7 +218,7 @@ def _told(
     if isinstance(entry.op, RecoverKeys | CancelRecovery):
         # Whoever is told of it at all is its holder, its custodian then, or sees everything.
         sight = Sight(everything=sight.everything, account=reader.account, in_custody=(entry.op.account,))
-    whole = sees_whole(sight, entry)
+    whole = sees_whole(sight, entry, stored.concerned)
     legs = [leg for leg in entry.postings if whole or leg.account == reader.account]
     data = {
         "ledger": origin,
