@@ -31,7 +31,19 @@ from api.opening import key_passphrase, load_log_keys, opened_store, system_cloc
 from api.points_report import points_report, print_report, write_report_csv
 from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings, SettingsError
-from api.wallet_cli import balance, history, redeem, send, submit
+from api.wallet_cli import (
+    balance,
+    capture,
+    exchange,
+    history,
+    hold,
+    holds,
+    quote,
+    redeem,
+    release,
+    send,
+    submit,
+)
 from api.witness_cli import witness_app
 from api.witnessing import policy_of
 from ledger import migrations, queries
@@ -82,7 +94,8 @@ keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True,
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
-for _command in (send, redeem, submit, balance, history, journal, statement):
+_WALLET = (send, redeem, quote, exchange, hold, holds, capture, release, submit, balance, history)
+for _command in (*_WALLET, journal, statement):
     app.command()(_command)
 
 

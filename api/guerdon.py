@@ -5,6 +5,7 @@
     ada = Guerdon("https://ledger.example", account="mem_…", keys=[key], log_keys=["ledger.example/coalition+…"])
     paid = ada.send("STAR", 1250, to="mem_…")
     paid.seq, paid.balance, paid.receipt
+    ada.exchange("STAR", 500, into="BEAN").out
 
 What is sent is signed here, so its id is known before anyone else sees it, and sending it again can never record it
 twice: a submission that got no answer is repeated by itself, and one that never got any raises
@@ -12,8 +13,9 @@ twice: a submission that got no answer is repeated by itself, and one that never
 its receipt proves under the log's key, and so are its postings. Balances, statements and previews are the server's
 word, for who is signed in; sessions are opened and renewed as they are needed.
 
-Amounts are integers in the asset's smallest unit. Keys in files are read by :mod:`ledger.keyring`, other kinds of
-operations are described in :mod:`ledger.operations`. A client may be used by several threads once it has an account.
+Amounts are integers in the asset's smallest unit, money in the currency's. Keys in files are read by
+:mod:`ledger.keyring`, other kinds of operations are described in :mod:`ledger.operations`. A client may be used by
+several threads once it has an account.
 """
 
 import secrets
@@ -21,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -35,20 +37,59 @@ from api.client import (
     TOO_MANY_REQUESTS,
     USER_ERRORS,
     Endpoint,
-    Refusal,
     RefusedError,
     RequestError,
     ServiceError,
     read_refusals,
     sign_in,
 )
+from api.client_records import (
+    Asset,
+    Balance,
+    Exchanged,
+    ExchangePaths,
+    Held,
+    Netted,
+    Obligation,
+    PointsHold,
+    Preview,
+    Quote,
+    R,
+    Recorded,
+    StatementLine,
+    Undone,
+    Unheld,
+    recorded_as,
+)
 from ledger.checkpoint import CheckpointError, QuorumError, WitnessPolicy, decode_verifier_key, decode_witness_key
-from ledger.encoding import AccountId, EncodingError, OpId, account_id
-from ledger.entries import Entry, Posting, decode_entry, leaf_hash
+from ledger.encoding import AccountId, EncodingError, OpId, account_id, format_time
+from ledger.entries import Posting, decode_entry, leaf_hash
 from ledger.keys import encode_public_key
-from ledger.operations import OpenAccount, Operation, Redeem, SignedOperation, Transfer, encode_operation
-from ledger.receipt import Proven, ReceiptError, decode_receipt, verify_receipt
-from ledger.terms import ROLE_PREFIXES, Recipient
+from ledger.operations import (
+    Capture,
+    Exchange,
+    Hold,
+    Net,
+    OpenAccount,
+    Operation,
+    Redeem,
+    Refund,
+    Release,
+    Settle,
+    SignedOperation,
+    Transfer,
+    encode_operation,
+)
+from ledger.receipt import ReceiptError, decode_receipt, verify_receipt
+from ledger.terms import (
+    ROLE_PREFIXES,
+    Payment,
+    Recipient,
+    Refunded,
+    RefundedExchange,
+    RefundedPurchase,
+    RefundedRedemption,
+)
 from ledger.wallet import RandomBytes, Wallet, encode_document
 
 SUBMISSION = f"""mutation Submit($operation: SignedOperation!) {{
@@ -57,7 +98,13 @@ SUBMISSION = f"""mutation Submit($operation: SignedOperation!) {{
   }}
 }}"""
 LEDGER = "query Ledger { ledger { origin } }"
-ASSETS = "query Assets($ids: [ID!]!) { nodes(ids: $ids) { ... on Asset { code name scale transferable issuerId } } }"
+CURRENCIES = "query Currencies { ledger { currencies { code scale } } }"
+ASSETS = """query Assets($ids: [ID!]!) {
+  nodes(ids: $ids) { ... on Asset {
+    code name scale transferable issuerId
+    transferTerms { minimum maximum step fee { amount points fixed maximum round currency } }
+  } }
+}"""
 BALANCES = """query Balances($account: ID!, $asset: String) {
   account(id: $account) { balances(asset: $asset) { asset total spendable lots { lastDay points isSpendable } } }
 }"""
@@ -77,7 +124,66 @@ PREVIEW = f"""query Preview($document: String!) {{
   }}
 }}"""
 RECEIPT = "query Receipt($seq: UInt53!) { receipt(seq: $seq) }"
-DOCUMENTS = (SUBMISSION, LEDGER, ASSETS, BALANCES, STATEMENT, PREVIEW, RECEIPT, CHALLENGE, SESSION)
+QUOTE = f"""query Quote($account: ID, $asset: String!, $into: String!, $amount: Points!) {{
+  exchangeQuote(account: $account, asset: $asset, into: $into, amount: $amount) {{
+    asset into agreement agreementVersion given out rate {{ get give }} feeAmount feeCurrency minimumOut maximumFee
+    lots {{ lastDay points isSpendable }} validUntil {USER_ERRORS}
+  }}
+}}"""
+PATHS = """query Paths($asset: String!, $into: String, $amount: Points!, $maxHops: Int!, $first: Int!) {
+  exchangePaths(asset: $asset, into: $into, amount: $amount, maxHops: $maxHops, first: $first) {
+    paths {
+      into out rate { get give } validUntil
+      hops { agreement agreementVersion asset into amount given out feeAmount feeCurrency }
+    }
+    complete
+  }
+}"""
+_HOLD = "id accountId asset merchantId amount captured remaining until status reference entryId"
+HOLD = f"query Hold($id: ID!) {{ hold(id: $id) {{ {_HOLD} }} }}"
+HOLDS = f"""query Holds(
+  $account: ID, $merchant: ID, $asset: String, $status: HoldStatus,
+  $first: Int, $after: String, $last: Int, $before: String
+) {{
+  holds(
+    account: $account, merchant: $merchant, asset: $asset, status: $status,
+    first: $first, after: $after, last: $last, before: $before
+  ) {{
+    nodes {{ {_HOLD} }}
+    pageInfo {{ hasNextPage endCursor hasPreviousPage startCursor }}
+  }}
+}}"""
+OBLIGATIONS = """query Obligations($account: ID, $counterparty: ID, $currency: String, $first: Int, $after: String) {
+  obligations(
+    account: $account, counterparty: $counterparty, currency: $currency, first: $first, after: $after
+  ) {
+    nodes { debtorId creditorId currency amount day nettingEntryId }
+    pageInfo { hasNextPage endCursor hasPreviousPage startCursor }
+  }
+}"""
+NETTING = """query Netting($currency: String!, $merchants: [ID!], $through: Date!) {
+  nettingProposal(currency: $currency, merchants: $merchants, through: $through) {
+    positions { accountId } payments { debtorId creditorId amount }
+  }
+}"""
+DOCUMENTS = (
+    SUBMISSION,
+    LEDGER,
+    CURRENCIES,
+    ASSETS,
+    BALANCES,
+    STATEMENT,
+    PREVIEW,
+    RECEIPT,
+    QUOTE,
+    PATHS,
+    HOLD,
+    HOLDS,
+    OBLIGATIONS,
+    NETTING,
+    CHALLENGE,
+    SESSION,
+)
 """All that this client ever asks by itself, for an operator who allows listed documents only."""
 
 PAGE = 100
@@ -124,81 +230,24 @@ class UnprovenError(ServiceError):
         self.receipt = receipt
 
 
-class Recorded(Struct, frozen=True, kw_only=True):
-    """An operation that is recorded, with its receipt.
-
-    ``proven`` is what the receipt proves under the log's key; ``None`` where the client has none. ``replayed`` tells
-    that an earlier submission of the same document had recorded it. ``balance`` is what the actor has left of the
-    asset, by the server's word; ``None`` when replayed and where nothing is spent.
-    """
-
-    operation_id: str
-    seq: int
-    hash: str
-    entry: Entry
-    balance: int | None
-    replayed: bool
-    receipt: str
-    proven: Proven | None
-
-    @property
-    def postings(self) -> tuple[Posting, ...]:
-        """What it moved; the legs of every asset sum to zero."""
-        return self.entry.postings
+class _Position(Struct, rename="camel"):
+    account_id: str
 
 
-class Asset(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An asset. ``scale`` is its number of decimal places where people read and write amounts."""
-
-    code: str
-    name: str
-    scale: int
-    transferable: bool
-    issuer_id: str
-
-
-class Lot(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Points of one last day; ``None`` when they never expire."""
-
-    last_day: str | None
-    points: int
-    is_spendable: bool
-
-
-class Balance(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Points of an account in an asset: all, those that can be used now, and by last day, the earliest first."""
-
-    asset: str
-    total: int
-    spendable: int
-    lots: tuple[Lot, ...] = ()
-
-
-class StatementLine(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A line of a statement: points in (positive) or out, when, by which entry, and all points after it."""
-
-    entry_id: str
-    leg: int
-    time: str
-    at: str
-    kind: str
+class _Payment(Struct, rename="camel"):
+    debtor_id: str
+    creditor_id: str
     amount: int
-    last_day: str | None
-    balance: int
 
 
-class Preview(Struct, frozen=True, kw_only=True):
-    """What an operation would do now. ``refusals`` say why it would not be recorded; there are none when it would.
+class _Proposal(Struct):
+    positions: tuple[_Position, ...]
+    payments: tuple[_Payment, ...]
 
-    ``postings`` and ``balance`` are ``None`` where this account is not told, as they are when it would be refused.
-    """
 
-    operation_id: str | None
-    replayed: bool
-    seq: int | None
-    balance: int | None
-    postings: tuple[Posting, ...] | None
-    refusals: tuple[Refusal, ...]
+class _Currency(Struct):
+    code: str
+    scale: int
 
 
 class _Leg(Struct, rename="camel"):
@@ -237,8 +286,8 @@ class _PageInfo(Struct, rename="camel"):
     start_cursor: str | None
 
 
-class _Statement(Struct, rename="camel"):
-    nodes: tuple[StatementLine, ...]
+class _Page(Struct, Generic[T], rename="camel"):
+    nodes: tuple[T, ...]
     page_info: _PageInfo
 
 
@@ -322,10 +371,14 @@ class Guerdon:
 
     # Writing
 
-    def send(self, asset: str, amount: int, to: str, **fields: Any) -> Recorded:
-        """Transfer points to an account. ``fields`` may be ``expires_in_ms``, or others of every operation."""
+    def send(self, asset: str, amount: int, to: str, *, maximum_fee: int = 0, **fields: Any) -> Recorded:
+        """Transfer points to an account, for a fee of at most ``maximum_fee`` minor units.
+
+        ``fields``, here as in all that follow, may be ``expires_in_ms``, or others of every operation.
+        """
+        recipients = (Recipient(amount=amount, to=to),)
         return self.submit(
-            self.wallet.sign(Transfer, asset=asset, recipients=(Recipient(amount=amount, to=to),), **fields)
+            self.wallet.sign(Transfer, asset=asset, recipients=recipients, maximum_fee=maximum_fee, **fields)
         )
 
     def redeem(
@@ -334,6 +387,102 @@ class Guerdon:
         """Spend points at a merchant; ``reference`` is its bill or order, if there is one."""
         signed = self.wallet.sign(Redeem, asset=asset, amount=amount, merchant=merchant, reference=reference, **fields)
         return self.submit(signed)
+
+    def exchange(
+        self,
+        asset: str,
+        amount: int,
+        into: str,
+        *,
+        minimum_out: int | None = None,
+        maximum_fee: int | None = None,
+        **fields: Any,
+    ) -> Exchanged:
+        """Turn points of an asset into points of another, by the agreement of their issuers.
+
+        At least ``minimum_out`` points come out, for a fee of at most ``maximum_fee`` minor units, or nothing happens.
+        A limit that is left out is that of :meth:`quote`, which is then asked for: by the server's word, so state both
+        where you know what you want.
+        """
+        if minimum_out is None or maximum_fee is None:
+            quoted = self.quote(asset, amount, into, account=fields.get("actor"))
+            if quoted.refusals:
+                raise RefusedError(quoted.refusals)
+            minimum_out = quoted.minimum_out if minimum_out is None else minimum_out
+            maximum_fee = quoted.maximum_fee or 0 if maximum_fee is None else maximum_fee
+        limits = {"minimum_out": minimum_out, "maximum_fee": maximum_fee}
+        return self._record(Exchanged, Exchange, asset=asset, amount=amount, into=into, **limits, **fields)
+
+    def hold(
+        self,
+        asset: str,
+        amount: int,
+        merchant: str,
+        *,
+        until: str | None = None,
+        for_s: float | None = None,
+        reference: str | None = None,
+        **fields: Any,
+    ) -> Held:
+        """Set points aside for a merchant, which may capture them: up to a time, or for so many seconds from now."""
+        if (until is None) == (for_s is None):
+            raise ValueError("a hold is until a time or for so many seconds: give one of the two")
+        until = self.time_in(for_s) if for_s is not None else until
+        held = {"asset": asset, "amount": amount, "merchant": merchant, "until": until, "reference": reference}
+        return self._record(Held, Hold, **held, **fields)
+
+    def capture(
+        self, hold: str, amount: int, *, final: bool = False, reference: str | None = None, **fields: Any
+    ) -> Unheld:
+        """Spend points on hold for this merchant. A ``final`` capture gives the rest back, others leave it on hold."""
+        return self._record(Unheld, Capture, hold=hold, amount=amount, final=final, reference=reference, **fields)
+
+    def release(self, hold: str, **fields: Any) -> Unheld:
+        """Give what is on hold back to its holder: the merchant may, and anyone once its time has passed."""
+        return self._record(Unheld, Release, hold=hold, **fields)
+
+    def refund_purchase(self, asset: str, order: str, amount: int, reference: str, **fields: Any) -> Undone:
+        """Take back the points that ``amount`` minor units of an own order earned; ``reference`` is good once."""
+        return self._refund(asset, RefundedPurchase(amount=amount, order=order), reference, fields)
+
+    def refund_redemption(self, asset: str, operation_id: str, amount: int, reference: str, **fields: Any) -> Undone:
+        """Give back points that a redemption or capture spent at this merchant."""
+        return self._refund(asset, RefundedRedemption(amount=amount, operation=operation_id), reference, fields)
+
+    def refund_exchange(self, asset: str, operation_id: str, amount: int, reference: str, **fields: Any) -> Undone:
+        """Undo an exchange into this merchant's points, as far as ``amount`` points of ``asset``, which was given."""
+        return self._refund(asset, RefundedExchange(amount=amount, operation=operation_id), reference, fields)
+
+    def _refund(self, asset: str, of: Refunded, reference: str, fields: Mapping[str, Any]) -> Undone:
+        return self._record(Undone, Refund, asset=asset, of=of, reference=reference, **fields)
+
+    def net(
+        self, currency: str, *, through: str | None = None, merchants: Sequence[str] | None = None, **fields: Any
+    ) -> Netted:
+        """Replace what merchants owe each other by few payments, as the operator.
+
+        What is owed of the days up to ``through`` (UTC; today when left out) between all, or between ``merchants``. The
+        payments are the server's proposal; those that do not leave each with what it is owed are refused.
+        """
+        through = self.time_in(0)[:10] if through is None else through
+        found = self.query(NETTING, {"currency": currency, "merchants": merchants, "through": through})
+        proposal = self._convert(found["nettingProposal"], _Proposal)
+        if not proposal.positions:
+            raise ServiceError(f"nothing is owed in {currency} of the days up to {through}")
+        payments = tuple(
+            Payment(amount=each.amount, creditor=each.creditor_id, debtor=each.debtor_id) for each in proposal.payments
+        )
+        netted = merchants if merchants is not None else [each.account_id for each in proposal.positions]
+        terms = {"currency": currency, "merchants": tuple(netted), "payments": payments, "through": through}
+        return self._record(Netted, Net, **terms, **fields)
+
+    def settle(self, currency: str, amount: int, debtor: str, payment: str, **fields: Any) -> Recorded:
+        """Confirm that this account received what ``debtor`` owed it; ``payment`` is the bank's reference."""
+        settled: dict[str, Any] = {"currency": currency, "amount": amount, "debtor": debtor, "payment": payment}
+        return self.submit(self.wallet.sign(Settle, **settled, **fields))
+
+    def _record(self, result: type[R], kind: type[Operation], **fields: Any) -> R:
+        return recorded_as(result, self.submit(self.wallet.sign(kind, **fields)))
 
     def open_account(self, threshold: int = 1) -> Recorded:
         """Open a member's account with this client's keys, so many of which must sign, and be that account."""
@@ -416,6 +565,53 @@ class Guerdon:
 
     # Reading
 
+    def quote(self, asset: str, amount: int, into: str, *, account: str | None = None) -> Quote:
+        """What an exchange would come to now: for this account, a member of this custodian, or anybody without one."""
+        variables = {"account": account, "asset": asset, "into": into, "amount": amount}
+        public = self.account is None and account is None
+        found = (self._endpoint.ask if public else self.query)(QUOTE, variables)["exchangeQuote"]
+        quoted = self._convert({**found, "amount": amount}, Quote)
+        refusals = read_refusals(found["userErrors"])
+        if not refusals and quoted.minimum_out is None:
+            raise self._endpoint.strange()
+        return msgspec.structs.replace(quoted, refusals=refusals)
+
+    def paths(
+        self, asset: str, amount: int, into: str | None = None, *, max_hops: int = 4, first: int = PAGE
+    ) -> ExchangePaths:
+        """What points can become by up to ``max_hops`` exchanges: all ways to ``into``, or the best to every asset."""
+        variables = {"asset": asset, "into": into, "amount": amount, "maxHops": max_hops, "first": first}
+        return self._convert(self._endpoint.ask(PATHS, variables)["exchangePaths"], ExchangePaths)
+
+    def holds(
+        self,
+        *,
+        account: str | None = None,
+        merchant: str | None = None,
+        asset: str | None = None,
+        status: str | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[PointsHold]:
+        """Holds of an account or for a merchant, by default of this account, or for it if it is a merchant's.
+
+        ``status`` is "open", "captured", "released" or "lapsed".
+        """
+        state = status.upper() if status is not None else None
+        variables = {"account": account, "merchant": merchant, "asset": asset, "status": state}
+        return map(_told_hold, self._pages(HOLDS, variables, _Page[PointsHold], newest_first))
+
+    def find_hold(self, hold: str) -> PointsHold | None:
+        """The hold with an id; ``None`` when there is none that this session may see."""
+        found = self.query(HOLD, {"id": hold})["hold"]
+        return _told_hold(self._convert(found, PointsHold)) if found is not None else None
+
+    def obligations(
+        self, *, account: str | None = None, counterparty: str | None = None, currency: str | None = None
+    ) -> Iterator[Obligation]:
+        """What this account owes and is owed now, disputed claims left out; all for auditors and the operator."""
+        variables = {"account": account, "counterparty": counterparty, "currency": currency}
+        return self._pages(OBLIGATIONS, variables, _Page[Obligation])
+
     def preview(self, op: Operation) -> Preview:
         """What an operation would do if it were recorded now; nothing is signed, recorded or reserved by asking."""
         document = encode_operation(op).decode()
@@ -461,20 +657,23 @@ class Guerdon:
     ) -> Iterator[StatementLine]:
         """What moved in an asset, recorded from ``start`` until before ``end``, page by page as it is consumed."""
         variables = {"account": account or self._own(), "asset": asset, "from": start, "to": end}
+        for line in self._pages(STATEMENT, variables, _Page[StatementLine], newest_first):
+            # As documents write it: `transfer`, not the schema's TRANSFER.
+            yield msgspec.structs.replace(line, kind=line.kind.lower())
+
+    def _pages(
+        self, document: str, variables: Mapping[str, Any], kind: type[_Page[T]], newest_first: bool = False
+    ) -> Iterator[T]:
+        """The items of the only field of a document, asked for page by page as they are consumed."""
         page: dict[str, Any] = {"last" if newest_first else "first": PAGE}
         while True:
-            found = self._statement(self.query(STATEMENT, variables | page)["statement"])
+            (answered,) = self.query(document, {**variables, **page}).values()
+            found = self._convert(answered, kind)
             yield from reversed(found.nodes) if newest_first else found.nodes
             info = found.page_info
             if not (info.has_previous_page if newest_first else info.has_next_page):
                 return
             page |= {"before": info.start_cursor} if newest_first else {"after": info.end_cursor}
-
-    def _statement(self, answered: Any) -> _Statement:
-        found = self._convert(answered, _Statement)
-        # As documents write it: `transfer`, not the schema's TRANSFER.
-        found.nodes = tuple(msgspec.structs.replace(line, kind=line.kind.lower()) for line in found.nodes)
-        return found
 
     def receipt(self, seq: int, *, wait_s: float = 0) -> str:
         """The receipt of an entry, verified: signed by the log and cosigned by the quorum of the witnesses.
@@ -510,6 +709,15 @@ class Guerdon:
             nodes = self._endpoint.ask(ASSETS, {"ids": ids})["nodes"]
             found |= {asset.code: asset for node in nodes if node for asset in [self._convert(node, Asset)]}
         return found
+
+    def currencies(self) -> dict[str, int]:
+        """The settlement currencies of the ledger, and the number of decimal places of each."""
+        found = self._convert(self._endpoint.ask(CURRENCIES)["ledger"]["currencies"], tuple[_Currency, ...])
+        return {currency.code: currency.scale for currency in found}
+
+    def time_in(self, seconds: float) -> str:
+        """The time so many seconds from now, by this client's clock."""
+        return format_time(self._clock() + round(seconds * 1000))
 
     def asset(self, code: str) -> Asset:
         """What is public about an asset."""
@@ -553,6 +761,10 @@ class Guerdon:
 
 def _refused_as(answer: _Submission) -> str | None:
     return None if answer.entry is not None else answer.user_errors[0].get("code")
+
+
+def _told_hold(found: PointsHold) -> PointsHold:
+    return msgspec.structs.replace(found, status=found.status.lower())
 
 
 def account_of(signed: SignedOperation) -> AccountId:

@@ -163,8 +163,9 @@ class AccountActivity:
 class _Activity:
     """The question of an account's activity. It counts the account's points along, from one page to the next."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, currencies: frozenset[str]) -> None:
         self._account = account
+        self._currencies = currencies
         self._points: dict[str, int] | None = None
 
     def __call__(self, store: Store, connection: Snapshot, viewer: Viewer, page: Page) -> Found[AccountActivity]:
@@ -194,7 +195,9 @@ class _Activity:
         """What postings change of the account's points of some assets, or of all; the points are counted along."""
         amounts: dict[str, int] = {}
         for leg in postings:
-            if leg.account == self._account and (assets is None or leg.asset in assets):
+            if leg.account != self._account or leg.asset in self._currencies:
+                continue
+            if assets is None or leg.asset in assets:
                 amounts[leg.asset] = amounts.get(leg.asset, 0) + leg.amount
         movements = []
         for asset, amount in amounts.items():
@@ -238,4 +241,5 @@ class Subscription:
         if account is not None:
             require_account_id(account)
         whose = cast(str, account) or require_session(info.context.viewer).account
-        return await follow(info.context, after, _Activity(whose))
+        currencies = frozenset(each.code for each in info.context.service.genesis.currencies)
+        return await follow(info.context, after, _Activity(whose, currencies))

@@ -64,14 +64,55 @@ class WebhookEventType(Enum):
     POINTS_GRANTED = strawberry.enum_value(
         "points.granted", description="`points.granted`: Points were granted for an activity."
     )
+    POINTS_CORRECTED = strawberry.enum_value(
+        "points.corrected", description="`points.corrected`: Points were given or taken away by hand."
+    )
     POINTS_REDEEMED = strawberry.enum_value("points.redeemed", description="`points.redeemed`: Points were spent.")
+    POINTS_EXCHANGED = strawberry.enum_value(
+        "points.exchanged", description="`points.exchanged`: Points of one asset became points of another."
+    )
+    POINTS_REFUNDED = strawberry.enum_value(
+        "points.refunded",
+        description="`points.refunded`: A purchase, redemption, capture or exchange was undone, or a part of it.",
+    )
     POINTS_EXPIRED = strawberry.enum_value(
         "points.expired", description="`points.expired`: Points whose last day has passed were retired."
     )
+    HOLD_PLACED = strawberry.enum_value(
+        "hold.placed", description="`hold.placed`: Points were set aside for a merchant."
+    )
+    HOLD_CAPTURED = strawberry.enum_value("hold.captured", description="`hold.captured`: Points on hold were spent.")
+    HOLD_RELEASED = strawberry.enum_value(
+        "hold.released", description="`hold.released`: Points on hold were given back."
+    )
+    AGREEMENT_MADE = strawberry.enum_value(
+        "agreement.made", description="`agreement.made`: A version of an agreement between merchants was published."
+    )
+    AGREEMENT_ENDED = strawberry.enum_value("agreement.ended", description="`agreement.ended`: An agreement was ended.")
+    ALLOTMENT_SOLD = strawberry.enum_value(
+        "allotment.sold", description="`allotment.sold`: A prepaid partner bought a block of points."
+    )
+    ALLOTMENT_LOW = strawberry.enum_value(
+        "allotment.low", description="`allotment.low`: A prepaid partner has few points left of those it bought."
+    )
+    CLAIMS_NETTED = strawberry.enum_value(
+        "claims.netted", description="`claims.netted`: What merchants owed each other was replaced by fewer payments."
+    )
+    CLAIM_SETTLED = strawberry.enum_value(
+        "claim.settled", description="`claim.settled`: A creditor confirmed that it was paid."
+    )
+    CLAIM_DISPUTED = strawberry.enum_value("claim.disputed", description="`claim.disputed`: A claim was disputed.")
+    DISPUTE_RESOLVED = strawberry.enum_value("dispute.resolved", description="`dispute.resolved`: A dispute has ended.")
     ACCOUNT_OPENED = strawberry.enum_value("account.opened", description="`account.opened`: An account was opened.")
     ASSET_DEFINED = strawberry.enum_value("asset.defined", description="`asset.defined`: An asset was defined.")
     PROGRAM_PUBLISHED = strawberry.enum_value(
         "program.published", description="`program.published`: A version of a program was published."
+    )
+    ACCOUNT_FROZEN = strawberry.enum_value(
+        "account.frozen", description="`account.frozen`: An account was stopped from acting."
+    )
+    ACCOUNT_UNFROZEN = strawberry.enum_value(
+        "account.unfrozen", description="`account.unfrozen`: A frozen account can act again."
     )
     KEYS_REPLACED = strawberry.enum_value("keys.replaced", description="`keys.replaced`: An account has other keys.")
     RECOVERY_STARTED = strawberry.enum_value(

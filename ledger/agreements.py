@@ -212,9 +212,8 @@ def _check_loops(state: State, new: Agreement) -> Rejection | None:
     """
     if not isinstance(new.terms, ExchangeTerms):
         return None
-    exchanges = _exchanges(state)
-    exchanges[new.agreement] = [*exchanges.get(new.agreement, ()), new]
-    starts = {version.starts for versions in exchanges.values() for version in versions}
+    exchanges = _exchanges(state)  # that of this name plays no part: a way back to its asset ends there
+    starts = {new.starts} | {version.starts for versions in exchanges.values() for version in versions}
     for moment in sorted(start for start in starts if new.starts <= start and (new.ends is None or start < new.ends)):
         rates = {
             asset: [(terms.into, best_rate(terms)) for _, terms in ways]

@@ -8,12 +8,14 @@ reader may see. Who gets which sight is not decided here, nor how answers look.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.engine import Connection
 
 from ledger.entries import NO_LAST_DAY
@@ -132,12 +134,14 @@ class EntryFilter(Struct, frozen=True, kw_only=True):
 
     An account is touched by a posting, by a purchase that earned it nothing, by its own acts, its opening, what is done
     about its recovery and what it is a party of, such as an agreement or a hold for it; an asset by a posting, its
-    definition and its programs, and together with an account by such a purchase too.
+    definition and its programs, and together with an account by such a purchase too. ``is_money`` says that the asset
+    is a settlement currency, which only claims and payments have postings in; :func:`entries` finds that out.
     """
 
     account: str | None = None
     asset: str | None = None
     kind: str | None = None
+    is_money: bool = False
 
 
 class Lot(Struct, frozen=True, kw_only=True):
@@ -238,6 +242,8 @@ def entry_by(store: Store, connection: Connection, key: EntryKey) -> StoredEntry
 
 def entries(store: Store, connection: Connection, wanted: EntryFilter, sight: Sight, page: Page) -> list[StoredEntry]:
     """A page of the entries a reader may see, in ascending order; keys are sequence numbers."""
+    if wanted.asset is not None and _CURRENCY.fullmatch(wanted.asset):
+        wanted = replace(wanted, is_money=asset(store, connection, wanted.asset) is None)
     rows = list(connection.execute(entries_query(store, wanted, sight, page)))
     concerned = {} if sight.everything else _concerned(store, connection, [row.seq for row in rows])
     found = [_stored_entry(row, concerned.get(row.seq, ())) for row in rows]
@@ -327,6 +333,7 @@ BETWEEN_FEW = frozenset(
 )
 """Kinds whose entries are the business of all whom they touch, so that merchants among these are told all of it."""
 
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _NOTHING = sa.literal_column("0", sa.BigInteger())
 
 
@@ -363,8 +370,20 @@ class _Matching:
 
     def sources(self) -> list[_Source] | None:
         """Queries with their ``seq`` columns, whose union is what matches; ``None`` when everything does."""
+        if self.wanted.is_money:
+            return self._with_money()
         found = self._of_all() if self.sight.everything else self._of_reader()
         return None if found is None else [(self._of_kind(query, column), column) for query, column in found]
+
+    def _with_money(self) -> list[_Source]:
+        """What matches but for the currency, as far as there are postings in it: accounts need none of their own."""
+        currency = self.wanted.asset
+        rest = replace(self.wanted, asset=None, is_money=False)
+        found = _Matching(self.ledger_id, rest, self.sight, narrow=self.narrow).sources()
+        if found is None or (self.sight.everything and self.wanted.account is None):
+            query, column = self._legs(None, currency)
+            return [(self._of_kind(query, column), column)]
+        return [(query.where(self._has_leg(column, POSTING.c.asset == currency)), column) for query, column in found]
 
     def _of_all(self) -> list[_Source] | None:
         account, asset = self.wanted.account, self.wanted.asset
@@ -885,6 +904,7 @@ def points_after(store: Store, connection: Connection, account_id: str, seq: int
     moved = (
         sa.select(POSTING.c.asset, sa.func.sum(POSTING.c.amount))
         .where(POSTING.c.ledger_id == store.ledger_id, POSTING.c.account == account_id, POSTING.c.seq > seq)
+        .where(_is_coined(store, POSTING.c.asset))
         .group_by(POSTING.c.asset)
     )
     for asset, amount in connection.execute(moved):

@@ -533,6 +533,7 @@ class _PartialState:
         self._connection = connection
         self._time = time
         self._needs = Touches.none()
+        self._more = Touches.none()
         self._due: set[tuple[str, str, str]] = set()
 
     def load(self, batch: Sequence[SignedOperation]) -> None:
@@ -560,11 +561,13 @@ class _PartialState:
 
     def _complete(self, ops: Sequence[AnyOperation]) -> None:
         """Load what follows from what is loaded, until nothing more does."""
-        more = Touches.none()
         while True:
             for op in ops:
-                touches_more(self.state, op, self._time, more)
-            if not more or not self._add(more):
+                touches_more(self.state, op, self._time, self._more)
+            if not self._more:  # which is so of nearly all
+                return
+            more, self._more = self._more, Touches.none()
+            if not self._add(more):
                 return
 
     def _add(self, needs: Touches) -> bool:

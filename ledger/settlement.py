@@ -8,10 +8,12 @@ debts it took the place of follows from the record, by :class:`ledger.accounting
 Days are those of UTC, of the time an entry was recorded at. So a statement of days that are over never changes.
 """
 
+import heapq
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -20,7 +22,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.accounting import OpenClaims, Owed, day_start
-from ledger.books import exact_sum, exactly
+from ledger.books import Span, exact_sum, exactly, moved
 from ledger.entries import decode_entry
 from ledger.operations import Genesis
 from ledger.queries import Page, first_seq_at
@@ -183,7 +185,15 @@ _CLAIM_COLUMNS = (
 
 def claim_of(row: Any) -> ClaimRecord:
     """A claim from its row."""
-    return ClaimRecord(**{column.name: getattr(row, column.name) for column in _CLAIM_COLUMNS})
+    return ClaimRecord(
+        seq=row.seq,
+        index=row.index,
+        debtor=row.debtor,
+        creditor=row.creditor,
+        amount=row.amount,
+        day=row.day,
+        agreement=row.agreement,
+    )
 
 
 def read_nettings(
@@ -211,9 +221,15 @@ def read_nettings(
 
 def read_disputes(store: Store, connection: Connection, end: int) -> Iterator[DisputeRecord]:
     """Steps of all disputes before an entry, in order."""
+    found = [_steps(store, connection, kind, end) for kind in DISPUTE_KINDS]
+    return heapq.merge(*found, key=lambda step: step.seq)
+
+
+def _steps(store: Store, connection: Connection, kind: str, end: int) -> Iterator[DisputeRecord]:
+    """Asked for two kinds at once, a planner walks all entries to have them in order."""
     query = (
         sa.select(ENTRY.c.seq, ENTRY.c.data)
-        .where(ENTRY.c.ledger_id == store.ledger_id, ENTRY.c.kind.in_(DISPUTE_KINDS), ENTRY.c.seq < end)
+        .where(ENTRY.c.ledger_id == store.ledger_id, ENTRY.c.kind == kind, ENTRY.c.seq < end)
         .order_by(ENTRY.c.seq)
     )
     for row in connection.execute(query):
@@ -315,7 +331,7 @@ class Clearing:
         """
         yield from self._nettings.items()
         yield from self._disputes.items()
-        settled = list(self._paid(ENTRY.c.kind == "settle"))
+        settled = list(self._paid("settle"))
         yield from settled
         seqs = [*self._nettings, *self._disputes, *(seq for seq, _ in settled)]
         days = sorted({day for chunk in _chunks(sorted(seqs)) for day in self._days(chunk)})
@@ -352,27 +368,35 @@ class Clearing:
                     ClaimRecord(seq=row.seq, index=0, amount=exactly(row), day=row.day, agreement=None, **pair),
                 )
 
-    def _paid(self, *conditions: Any) -> Iterator[tuple[int, Owed]]:
-        """Entries that post money back: what the debtor owed the creditor is so much less."""
-        other = POSTING.alias()
-        query = (
-            sa.select(POSTING.c.seq, POSTING.c.amount, other.c.account)
-            .join(ENTRY, sa.and_(ENTRY.c.ledger_id == POSTING.c.ledger_id, ENTRY.c.seq == POSTING.c.seq))
-            .join(
-                other,
-                sa.and_(
-                    other.c.ledger_id == POSTING.c.ledger_id,
-                    other.c.seq == POSTING.c.seq,
-                    other.c.leg != POSTING.c.leg,
-                ),
-            )
-            .where(*self._mine(), POSTING.c.seq < self.end, *conditions)
+    def _paid(self, kind: str, first: int = 0) -> Iterator[tuple[int, Owed]]:
+        """What entries of a kind post back, from an entry on: what the debtor owed the creditor is so much less.
+
+        Few entries are of these kinds, and many postings the account's: they are found by their kind first.
+        """
+        of_kind = sa.select(ENTRY.c.seq).where(
+            ENTRY.c.ledger_id == self._store.ledger_id,
+            ENTRY.c.kind == kind,
+            ENTRY.c.seq >= first,
+            ENTRY.c.seq < self.end,
         )
-        for row in self._connection.execute(query):
-            if row.amount < 0:
-                yield row.seq, Owed(row.account, self._key.account, -row.amount)
-            else:
-                yield row.seq, Owed(self._key.account, row.account, row.amount)
+        for chunk in _chunks(sorted(self._connection.execute(of_kind).scalars())):
+            yield from self._paid_in(chunk)
+
+    def _paid_in(self, seqs: Sequence[int]) -> Iterator[tuple[int, Owed]]:
+        """What each of some entries, which post money back, posts back of the account's."""
+        query = (
+            sa.select(POSTING.c.seq, POSTING.c.amount, POSTING.c.account)
+            .where(
+                POSTING.c.ledger_id == self._store.ledger_id,
+                POSTING.c.seq.in_(seqs),
+                POSTING.c.asset == self._key.currency,
+            )
+            .order_by(POSTING.c.seq, POSTING.c.amount)
+        )
+        for seq, legs in groupby(self._connection.execute(query), key=lambda row: row.seq):
+            creditor, debtor = legs
+            if self._key.account in {creditor.account, debtor.account}:
+                yield seq, Owed(debtor.account, creditor.account, debtor.amount)
 
     def _mine(self) -> tuple[Any, ...]:
         return (
@@ -399,10 +423,8 @@ class Clearing:
         return self.closing - self._moved(self.first, self.end)
 
     def _moved(self, first: int, end: int) -> int:
-        query = sa.select(sa.func.sum(POSTING.c.amount)).where(
-            *self._mine(), POSTING.c.seq >= first, POSTING.c.seq < end
-        )
-        return int(self._connection.execute(query).scalar() or 0) if first < end else 0
+        span = Span(first=first, end=end)
+        return moved(self._store, self._connection, self._key.account, self._key.currency, span)
 
     @cached_property
     def disputed(self) -> int:
@@ -436,7 +458,7 @@ class Clearing:
         """Sums of the lines of the span, by kind."""
         sums = {"claim": self._claimed()}
         for what, kind in (("settlement", "settle"), ("cancelled_claim", "resolve_dispute")):
-            sums[what] = _sums(self._paid(ENTRY.c.kind == kind, POSTING.c.seq >= self.first), self._key.account)
+            sums[what] = _sums(self._paid(kind, self.first), self._key.account)
         cleared = [(seq, owed) for seq, owed in self._in_span(self._cleared) for owed in owed]
         sums["netted"] = _sums(cleared, self._key.account)
         paid = [(seq, each) for seq, netting in self._in_span(self._nettings) for each in self._payments(netting)]
@@ -516,7 +538,7 @@ class Clearing:
         claims: dict[int, list[ClaimRecord]] = {}
         for claim in self._claims(CLAIM.c.seq.in_(seqs)):
             claims.setdefault(claim.seq, []).append(claim)
-        paid = dict(self._paid(POSTING.c.seq.in_(seqs), ENTRY.c.kind.in_(_PAYING)))
+        paid = dict(self._paid_in([seq for seq in seqs if kinds[seq].kind == "settle"]))
         drafts = [
             (seq, part, draft)
             for seq in seqs
@@ -631,9 +653,6 @@ class Clearing:
             turnovers=turnovers,
             lines=tuple(self.lines()),
         )
-
-
-_PAYING = ("settle", "resolve_dispute")
 
 
 def scales(store: Store, connection: Connection) -> dict[str, int]:

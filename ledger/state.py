@@ -564,7 +564,8 @@ class Touches(Struct, frozen=True):
             getattr(self, name).update(getattr(other, name))
 
     def __bool__(self) -> bool:
-        return any(getattr(self, name) for name in self.__struct_fields__)
+        keys = self.accounts or self.assets or self.balances or self.references
+        return bool(keys or self.records or self.groups or self.earnings)
 
 
 class Earning(Struct, frozen=True, gc=False):

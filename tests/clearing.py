@@ -161,12 +161,12 @@ class Simulation:
             self.three.settle(accounts.index(debtor), accounts.index(creditor), self.random.randint(1, amount))
 
     def net(self) -> None:
-        """What was claimed through yesterday, where anything was."""
+        """What was claimed through yesterday or until now, where anything was."""
         world = self.three.world
         merchants = tuple(
             sorted(self.three.account(n) for n in self.random.sample(range(3), self.random.choice([2, 3])))
         )
-        through = format_time(world.clock() - DAY_MS)[:10]
+        through = format_time(world.clock() - self.random.choice([0, DAY_MS]))[:10]
         with world.store.read() as connection:
             rows = connection.execute(sa.select(OBLIGATION)).all()
         obligations = [Obligation(**{k: v for k, v in row._mapping.items() if k != "ledger_id"}) for row in rows]

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from ledger.keys import encode_public_key
-from ledger.operations import CancelRecovery, Expire, OpenAccount, RecordPurchases, RecoverKeys, Transfer
+from ledger.operations import CancelRecovery, Expire, OpenAccount, RecordPurchases, RecoverKeys, Redeem, Transfer
 from ledger.sequencer import account_opened_by
 from ledger.terms import ExpiresAfterDays, Purchase, Recipient
 from ledger.wallet import Wallet
+from tests.partners import net, trade
 from tests.service import Service, running, typed_document
 from tests.worlds import World, make_program, pay
 
@@ -324,3 +325,87 @@ def test_preview_does_not_tell_a_stranger_the_balance(role: str, coalition: Coal
             assert preview["balance"] == (None if code else 89)
         else:
             assert (preview["postings"], preview["balance"], preview["userErrors"]) == (None, None, [])
+
+
+# Of what partners do with each other, who is told which legs; `None` for all of the entry. Others see none of it.
+PARTNERED: dict[str, dict[str, set[str] | None]] = {
+    "agree": {"mint": None, "bakery": None},
+    "agree_earning": {"mint": None, "bakery": None},
+    "end_agreement": {"mint": None, "bakery": None},
+    "allot": {"mint": None, "bakery": None},
+    "coin_transfer": {"mint": None, "ann": None, "ben": {"ben"}},
+    "exchange": {"mint": None, "bakery": None, "ann": None},
+    "redeem_kept": {"mint": None, "bakery": None, "ann": None},
+    "hold": {"mint": None, "bakery": None, "ann": None},
+    "capture": {"mint": None, "bakery": None, "ann": set()},
+    "refund": {"mint": None, "bakery": None, "ann": {"ann"}},
+    "alert": {"mint": None, "bakery": None, "ann": None},
+    "correct": {"mint": None, "ann": None},
+    "dispute": {"mint": None, "bakery": None},
+    "net": {"mint": None, "bakery": None},
+    "net of three": {"mint": set(), "bakery": set(), "grocer": set()},
+    "settle": {"mint": None, "bakery": None},
+    "freeze": {"ben": None},
+}
+
+
+@pytest.fixture(scope="module")
+def partners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, dict[str, int], dict[str, Wallet]]]:
+    """A service, entries by name, and those who had a part in them; the grocer in a netting alone."""
+    folder = tmp_path_factory.mktemp("partners")
+    with World(f"sqlite:///{folder / 'ledger.sqlite'}") as world:
+        names = trade(world)
+        roles = ("mint", "bakery", "ann", "ben")
+        wallets = {role: world.wallet(names[role], *names[f"{role}_keys"]) for role in roles}
+        wallets |= {"grocer": world.add_merchant("Grocer"), "operator": world.operator}
+        world.record(wallets["ann"].sign(Redeem, amount=3, asset="COIN", merchant=wallets["bakery"].account))
+        merchants = [wallets[role] for role in ("mint", "bakery", "grocer")]
+        (netted,) = world.record(net(world, *merchants))
+        with running(world, folder) as service:
+            yield service, names | {"net of three": netted.seq}, wallets
+
+
+@pytest.mark.parametrize("role", ["mint", "bakery", "grocer", "ann", "ben", "operator"])
+def test_partners_are_told_what_they_have_with_each_other(role: str, partners: Any) -> None:
+    """Merchants whole entries between few, members their part, one by one and in the list; strangers nothing."""
+    service, seqs, wallets = partners
+    token = service.sign_in(wallets[role])
+    fields = "seq document signatures { key } postings { accountId }"
+    listed = service.query(f"{{ entries(first: 100) {{ nodes {{ {fields} }} }} }}", token=token)["entries"]["nodes"]
+    by_seq = {node["seq"]: node for node in listed}
+    accounts = {str(wallet.account): name for name, wallet in wallets.items()}
+    for name, told in PARTNERED.items():
+        entry = service.query(f"{{ entry(by: {{seq: {seqs[name]}}}) {{ {fields} }} }}", token=token)["entry"]
+        assert by_seq.get(seqs[name]) == entry, name
+        if role != "operator" and role not in told:
+            assert entry is None, name
+            continue
+        legs = told.get(role)
+        assert (entry["document"] is None) == (entry["signatures"] is None) == (legs is not None), name
+        if legs is not None:
+            assert {accounts[leg["accountId"]] for leg in entry["postings"]} == legs, name
+        receipt = service.query(f"{{ receipt(seq: {seqs[name]}) }}", token=token)["receipt"]
+        assert (receipt is None) == (legs is not None), name
+
+
+def test_merchant_finds_a_customer_of_a_partner_by_the_filter(partners: Any) -> None:
+    """What Ann did at the bakery, and it for her; not what she did at the mint."""
+    service, seqs, wallets = partners
+    token = service.sign_in(wallets["bakery"])
+    document = "query($id: ID!) { entries(filter: {account: $id}, first: 100) { nodes { seq } } }"
+    answer = service.query(document, {"id": wallets["ann"].account}, token)
+    found = {node["seq"] for node in answer["entries"]["nodes"]}
+    assert {seqs[name] for name in ("exchange", "redeem_kept", "hold", "capture", "refund", "alert")} <= found
+    assert not {seqs[name] for name in ("coin_purchase", "coin_transfer", "correct", "lapse")} & found
+
+
+def test_entries_with_money_are_found_by_its_currency(partners: Any) -> None:
+    """A settlement currency is no asset, and yet what is posted in it can be asked for."""
+    service, seqs, wallets = partners
+    document = '{ entries(filter: {asset: "USD"}, first: 100) { nodes { seq } } asset(code: "USD") { code } }'
+    for role, some in (("operator", {"exchange", "settle"}), ("mint", {"exchange", "settle"}), ("ann", {"exchange"})):
+        answer = service.query(document, token=service.sign_in(wallets[role]))
+        found = {node["seq"] for node in answer["entries"]["nodes"]}
+        assert {seqs[name] for name in some} <= found
+        assert not {seqs[name] for name in ("agree", "hold", "freeze")} & found
+        assert answer["asset"] is None

@@ -17,11 +17,10 @@ from graphql import build_schema, parse, validate
 
 from api import client as api_client
 from api.client import RefusedError, RequestError, ServiceError
+from api.client_records import Balance, Lot
 from api.guerdon import (
     DOCUMENTS,
-    Balance,
     Guerdon,
-    Lot,
     UnansweredError,
     UnprovenError,
     account_of,

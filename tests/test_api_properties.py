@@ -11,6 +11,7 @@ from graphql import (
     GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
+    is_required_argument,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -182,17 +183,28 @@ def test_no_argument_is_an_internal_error(
     """Every argument of every query, signed in as the operator; the other arguments have values that fit."""
     fields = schema._schema.query_type
     assert fields is not None
-    needed = {"account": str(held.alice.account), "asset": "STAR", "id": "ent_0", "ids": ["ent_0"], "code": "STAR"}
+    share = {"numerator": 95, "denominator": 100}
+    by: dict[str, Any] = {"program": {"version": 1}, "refundable": {"operationId": "0" * 64}}
     needed_of: dict[str, Any] = {
-        **needed,
-        "seq": 0,
+        "account": str(held.alice.account),
+        "amount": 1,
+        "asset": "STAR",
+        "by": by.get(query, {"seq": 0}),
+        "code": "STAR",
+        "currency": "USD",
+        "from": "2026-03-01",
         "fromSize": 1,
-        "by": {"version": 1} if query == "program" else {"seq": 0},
+        "id": "ent_0",
+        "ids": ["ent_0"],
+        "into": "STAR",
+        "name": "STAR>BEAN",
+        "periods": [{"through": "2026-03-01", "expectedRedemption": share}],
+        "seq": 0,
+        "standAlonePrice": {"amount": 1, "points": 1},
+        "through": "2026-03-01",
     }
     variables = {
-        name: needed_of[name]
-        for name, found in fields.fields[query].args.items()
-        if isinstance(found.type, GraphQLNonNull)
+        name: needed_of[name] for name, found in fields.fields[query].args.items() if is_required_argument(found)
     }
     variables[argument] = data.draw(values_of(kind))
     declared = ", ".join(f"${name}: {fields.fields[query].args[name].type}" for name in variables)

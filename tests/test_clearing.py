@@ -98,10 +98,10 @@ def test_proposal_has_the_fewest_payments(positions: dict[str, int]) -> None:
     assert len(payments) == naive_fewest(positions)
 
 
-@given(st.lists(st.lists(st.integers(1, 10**9), min_size=1, max_size=3), min_size=1, max_size=3))
-def test_merchants_that_can_settle_among_themselves_do(groups: list[list[int]]) -> None:
-    """Each group of which one owes all the others costs no more than one payment each."""
-    amounts = [amount for group in groups for amount in (*group, -sum(group))]
+@given(st.lists(st.lists(st.integers(1, 10**9), min_size=1, max_size=3), min_size=1, max_size=3), st.data())
+def test_merchants_that_can_settle_among_themselves_do(groups: list[list[int]], data: st.DataObject) -> None:
+    """Each group of which one owes all the others costs no more than one payment each, however they are named."""
+    amounts = data.draw(st.permutations([amount for group in groups for amount in (*group, -sum(group))]))
     positions = {f"mer_{i:02}": amount for i, amount in enumerate(amounts)}
     payments = propose_payments(positions)
     pays(positions, payments)
@@ -125,12 +125,13 @@ def test_proposal_depends_on_the_positions_alone(positions: dict[str, int], orde
 
 
 def test_merchants_that_cancel_are_paired_before_anything_is_left_to_a_heuristic() -> None:
-    """Two hundred of them in any size; each pays one."""
-    positions = {f"mer_{i:03}{side}": sign * (i + 1) for i in range(100) for side, sign in (("a", 1), ("b", -1))}
+    """Forty pairs pay one payment each; from the largest down, the last three would have spoilt it for all."""
+    pairs = {f"mer_{i}{side}": sign * i for i in range(10, 50) for side, sign in (("a", 1), ("b", -1))}
+    positions = {**pairs, "mer_x": 60, "mer_y": -33, "mer_z": -27}
     assert len(positions) > MAX_EXACT_MERCHANTS
     payments = propose_payments(positions)
     pays(positions, payments)
-    assert len(payments) == 100
+    assert len(payments) == 40 + 2
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,10 @@ def test_merchants_that_cancel_are_paired_before_anything_is_left_to_a_heuristic
         ({"A": 0, "B": 0}, []),
         ({"A": -70, "B": 70}, [("A", "B", 70)]),
         ({"A": -10, "B": -20, "C": 30}, [("A", "C", 10), ("B", "C", 20)]),
+        (  # the one that owes most would not pay the one that is owed most
+            {"A": 9, "B": 7, "C": -6, "D": -5, "E": -4, "F": -1},
+            [("C", "B", 6), ("D", "A", 5), ("E", "A", 4), ("F", "B", 1)],
+        ),
         (
             {"A": -5, "B": -4, "C": 3, "D": 6, "E": -2, "F": 2},
             [("A", "D", 5), ("B", "C", 3), ("B", "D", 1), ("E", "F", 2)],
@@ -366,6 +371,22 @@ def test_what_nettings_made_is_settled_first_then_the_oldest_days() -> None:
         book.do("settle", **book.settle(a, b, left[key], f"bank-{i}"))
         del left[key]
         assert {(netting, day): amount for _, _, netting, day, amount in book.obligations()} == left
+
+
+def test_nettings_are_settled_in_their_order_whatever_days_they_are_of() -> None:
+    """The first that was agreed on is due first."""
+    book = Street(2)
+    a, b = book.merchants
+    early = book.today()
+    seq = book.owe(a, b, 1)
+    book.do("dispute", actor=a, claim=reference(seq), reason="other")
+    book.advance(days=1)
+    book.owe(a, b, 2)
+    book.do("net", **book.net((a, b, 2)))
+    book.do("resolve_dispute", actor=a, claim=reference(seq), outcome="stands")
+    book.do("net", **book.net((a, b, 1), through=early))
+    book.do("settle", **book.settle(a, b, 2))
+    assert book.obligations() == [(a, b, book.seq - 1, early, 1)]
 
 
 def test_nobody_settles_what_others_are_owed() -> None:

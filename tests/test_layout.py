@@ -196,12 +196,15 @@ def test_keyring_and_wallet_know_no_store() -> None:
         assert not outside(read(name)) & {"sqlalchemy", "sqlmodel", "alembic", "psycopg"}
 
 
-@pytest.mark.parametrize("name", ["client", "guerdon"])
+@pytest.mark.parametrize("name", ["client", "client_records", "guerdon"])
 def test_client_needs_no_server_and_no_database(name: str) -> None:
     """A shop's or a wallet's program loads what signs, verifies and speaks HTTP."""
     source = (ROOT / "api" / f"{name}.py").read_text("utf-8")
     assert inside(source) <= {*PURE, "wallet"}
-    assert {module for module, _ in imports_of(source, "api") if module.startswith("api")} <= {"api.client"}
+    assert {module for module, _ in imports_of(source, "api") if module.startswith("api")} <= {
+        "api.client",
+        "api.client_records",
+    }
     assert not outside(source) & {*(SERVICE - {"api", "urllib"}), "sqlalchemy", "sqlmodel", "alembic", "psycopg"}
 
 

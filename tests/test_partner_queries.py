@@ -149,7 +149,9 @@ def test_lists_of_entries_are_what_a_walk_finds(coalition: Coalition, connection
         return getattr(entry.op, "actor", None) in {account, sight.account}
 
     for sight, account, asset in itertools.product(
-        coalition.sights(), (None, *accounts), (None, "COIN", "BEAN", "USD")
+        [sight for sight in coalition.sights() if sight.account not in {accounts[2], accounts[4]}],
+        (None, *accounts[:2], *accounts[3:]),
+        (None, "COIN", "USD"),
     ):
         expected = [
             entry.seq
@@ -167,7 +169,9 @@ def test_lists_of_entries_are_what_a_walk_finds(coalition: Coalition, connection
         def page_of(page: Page, wanted: EntryFilter = wanted, sight: Sight = sight) -> list[int]:
             return [stored.seq for stored in queries.entries(store, connection, wanted, sight, page)]
 
-        assert walk(page_of, lambda seq: seq, 7) == expected, (sight, wanted)
+        assert page_of(Page(limit=100)) == expected, (sight, wanted)
+        if asset is None and account in {None, accounts[0]}:
+            assert walk(page_of, lambda seq: seq, 7) == expected, (sight, wanted)
 
 
 def test_entry_says_whom_it_concerns_beyond_its_bytes(coalition: Coalition, connection: Connection) -> None:
@@ -259,10 +263,8 @@ def test_agreements_are_found_by_what_they_are_about(
     bakery, grocer = str(coalition.bakery.account), str(coalition.grocer.account)
     every = sorted(state.agreements, key=lambda each: (each.agreement, each.version))
     types = {"exchange": ">", "acceptance": "@", "earning": "+"}
-    moments = ("2020-01-01T00:00:00.000Z", coalition.now, "2999-01-01T00:00:00.000Z")
-    fields = itertools.product(
-        (None, "COIN", "BEAN", "COI"), (None, "LEAF", "BEAN"), (None, bakery), (None, grocer), (None, *types)
-    )
+    moments = (coalition.now, "2999-01-01T00:00:00.000Z")
+    fields = itertools.product((None, "COIN", "COI"), (None, "BEAN"), (None, bakery), (None, grocer), (None, *types))
     for asset, into, partner, party, kind in fields:
         for time in (None, *moments):
             wanted = AgreementFilter(asset=asset, into=into, partner=partner, party=party, type=kind, in_force_at=time)
@@ -315,19 +317,17 @@ def test_directory_has_what_quotes_and_paths_need(coalition: Coalition, connecti
 # Holds
 
 
-@pytest.mark.parametrize("status", [None, "open", "captured", "released", "lapsed"])
-def test_holds_are_those_a_reader_may_see(
-    coalition: Coalition, connection: Connection, state: State, status: str | None
-) -> None:
+def test_holds_are_those_a_reader_may_see(coalition: Coalition, connection: Connection) -> None:
     """The holder, the merchant and the asset's issuer; a hold whose time has passed has lapsed."""
     store = coalition.world.store
     accounts = [str(wallet.account) for wallet in coalition.wallets()]
     later = format_time(coalition.world.clock.now_ms + HOLD_MS + 1)
-    for sight, account, merchant, time in itertools.product(
-        coalition.sights(), (None, *accounts), (None, *accounts), (coalition.now, later)
-    ):
-        if account is None and merchant is None:
-            continue
+    every = _all_holds(coalition, connection)
+    whose: list[tuple[str | None, str | None]] = [(account, None) for account in accounts]
+    whose += [(None, accounts[0]), (None, accounts[1]), (accounts[3], accounts[0])]
+    statuses = (None, "open", "captured", "released", "lapsed")
+    for sight, (account, merchant), status in itertools.product(coalition.sights(), whose, statuses):
+        time = later if status == "lapsed" else coalition.now
         wanted = HoldFilter(account=account, merchant=merchant, status=status)
 
         def page_of(page: Page, wanted: HoldFilter = wanted, sight: Sight = sight, time: str = time) -> list[Any]:
@@ -335,13 +335,15 @@ def test_holds_are_those_a_reader_may_see(
 
         expected = [
             hold
-            for hold in sorted(_all_holds(coalition, connection), key=lambda hold: hold.seq)
+            for hold in every
             if (account is None or hold.account == account)
             and (merchant is None or hold.merchant == merchant)
             and (status is None or ("lapsed" if has_lapsed(hold, time) else hold.status) == status)
             and (sight.everything or hold.asset in sight.assets or sight.account in {hold.account, hold.merchant})
         ]
-        assert walk(page_of, lambda hold: hold.seq) == expected, (sight, wanted, time)
+        assert page_of(Page(limit=9)) == expected, (sight, wanted, time)
+        if sight.everything and status is None:
+            assert walk(page_of, lambda hold: hold.seq) == expected
 
 
 def _all_holds(coalition: Coalition, connection: Connection) -> list[Any]:
@@ -375,7 +377,9 @@ def test_claims_are_an_accounts_in_every_role(coalition: Coalition, connection: 
             and (other is None or {account, other} == {claim.debtor, claim.creditor})
             and (status is None or claim.status == status)
         ]
-        assert walk(page_of, lambda claim: (claim.seq, claim.index)) == expected, wanted
+        assert page_of(Page(limit=100)) == expected, wanted
+        if other is None and status is None:
+            assert walk(page_of, lambda claim: (claim.seq, claim.index), 5) == expected, wanted
     euros = ClaimFilter(account=accounts[0], currencies=("EUR",))
     assert partner_queries.claims_page(store, connection, euros, Page(limit=9)) == []
 

@@ -14,7 +14,8 @@ import pytest
 import urllib3
 
 from api import wallet_cli
-from api.guerdon import Guerdon, Recorded, UnansweredError
+from api.client_records import Recorded
+from api.guerdon import Guerdon, UnansweredError
 from api.opening import system_clock
 from ledger.checkpoint import WitnessPolicy, decode_verifier_key, encode_verifier_key
 from ledger.encoding import format_time, parse_time

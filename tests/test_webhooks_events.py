@@ -23,7 +23,12 @@ from ledger.operations import (
 from ledger.sequencer import account_opened_by
 from ledger.terms import ExpiresAfterDays, Purchase, Recipient
 from ledger.wallet import Wallet
+from tests.partners import trade
 from tests.worlds import START, World, make_program, pay
+
+PARTNERS_KINDS = {"correct", "exchange", "hold", "capture", "release", "refund", "agree", "end_agreement", "allot"}
+PARTNERS_KINDS |= {"net", "settle", "dispute", "resolve_dispute", "freeze", "unfreeze"}
+"""Kinds that only partners' stories have."""
 
 
 class Fair:
@@ -158,7 +163,7 @@ def test_those_who_see_everything_are_told_everything(fair: Fair, who: str) -> N
     events = fair.events(wallet)
     with fair.world.store.read() as connection:
         assert [event.seq for event in events] == list(range(fair.world.store.head(connection).size))
-    assert {EVENTS[event.type] for event in events} == set(KINDS)
+    assert {EVENTS[event.type] for event in events} == set(KINDS) - PARTNERS_KINDS
     assert all(json.loads(event.body)["data"]["operation"] is not None for event in events)
     assert events[0].type == "ledger.founded"
 
@@ -267,3 +272,70 @@ def test_claimed_account_is_no_longer_its_custodians_business(tmp_path: Path) ->
             reader = reader_of(world.store, connection, account)
             events, _ = events_from(world.store, connection, reader, None, first_seq=0, limit=1_000)
         assert begun.seq not in {event.seq for event in events}
+
+
+class Partners(Fair):
+    """The story of a mint and a bakery, told to the two, to the operator and to a member of neither."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.names = trade(world)
+        self.mint, self.bakery = (world.wallet(self.names[who]) for who in ("mint", "bakery"))
+
+
+@pytest.fixture(scope="module")
+def partners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Partners]:
+    """Once: nothing here changes it."""
+    with World(f"sqlite:///{tmp_path_factory.mktemp('partners') / 'ledger.sqlite'}") as world:
+        yield Partners(world)
+
+
+def test_partners_are_told_of_what_concerns_them(partners: Partners) -> None:
+    """Both of what binds both; the one whose points they are, and the one at which they are spent."""
+    both = {"agree": "agreement.made", "exchange": "points.exchanged", "allot": "allotment.sold"}
+    both |= {"alert": "allotment.low", "refund_purchase": "points.refunded", "net": "claims.netted"}
+    both |= {"dispute": "claim.disputed", "settle": "claim.settled", "end_agreement": "agreement.ended"}
+    both |= {"redeem_kept": "points.redeemed", "refund": "points.refunded", "hold": "hold.placed"}
+    both |= {"capture": "hold.captured"}
+    for wallet in (partners.mint, partners.bakery):
+        types = partners.types(wallet)
+        assert {name: types.get(partners.names[name]) for name in both} == both
+    types = partners.types(partners.mint)
+    assert types[partners.names["correct"]] == "points.corrected"
+    assert partners.names["correct"] not in partners.types(partners.bakery)
+    assert partners.names["freeze"] not in partners.types(partners.bakery)
+
+
+def test_operator_is_told_all_that_partners_do(partners: Partners) -> None:
+    kinds = {EVENTS[event.type] for event in partners.events(partners.world.operator)}
+    assert kinds >= PARTNERS_KINDS
+
+
+def test_low_allotment_is_told_as_what_is_asked_for(partners: Partners) -> None:
+    """As an alert with what is left to whoever wants alerts, and as the purchases it is to whoever does not."""
+    seq = partners.names["alert"]
+    told = {types: partners.events(partners.bakery, [types]) for types in ("allotment.low", "purchases.recorded")}
+    (alert, *_) = told["allotment.low"]
+    data = json.loads(alert.body)["data"]
+    assert (alert.seq, data["kind"]) == (seq, "record_purchases")
+    assert data["allotment"] == {"agreement": f"COIN+{partners.bakery.account}", "remaining": 40}
+    (plain,) = [event for event in told["purchases.recorded"] if event.seq == seq]
+    assert "allotment" not in json.loads(plain.body)["data"]
+    with partners.world.store.read() as connection:
+        reader = partners.reader(partners.bakery)
+        assert event_at(partners.world.store, connection, reader, seq, "allotment.low") == alert
+        assert event_at(partners.world.store, connection, reader, seq, "purchases.recorded") == plain
+
+
+def test_message_of_an_exchange_has_both_assets(partners: Partners) -> None:
+    """The amount is what was given; postings and document say what came out and what is owed."""
+    data = partners.told(partners.bakery, partners.names["exchange"])["data"]
+    assert (data["asset"], data["amount"]) == ("COIN", 100)
+    assert {leg["asset"] for leg in data["postings"]} == {"COIN", "BEAN", "USD"}
+    assert data["operation"]["into"] == "BEAN"
+
+
+def test_capture_says_of_which_asset_it_is(partners: Partners) -> None:
+    """Its document names a hold only."""
+    data = partners.told(partners.bakery, partners.names["capture"])["data"]
+    assert (data["asset"], data["amount"]) == ("COIN", 15)

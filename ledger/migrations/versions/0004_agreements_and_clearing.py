@@ -13,11 +13,8 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 OPEN = sa.text("status = 'open'")
 DISPUTED = sa.text("status = 'disputed'")
 
-CHUNK = 10_000
-"""Entries whose rows are completed by one statement."""
-
-BEYOND = 2**62
-"""A number no entry has."""
+CHUNK = 2_000
+"""Entries whose rows are completed by one statement; each may tell of a thousand purchases."""
 
 NEW_COLUMNS = (
     ("account", "approval_threshold", sa.Integer()),
@@ -50,25 +47,20 @@ def upgrade() -> None:
     _create_tables()
     is_postgres = op.get_bind().dialect.name == "postgresql"
     if is_postgres:
-        op.add_column("earning", sa.Column("version", sa.Integer(), nullable=True))
-        op.add_column("earning", sa.Column("agreement_version", sa.Integer(), nullable=True))
-        op.add_column("earning", sa.Column("claim_amount", sa.BigInteger(), nullable=True))
-        _fill(VERSIONS_POSTGRESQL)
-        op.alter_column("earning", "version", nullable=False)
-        op.alter_column("earning", "claim_amount", nullable=False)
+        _extend_earning()
     else:
         _rebuild_earning()
+    _fill(VERSIONS_POSTGRESQL if is_postgres else VERSIONS_SQLITE)
     _fill(SPENDINGS_POSTGRESQL if is_postgres else SPENDINGS_SQLITE)
     _fill(PARTIES_POSTGRESQL if is_postgres else PARTIES_SQLITE)
 
 
 def _fill(statement: str) -> None:
-    """Run a statement for every chunk of entries of every ledger. Rows of no entry at all are among the outer ones'."""
+    """Run a statement for every chunk of entries of every ledger."""
     connection = op.get_bind()
     for ledger_id, size in connection.execute(sa.text("SELECT ledger_id, size FROM head")).all():
-        for first in range(0, max(size, 1), CHUNK):
-            end = first + CHUNK if first + CHUNK < size else BEYOND
-            values = {"ledger_id": ledger_id, "first": first or -BEYOND, "end": end}
+        for first in range(0, size, CHUNK):
+            values = {"ledger_id": ledger_id, "first": first, "end": first + CHUNK}
             connection.execute(sa.text(statement), values)
 
 
@@ -201,44 +193,42 @@ def _create(
 
 
 # The version an event was under: the last that was published by then, of those that had started when it happened. An
-# event that no entry tells of has none, which 0 stands for: replay gives another, and the audit says so.
-VERSION = """coalesce((
+# event that no entry tells of keeps none, which 0 stands for: replay gives another, and the audit says so.
+VERSIONS = """
+UPDATE earning SET version = coalesce((
     SELECT max(p.version) FROM program AS p
-    WHERE p.ledger_id = e.ledger_id AND p.asset = e.asset AND p.seq < e.seq AND p.starts <= event.at
-), 0)"""
+    WHERE p.ledger_id = earning.ledger_id AND p.asset = earning.asset AND p.seq < earning.seq AND p.starts <= event.at
+), 0)
+FROM event WHERE earning.ledger_id = :ledger_id AND earning.merchant = event.merchant AND earning.scope = event.scope
+AND earning.reference = event.reference AND earning.seq = event.seq
+"""
 
 VERSIONS_POSTGRESQL = f"""
 WITH document AS MATERIALIZED (
-    SELECT seq, kind, convert_from(data, 'UTF8')::jsonb -> 'op' AS op FROM entry
+    SELECT seq, kind, actor, convert_from(data, 'UTF8')::jsonb -> 'op' AS op FROM entry
     WHERE ledger_id = :ledger_id AND seq >= :first AND seq < :end AND kind IN ('grant', 'record_purchases')
 ), event AS (
-    SELECT seq, op ->> 'reference' AS reference, op ->> 'at' AS at FROM document WHERE kind = 'grant'
+    SELECT seq, actor AS merchant, 'grant:' || (op ->> 'activity') AS scope, op ->> 'reference' AS reference,
+        op ->> 'at' AS at
+    FROM document WHERE kind = 'grant'
     UNION ALL
-    SELECT seq, purchase ->> 'order', purchase ->> 'at'
+    SELECT seq, actor, 'order', purchase ->> 'order', purchase ->> 'at'
     FROM document CROSS JOIN LATERAL jsonb_array_elements(op -> 'purchases') AS purchase
     WHERE kind = 'record_purchases'
-)
-UPDATE earning SET version = {VERSION}, claim_amount = 0
-FROM earning AS e LEFT JOIN event ON event.seq = e.seq AND event.reference = e.reference
-WHERE e.ledger_id = :ledger_id AND e.seq >= :first AND e.seq < :end AND earning.ledger_id = e.ledger_id
-AND earning.merchant = e.merchant AND earning.scope = e.scope AND earning.reference = e.reference
-"""  # noqa: S608
+) {VERSIONS}"""
 
 VERSIONS_SQLITE = f"""
 WITH document AS MATERIALIZED (
-    SELECT seq, kind, CAST(data AS TEXT) AS op FROM entry
+    SELECT seq, kind, actor, CAST(data AS TEXT) AS op FROM entry
     WHERE ledger_id = :ledger_id AND seq >= :first AND seq < :end AND kind IN ('grant', 'record_purchases')
-), event AS MATERIALIZED (
-    SELECT seq, json_extract(op, '$.op.reference') AS reference, json_extract(op, '$.op.at') AS at
+), event AS (
+    SELECT seq, actor AS merchant, 'grant:' || json_extract(op, '$.op.activity') AS scope,
+        json_extract(op, '$.op.reference') AS reference, json_extract(op, '$.op.at') AS at
     FROM document WHERE kind = 'grant'
     UNION ALL
-    SELECT seq, json_extract(purchase.value, '$.order'), json_extract(purchase.value, '$.at')
+    SELECT seq, actor, 'order', json_extract(purchase.value, '$.order'), json_extract(purchase.value, '$.at')
     FROM document, json_each(op, '$.op.purchases') AS purchase WHERE kind = 'record_purchases'
-)
-INSERT INTO earning SELECT e.*, {VERSION}, NULL, 0
-FROM earning_0003 AS e LEFT JOIN event ON event.seq = e.seq AND event.reference = e.reference
-WHERE e.ledger_id = :ledger_id AND e.seq >= :first AND e.seq < :end
-"""  # noqa: S608
+) {VERSIONS}"""
 
 # What was redeemed, and of which lots: those of the postings by which the actor gives.
 SPENDINGS_POSTGRESQL = """
@@ -277,6 +267,15 @@ WHERE ledger_id = :ledger_id AND seq >= :first AND seq < :end AND merchant <> ac
 PARTIES_SQLITE = PARTIES_POSTGRESQL
 
 
+def _extend_earning() -> None:
+    """Add the columns; a default that is there for a moment gives them to all rows without touching these."""
+    op.add_column("earning", sa.Column("version", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("earning", sa.Column("agreement_version", sa.Integer(), nullable=True))
+    op.add_column("earning", sa.Column("claim_amount", sa.BigInteger(), nullable=False, server_default="0"))
+    for name in ("version", "claim_amount"):
+        op.alter_column("earning", name, server_default=None)
+
+
 def _rebuild_earning() -> None:
     """SQLite adds no column that must have a value: the table is made anew and filled from the old one."""
     op.rename_table("earning", "earning_0003")
@@ -294,7 +293,7 @@ def _rebuild_earning() -> None:
         sa.PrimaryKeyConstraint("ledger_id", "merchant", "scope", "reference"),
         sqlite_with_rowid=False,
     )
-    _fill(VERSIONS_SQLITE)
+    op.execute("INSERT INTO earning SELECT *, 0, NULL, 0 FROM earning_0003")
     op.drop_table("earning_0003")
     op.create_index(
         "earning_account", "earning", ["ledger_id", "asset", "account", "earned_on", "points"], unique=False
