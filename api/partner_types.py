@@ -394,7 +394,7 @@ class Claim(Node):
     day: Date = field("The UTC day on which it was recorded, by which it is netted.")
     agreement: str | None = field("The agreement it follows from; null for a fee of a transfer and the like.")
     status: ClaimStatus = field("How it stands.")
-    disputed_by_id: strawberry.ID | None = field("Who disputes it, or did before it was cancelled; null otherwise.")
+    disputed_by_id: strawberry.ID | None = field("Who disputed it last; null when nobody did.")
     entry_id: strawberry.ID = field("The entry that made it.")
     record: strawberry.Private[state.Claim]
 

@@ -46,7 +46,7 @@ from api.guerdon import Guerdon, UnansweredError, UnprovenError
 from ledger.amounts import format_amount, parse_amount
 from ledger.checkpoint import encode_verifier_key
 from ledger.encoding import encode_canonical
-from ledger.entries import Posting
+from ledger.entries import MAX_ENTRY_BYTES, Posting
 from ledger.keyring import load_private_key, read_passphrase
 from ledger.operations import (
     Capture,
@@ -59,7 +59,6 @@ from ledger.operations import (
     Transfer,
     decode_signed_operation,
 )
-from ledger.sequencer import MAX_SUBMITTED_BYTES
 from ledger.state import Code
 from ledger.terms import Recipient
 from ledger.wallet import encode_document
@@ -642,7 +641,7 @@ def _read_signed(text: str) -> SignedOperation:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ServiceError(f"this is not JSON: {error}") from error
-    return decode_signed_operation(encode_canonical(fields), MAX_SUBMITTED_BYTES)
+    return decode_signed_operation(encode_canonical(fields), MAX_ENTRY_BYTES)
 
 
 def _read_amount(text: str, asset: Asset, hint: str = "AMOUNT") -> int:

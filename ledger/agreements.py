@@ -314,11 +314,11 @@ def admit_allot(ask: Request[Allot]) -> Decision:
     if refusal := check_reference(ask, ALLOTMENT_SCOPE, op.reference, ("reference",)):
         return refusal
     before = state.allotments.get(name) or Allotment(agreement=name, allotted=0, remaining=0)
-    if before.remaining + op.points > MAX_INTEGER:
-        message = f"{before.remaining} points are left; {op.points} more would pass 2^53-1"
+    allotted, remaining = before.allotted + op.points, before.remaining + op.points
+    if max(allotted, remaining) > MAX_INTEGER:
+        message = f"{before.remaining} of {before.allotted} points are left; {op.points} more would pass 2^53-1"
         return Rejection(Code.POINTS_OVERFLOW, message, ("points",))
     move = Movement(state, time)
-    allotted, remaining = before.allotted + op.points, before.remaining + op.points
     move.put("allotments", replace(before, allotted=allotted, remaining=remaining))
     move.refer(op.actor, ALLOTMENT_SCOPE, op.reference)
     move.concern([op.partner])

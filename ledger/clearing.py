@@ -239,6 +239,9 @@ def admit_dispute(ask: Request[Dispute]) -> Decision:
         return _unknown_claim(op)
     if claim.status == "disputed":
         return Rejection(Code.DISPUTED, f"{claim.disputed_by} disputes this claim already", ("claim",))
+    if claim.disputed_by == op.actor and claim.status == "open":
+        message = f"{op.actor} disputed this claim before and it stands: it is disputed once"
+        return Rejection(Code.CLAIM_CLOSED, message, ("claim",))
     owed = _owed_that_day(state, claim)
     if claim.status == "cancelled" or owed < claim.amount:
         what = "was cancelled" if claim.status == "cancelled" else "is netted or settled already"
@@ -277,7 +280,7 @@ def _let_stand(move: Movement, claim: Claim) -> Rejection | None:
         message = f"{claim.debtor} would owe {claim.creditor} more than 2^53-1 minor units for {claim.day}"
         return Rejection(Code.AMOUNT_OVERFLOW, message)
     move.owe(claim.debtor, claim.creditor, claim.currency, claim.amount, day=claim.day)
-    move.put("claims", replace(claim, status="open", disputed_by=None))
+    move.put("claims", replace(claim, status="open"))  # who disputed it cannot do so for ever
     return None
 
 

@@ -339,8 +339,8 @@ class Movement:
         used = 0 if usage is None else usage.points
         if used + amount > cap.points:
             whose = "all together" if account == ALL_HOLDERS else account
-            span = "ever" if cap.period == "ever" else f"a {cap.period}"
-            message = f"{whose}: {used} of {cap.points} points {span} are used in {period}; {amount} more do not fit"
+            span = "in all are used" if cap.period == "ever" else f"a {cap.period} are used in {period}"
+            message = f"{whose}: {used} of {cap.points} points {span}; {amount} more do not fit"
             details: dict[str, int | str] = {"cap_points": cap.points, "used_points": used, "period": cap.period}
             return Rejection(Code.CAP_EXCEEDED, message, path, details)
         self.put("usages", Usage(scope=scope, account=account, period=period, points=used + amount))

@@ -694,9 +694,12 @@ def _check_agree(op: Agree) -> None:
         message = "who owes is one of the two parties"
         raise MalformedError("MALFORMED", message, ("terms", "claim", "debtor"))
     if isinstance(terms, EarningTerms):
-        _check_earning(terms)
+        _check_earning(op, terms)
         return
     _check_bounds(terms.minimum, terms.maximum, ("terms", "maximum"))
+    if terms.received == "kept" and terms.claim is not None and terms.claim.debtor == op.actor:
+        message = "points that are kept can be presented again: the issuer would pay twice"
+        raise MalformedError("MALFORMED", message, ("terms", "claim", "debtor"))
     if not isinstance(terms, ExchangeTerms):
         return
     if terms.asset == terms.into:
@@ -708,11 +711,14 @@ def _check_agree(op: Agree) -> None:
         raise MalformedError("MALFORMED", message, ("terms", "fee", "kept_by"))
 
 
-def _check_earning(terms: EarningTerms) -> None:
+def _check_earning(op: Agree, terms: EarningTerms) -> None:
     if terms.billing == "postpaid":
         if terms.claim is None:
             message = "what is paid afterwards is owed: say how much in claim"
             raise MalformedError("MALFORMED", message, ("terms", "claim"))
+        if terms.claim.debtor != op.partner:
+            message = "who gives the points pays for them: otherwise the issuer would pay for every purchase made up"
+            raise MalformedError("MALFORMED", message, ("terms", "claim", "debtor"))
         if terms.alert_below is not None:
             message = "only a block of points bought beforehand can run low"
             raise MalformedError("MALFORMED", message, ("terms", "alert_below"))

@@ -5,6 +5,7 @@ are those of :mod:`ledger.state`. A :class:`~ledger.queries.Sight` is applied wh
 who is told which part of a record is not decided here.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -271,29 +272,46 @@ def claims_page(store: Store, connection: Connection, wanted: ClaimFilter, page:
     """A page of claims in the order they arose; keys are (seq, index).
 
     Those of an account are read from the index of its claims in each currency, as debtor and as creditor, a page of
-    each.
+    each. Those in dispute are few and have an index of their own.
     """
     key = (CLAIM.c.seq, CLAIM.c.index)
     query = sa.select(CLAIM).where(CLAIM.c.ledger_id == store.ledger_id)
+    sides = ((CLAIM.c.creditor, CLAIM.c.debtor), (CLAIM.c.debtor, CLAIM.c.creditor))
+    if wanted.status == "disputed":
+        query = query.where(sa.tuple_(*key).in_(_disputed(store)), CLAIM.c.currency.in_(wanted.currencies))
+        query = query.where(*_between(wanted, *sides[0]))
+        return _in_order(_records(connection, "claims", paged(query, key, page)), page)
     if wanted.status is not None:
-        # As a literal, a planner sees that an index may have only these.
-        query = query.where(CLAIM.c.status == sa.literal_column(f"'{_STATUSES[wanted.status]}'"))
+        query = query.where(CLAIM.c.status == wanted.status)
     if wanted.account is None:
         query = query.where(CLAIM.c.currency.in_(wanted.currencies))
         return _in_order(_records(connection, "claims", paged(query, key, page)), page)
     parts = []
-    for currency in wanted.currencies:
-        for own, other in ((CLAIM.c.creditor, CLAIM.c.debtor), (CLAIM.c.debtor, CLAIM.c.creditor)):
-            part = query.where(own == wanted.account, CLAIM.c.currency == currency).with_only_columns(*key)
-            if wanted.counterparty is not None:
-                part = part.where(other == wanted.counterparty)
-            parts.append(sa.select(*paged(part, key, page).subquery().c))
+    for currency, (own, other) in itertools.product(wanted.currencies, sides):
+        part = query.where(own == wanted.account, CLAIM.c.currency == currency).with_only_columns(*key)
+        if wanted.counterparty is not None:
+            part = part.where(other == wanted.counterparty)
+        parts.append(sa.select(*paged(part, key, page).subquery().c))
     found = sa.union(*parts).subquery()
     united = sa.select(CLAIM).where(CLAIM.c.ledger_id == store.ledger_id, sa.tuple_(*key).in_(sa.select(*found.c)))
     return _in_order(_records(connection, "claims", paged(united, key, page)), page)
 
 
-_STATUSES = {"open": "open", "disputed": "disputed", "cancelled": "cancelled"}
+def _disputed(store: Store) -> Any:
+    """Keys of all claims in dispute, which are in an index: as a literal, a planner sees that this is its condition."""
+    other = CLAIM.alias()
+    is_disputed = other.c.status == sa.literal_column("'disputed'")
+    return sa.select(other.c.seq, other.c.index).where(other.c.ledger_id == store.ledger_id, is_disputed)
+
+
+def _between(wanted: "ClaimFilter | ObligationFilter", one: Any, other: Any) -> list[Any]:
+    """That an account, if one is named, is on one side, and the counterparty, if one is named, on the other."""
+    if wanted.account is None:
+        return []
+    if wanted.counterparty is None:
+        return [sa.or_(one == wanted.account, other == wanted.account)]
+    pairs = ((wanted.account, wanted.counterparty), (wanted.counterparty, wanted.account))
+    return [sa.or_(*(sa.and_(one == first, other == second) for first, second in pairs))]
 
 
 def claim(store: Store, connection: Connection, seq: int, index: int) -> Claim | None:
@@ -402,10 +420,7 @@ def obligations_page(store: Store, connection: Connection, wanted: ObligationFil
     """A page of what is owed, by currency, debtor, creditor, netting and day, which are the key."""
     table = OBLIGATION.c
     query = sa.select(OBLIGATION).where(table.ledger_id == store.ledger_id)
-    if wanted.account is not None:
-        query = query.where(sa.or_(table.debtor == wanted.account, table.creditor == wanted.account))
-    if wanted.counterparty is not None:
-        query = query.where(sa.or_(table.debtor == wanted.counterparty, table.creditor == wanted.counterparty))
+    query = query.where(*_between(wanted, table.debtor, table.creditor))
     if wanted.currency is not None:
         query = query.where(table.currency == wanted.currency)
     key = (table.currency, table.debtor, table.creditor, table.netting, table.day)

@@ -528,9 +528,10 @@ class _Matching:
         found: list[_Source] = []
         for side in ("creditor", "debtor"):
             claim = CLAIM.alias()
-            query = sa.select(claim.c.seq).where(claim.c.ledger_id == self.ledger_id, claim.c[side] == account)
-            moved = self._has_leg(claim.c.seq, POSTING.c.asset == asset)
-            found.append((query.where(moved).distinct(), claim.c.seq))
+            seq = _unindexed(claim.c.seq)
+            query = sa.select(seq).where(claim.c.ledger_id == self.ledger_id, claim.c[side] == account)
+            moved = self._has_leg(seq, POSTING.c.asset == asset)
+            found.append((query.where(moved).distinct(), seq))
         return found
 
     def _opening(self, account: str) -> _Source:

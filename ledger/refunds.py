@@ -142,17 +142,26 @@ def _take_back(move: Movement, asset: str, earning: Earning, program: Program, d
     """Take points that a purchase gave out of the world again; how many of those due that could be done for.
 
     They are taken from the lot the purchase gave first, though its day may be past. What the member does not have
-    becomes a debt where the program says so.
+    becomes a debt where the program says so. A debt is not done for: else a partner that gives points to a member who
+    passes them on would have them to give again, or owe nothing for them.
     """
     if due == 0:
         return 0
     own = last_day(program.expiry, earning.earned_on)
     returned = _take(move, earning.account, asset, [(own, due)], due)
-    if program.refunds == "negative":
-        move.leg(earning.account, asset, returned - due)
-        returned = due
-    move.leg(SYS_ISSUED, asset, returned)
+    debt = due - returned if program.refunds == "negative" else 0
+    if program.refunds == "cap":
+        debt = min(due - returned, _uncommitted(move, earning.account, asset))
+    move.leg(earning.account, asset, -debt)
+    move.leg(SYS_ISSUED, asset, returned + debt)
     return returned
+
+
+def _uncommitted(move: Movement, account: str, asset: str) -> int:
+    """Points that an account has on hold, less its debt: not spent yet, so that holding them forgives nothing."""
+    holds = (move.get("holds", hold.hold) for hold in move.state.holds.group(account, asset))
+    debt = -min(move.lots(account, asset).get(NO_LAST_DAY, 0), 0)
+    return max(sum(hold.remaining for hold in holds) - debt, 0)
 
 
 def _earning_agreement(ask: Request[Refund], earning: Earning) -> Agreement | None:
@@ -316,18 +325,37 @@ def _share_of(spending: Spending, whole: int, amount: int) -> int:
 def _recover(
     move: Movement, spending: Spending, agreement: Agreement | None, parts: Sequence[Part], amount: int
 ) -> Rejection | None:
-    """Take spent points from where they are: out of circulation, or at the merchant that kept them.
-
-    The merchant gives the very lots that return while it has them, though their day may be past: else a refund would
-    make points of a late day of its points of an early one.
-    """
+    """Take spent points from where they are: out of circulation, or at the merchant that kept them."""
     asset = spending.asset
     if received_by(agreement) == "retired":
         refusal = move.check_cap(asset, amount, _AMOUNT)
         move.leg(SYS_SPENT, asset, -amount)
         return refusal
-    taken = _take(move, spending.merchant, asset, parts, amount)
+    taken = _take_kept(move, spending, parts)
     return None if taken == amount else insufficient_points(asset, amount, taken, _AMOUNT)
+
+
+def _take_kept(move: Movement, spending: Spending, parts: Sequence[Part]) -> int:
+    """Take kept points out of the merchant's account, or what it has that is as good; how many.
+
+    It gives the very lots that return while it has them, though their day may be past, and then others that can be used
+    for as long as those given back: else a refund would make points of a late day of its points of an early one.
+    """
+    merchant, asset = spending.merchant, spending.asset
+    move.return_lapsed(merchant, asset)
+    lots, today, version = move.lots(merchant, asset), move.today(asset), _version_then(move, asset, spending)
+    taken, missing = 0, []
+    for day, points in parts:
+        own = min(lots.get(day, 0), points)
+        move.leg(merchant, asset, -own, day)
+        taken += own
+        missing.append((max(_returned_day(day, today, version), today), points - own))
+    for until, points in missing:  # by the earliest lots that will do, so that nothing late is used up for little
+        usable = [(day, there) for day, there in sorted(lots.items()) if day >= until]
+        others, _ = split(usable, points)
+        move.take(merchant, asset, others)
+        taken += sum(there for _, there in others)
+    return taken
 
 
 def _returned_day(day: str, today: str, version: ProgramVersion | None) -> str:

@@ -26,8 +26,8 @@ from ledger.agreements import admit_agree, admit_allot, admit_end_agreement
 from ledger.checkpoint import CheckpointError, decode_verifier_key
 from ledger.clearing import admit_dispute, admit_net, admit_resolve_dispute, admit_settle
 from ledger.earning import admit_grant, admit_record_purchases
-from ledger.encoding import AccountId, OpId, account_id, format_time, parse_time
-from ledger.entries import NO_LAST_DAY
+from ledger.encoding import MAX_INTEGER, AccountId, OpId, account_id, format_time, parse_time
+from ledger.entries import NO_LAST_DAY, Posting
 from ledger.operations import (
     Agree,
     Allot,
@@ -106,11 +106,9 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
     acting = _find_acting(state, op)
     if isinstance(acting, Rejection):
         return acting
-    approved = True
-    if check_signers:
-        if refusal := _check_signers(state, op, acting, signed, time):
-            return refusal
-        approved = all(_is_approved(state, account, signed, time) for account in acting)
+    approved = _check_signers(state, op, acting, signed, time) if check_signers else True
+    if isinstance(approved, Rejection):
+        return approved
     if refusal := _check_not_frozen(state, acting, time):
         return refusal
     actor = acting[0] if acting else None
@@ -119,7 +117,40 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
         return _admit_open_account(op, actor)
     if not approved and _needs_approval(op, actor, time):
         return approval_missing(actor)
-    return _ADMIT[type(op)](Request(state, op, signed.op_id, actor, time, approved))
+    decision = _ADMIT[type(op)](Request(state, op, signed.op_id, actor, time, approved))
+    if isinstance(decision, Admission) and _may_have_debts(state, decision.postings):
+        return _check_lots(state, decision.postings) or decision
+    return decision
+
+
+def _may_have_debts(state: State, postings: Sequence[Posting]) -> bool:
+    """Whether what is posted is of an asset that holders may owe: only there can more be held than was issued."""
+    for asset in {leg.asset for leg in postings}:
+        for version in state.programs.get(asset, ()):
+            if version.program.refunds == "negative":
+                return True
+    return False
+
+
+def _check_lots(state: State, postings: Sequence[Posting]) -> Rejection | None:
+    """Why lots would be too large, a system account's included: an entry that expires one has it as an amount.
+
+    Points that are issued are bounded, but a refund that leaves a debt takes back points that others still have.
+    """
+    moved = sum(leg.amount for leg in postings if leg.amount > 0)
+    lots = (state.lots_of(leg.account, leg.asset).get(leg.lot or NO_LAST_DAY, 0) for leg in postings)
+    if moved <= MAX_INTEGER and all(abs(points) + moved <= MAX_INTEGER for points in lots):
+        return None
+    after: dict[tuple[str, str, str], int] = {}
+    for leg in postings:
+        lot = (leg.account, leg.asset, leg.lot or NO_LAST_DAY)
+        points = after.get(lot)
+        before = state.lots_of(leg.account, leg.asset).get(lot[2], 0) if points is None else points
+        after[lot] = before + leg.amount
+    for (account, asset, _), points in after.items():
+        if abs(points) > MAX_INTEGER:
+            return Rejection(Code.POINTS_OVERFLOW, f"a lot of {asset} of {account} would be beyond 2^53-1")
+    return None
 
 
 def _find_acting(state: State, op: AnyOperation) -> tuple[Account, ...] | Rejection:
@@ -146,22 +177,16 @@ def _needs_approval(op: AnyOperation, actor: Account, time: str) -> bool:
     return isinstance(op, PublishProgram | Agree)
 
 
-def _is_approved(state: State, account: Account, signed: SignedOperation, time: str) -> bool:
-    authority = authority_of(state, account, time)
-    if authority.approval_threshold is None:
-        return True
-    signers = {signature.key for signature in signed.sigs}
-    return len(signers.intersection(authority.keys)) >= authority.approval_threshold
-
-
 def _check_not_frozen(state: State, acting: Sequence[Account], time: str) -> Rejection | None:
     """Why an account cannot act: it is frozen, or the one whose keys act for it is."""
-    for account, path in zip(acting, ("actor", "partner"), strict=False):
+    for i, account in enumerate(acting):
         frozen = account
-        if account.frozen_seq is None and account.custodian is not None:
+        if account.frozen_seq is None:
+            if account.custodian is None:
+                continue
             frozen = authority_of(state, account, time)
         if frozen.frozen_seq is not None:
-            return check_not_frozen(state, frozen.id, (path,))
+            return check_not_frozen(state, frozen.id, (("actor", "partner")[i],))
     return None
 
 
@@ -173,24 +198,28 @@ def _check_at(op: AnyOperation, time: str, tolerance_ms: int) -> Rejection | Non
 
 def _check_signers(
     state: State, op: AnyOperation, acting: Sequence[Account], signed: SignedOperation, time: str
-) -> Rejection | None:
+) -> Rejection | bool:
+    """Why those who signed have no authority, or too few; otherwise whether they are enough for approval too."""
     signers = {signature.key for signature in signed.sigs}
     allowed: set[str] = set()
+    approved = True
     for account in acting:
         authority = authority_of(state, account, time)
         allowed.update(authority.keys)
-        if len(signers.intersection(authority.keys)) < authority.threshold:
+        count = len(signers.intersection(authority.keys))
+        if count < authority.threshold:
             # Whose keys act for an account, and how many must sign, is nothing for whoever sent this to learn.
             message = f"too few of the keys that act for {account.id} have signed"
             return Rejection(Code.SIGNATURE_MISSING, message, ("sigs",))
+        approved = approved and count >= authority.approvals
     new = new_keys(op, acting[0] if acting else None, time)
     if missing := [key for key in new if key not in signers]:
         return Rejection(Code.SIGNATURE_MISSING, f"the new key {missing[0]} must sign too", ("sigs",))
     allowed.update(new)
-    if signers - allowed:
+    if not signers <= allowed:
         stranger = min(signers - allowed)
         return Rejection(Code.SIGNATURE_UNEXPECTED, f"{stranger} has no authority here: leave it out", ("sigs",))
-    return None
+    return approved
 
 
 def new_keys(op: AnyOperation, actor: Account | None, time: str) -> tuple[str, ...]:

@@ -270,7 +270,7 @@ class Spending(Struct, frozen=True, kw_only=True):
 class PurchaseRefund(Struct, frozen=True, kw_only=True):
     """How much of a merchant's purchase was refunded in all: minor units, and the points that were due for them.
 
-    ``returned`` of those points are out of the world again: what the member did not have was forgiven, or is owed.
+    ``returned`` of those points the member had and gave back; the rest was forgiven, or is owed, as points or money.
     """
 
     merchant: str

@@ -438,7 +438,16 @@ class ClaimRow(SQLModel, table=True):
     __table_args__ = (
         sa.Index("claim_creditor", "ledger_id", "creditor", "currency", "seq"),
         sa.Index("claim_debtor", "ledger_id", "debtor", "currency", "seq"),
-        sa.Index("claim_disputed", "ledger_id", "seq", "index", sqlite_where=_DISPUTED, postgresql_where=_DISPUTED),
+        # With the status in it, though it is the same in all of it: else SQLite prefers the primary key.
+        sa.Index(
+            "claim_disputed",
+            "ledger_id",
+            "status",
+            "seq",
+            "index",
+            sqlite_where=_DISPUTED,
+            postgresql_where=_DISPUTED,
+        ),
         {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)

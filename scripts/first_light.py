@@ -14,7 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
-from api import cli
+from api import cli, ledger_cli
 from api.audit_cli import print_audit
 from api.opening import load_log_key, opened_store, system_clock
 from api.points_report import points_report, print_report, write_report_csv
@@ -92,6 +92,7 @@ class Demonstration:
     def __init__(self, store: Store, data: Path) -> None:
         self.store = store
         self.keys = data / "keys"
+        self.accounts: dict[str, str] = {}
         with store.read() as connection:
             genesis = decode_entry(store.entry_data(connection, [0])[0])
         self.at = genesis.op.at
@@ -120,7 +121,13 @@ class Demonstration:
         signed = self.sign(wallet, name, OpenAccount, role=role, keys=keys, name=public_name)
         account = account_opened_by(submit(sequencer, [signed])[0])
         assert account is not None
+        self.accounts[name] = account
         return account
+
+    def write_accounts(self) -> None:
+        """A file for shells, with each account under its name in capitals."""
+        lines = [f"{name.upper()}={account}\n" for name, account in self.accounts.items()]
+        self.keys.with_name("accounts.sh").write_text("".join(lines), encoding="utf-8")
 
 
 def submit(sequencer: Sequencer, operations: list[SignedOperation]) -> list[Recorded]:
@@ -143,8 +150,8 @@ def count(recorded: list[Recorded]) -> str:
 
 def run(data: Path) -> None:
     """Set up, import, move points, report, audit."""
-    settings = cli.read_settings()
-    cli.init(origin=ORIGIN, name="Guerdon demonstration", currency=["USD:2"], clock_tolerance_ms=30_000)
+    settings = ledger_cli.read_settings()
+    ledger_cli.init(origin=ORIGIN, name="Guerdon demonstration", currency=["USD:2"], clock_tolerance_ms=30_000)
     log_key = load_log_key(settings)
     with opened_store(settings) as store:
         demonstration = Demonstration(store, data)
@@ -154,7 +161,7 @@ def run(data: Path) -> None:
         print(f"importing    {SAMPLE.name}: real purchases of 1997 and 1998")
         customers = data / "customers.csv"
         with progress_bar() as progress:
-            result = cli.import_purchases(
+            result = ledger_cli.import_purchases(
                 store,
                 log_key,
                 SAMPLE,
@@ -177,6 +184,9 @@ def run(data: Path) -> None:
         with Sequencer(store, log_key, system_clock) as sequencer:
             move_points(sequencer, demonstration, merchant)
             trade_with_partner(sequencer, demonstration, merchant)
+            assert sequencer.parameters is not None
+            demonstration.accounts["operator"] = sequencer.parameters.operator
+        demonstration.write_accounts()
         show_report(store, data, customers)
         with progress_bar() as progress:
             tasks = ProgressTasks(progress)
@@ -234,10 +244,6 @@ def move_points(sequencer: Sequencer, demonstration: Demonstration, merchant: st
         )
     )
     print(f"transfers    {count(submit(sequencer, sent))}")
-    assert sequencer.parameters is not None
-    ids = {"OPERATOR": sequencer.parameters.operator, "MERCHANT": merchant, "ADA": ada, "BEN": ben}
-    accounts = demonstration.keys.with_name("accounts.sh")
-    accounts.write_text("".join(f"{name}={account}\n" for name, account in ids.items()), encoding="utf-8")
     spenders = [(ada, "ada"), (ben, "ben"), *((customer, "merchant") for customer in best[:5])]
     redeemed = [
         demonstration.sign(
@@ -357,10 +363,10 @@ def best_customers(store: Store, limit: int) -> list[str]:
 
 def show_report(store: Store, data: Path, customers: Path) -> None:
     """Print the first customers and all months; write every customer and month to a file."""
-    report = points_report(store, ASSET, cli.read_customers(customers))
+    report = points_report(store, ASSET, ledger_cli.read_customers(customers))
     print_report(report, Console(), first=3)
     path = data / "points.csv"
-    with cli.private_file(path) as file:
+    with ledger_cli.private_file(path) as file:
         write_report_csv(report, file)
     with store.read() as connection:
         supply = queries.supply(store, connection, ASSET)
@@ -384,8 +390,8 @@ def main() -> None:
         run(arguments.data)
         if not arguments.no_serve:
             print(f"\nGraphiQL is on http://127.0.0.1:{arguments.port}/graphql; stop with Ctrl-C", flush=True)
-            cli.serve(host="127.0.0.1", port=arguments.port, workers=1)
-    except cli.EXPECTED_ERRORS as error:
+            ledger_cli.serve(host="127.0.0.1", port=arguments.port, workers=1)
+    except (*cli.EXPECTED_ERRORS, *ledger_cli.EXPECTED_ERRORS) as error:
         sys.exit(f"scripts/run: {error}")
 
 

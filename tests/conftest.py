@@ -1,6 +1,7 @@
 """Databases and Hypothesis profiles for all tests.
 
-A test that asks for `database_url` runs twice, on a fresh SQLite file and on a fresh PostgreSQL database.
+A test that asks for `database_url` runs twice, on a fresh SQLite file and on a fresh PostgreSQL database; so does one
+that asks for `shared_database_url`, which all tests of its file get together, for what none of them changes.
 PostgreSQL comes from a wheel and is started on demand, one server per xdist worker, behind a Unix socket in a
 folder that only its owner can enter: nothing listens on the network.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.postgres import fresh_database, running_postgres
+from tests.postgres import empty_database, fresh_database, running_postgres
 from tests.worlds import World
 
 # "ci" replaces Hypothesis's own profile of that name, which tries the same examples on every run.
@@ -30,18 +31,49 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_postgres_database(postgres_url: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh PostgreSQL database without tables."""
+    with empty_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
 def postgres_database(postgres_url: str) -> Iterator[str]:
-    """The SQLAlchemy URL of a fresh, empty PostgreSQL database."""
+    """The SQLAlchemy URL of a fresh PostgreSQL database with the tables of the newest revision and no rows."""
     with fresh_database(postgres_url) as url:
         yield url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+BOTH = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
+"""Each kind of database the ledger runs on."""
+
+
+@pytest.fixture(params=BOTH)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The SQLAlchemy URL of a fresh database without tables, once of each kind the ledger runs on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    return str(request.getfixturevalue("empty_postgres_database"))
+
+
+@pytest.fixture(params=BOTH)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The SQLAlchemy URL of a fresh, empty database, once of each kind the ledger runs on."""
+    """The SQLAlchemy URL of a fresh database for a `World`, once of each kind the ledger runs on."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     return str(request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def shared_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The SQLAlchemy URL of a database for a `World` that a file's tests only read, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('shared') / 'ledger.sqlite'}"
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        yield url
 
 
 @pytest.fixture

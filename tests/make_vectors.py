@@ -849,6 +849,7 @@ def _terms_forms(op: Document) -> Iterator[tuple[str, Document, str]]:
     acceptance |= {"type": "acceptance"}
     earning = {"type": "earning", "asset": "STAR", "billing": "prepaid"}
     claim, fee = exchange["claim"], exchange["fee"]
+    paid = {**claim, "debtor": op["partner"]}
     plain = {name: exchange[name] for name in ("type", "asset", "into", "rate", "received")}
     for name, terms, code in (
         ("a plain exchange", plain, ""),
@@ -874,9 +875,15 @@ def _terms_forms(op: Document) -> Iterator[tuple[str, Document, str]]:
         ("an acceptance, rounded down", {**acceptance, "step": 2, "off_step": "down"}, bad),
         ("points bought ahead", earning, ""),
         ("points bought ahead, with an alert", {**earning, "alert_below": 1}, ""),
-        ("points paid later", {**earning, "billing": "postpaid", "claim": claim}, ""),
+        ("points kept that the issuer pays for", {**plain, "received": "kept", "claim": claim}, bad),
+        ("points kept that the partner pays for", {**plain, "received": "kept", "claim": paid}, ""),
+        ("points kept at a till that the issuer pays for", {**acceptance, "received": "kept", "claim": claim}, bad),
+        ("points kept at a till that the partner pays for", {**acceptance, "received": "kept", "claim": paid}, ""),
+        ("points paid later", {**earning, "billing": "postpaid", "claim": paid}, ""),
+        ("points paid later by their issuer", {**earning, "billing": "postpaid", "claim": claim}, bad),
+        ("points bought ahead by their issuer", {**earning, "claim": claim}, ""),
         ("points paid never", {**earning, "billing": "postpaid"}, bad),
-        ("an alert of what is paid later", {**earning, "billing": "postpaid", "claim": claim, "alert_below": 1}, bad),
+        ("an alert of what is paid later", {**earning, "billing": "postpaid", "claim": paid, "alert_below": 1}, bad),
         ("points kept of what is earned", {**earning, "received": "kept"}, bad),
         ("terms of no type", {name: plain[name] for name in plain if name != "type"}, bad),
         ("terms of another type", {**plain, "type": "gift"}, bad),

@@ -150,7 +150,7 @@ def _agree(world: World, mint: Wallet, bakery: Wallet) -> dict[str, Any]:
         total_cap=Cap(period="ever", points=100_000),
     )
     acceptance = AcceptanceTerms(
-        asset="COIN", claim=owe_usd(mint), holder_cap=Cap(period="day", points=900), received="kept"
+        asset="COIN", claim=owe_usd(bakery), holder_cap=Cap(period="day", points=900), received="kept"
     )
     earning = EarningTerms(alert_below=50, asset="COIN", billing="prepaid", claim=owe_usd(bakery, 2))
     agreed = world.record(*(agree(world, mint, bakery, terms=terms) for terms in (exchange, acceptance, earning)))
@@ -212,10 +212,12 @@ def _give(world: World, mint: Wallet, bakery: Wallet, ann: Wallet) -> dict[str, 
 def _clear(world: World, mint: Wallet, bakery: Wallet, names: dict[str, Any]) -> dict[str, Any]:
     """Dispute three claims, of which one stands, one is cancelled and one is left; net the rest, and settle some."""
     claims = [ClaimRef(index=0, seq=names[name]) for name in ("exchange", "redeem_kept", "capture")]
-    disputed = world.record(*(mint.sign(Dispute, claim=claim, reason="amount") for claim in claims))
+    debtors = (mint, bakery, bakery)  # who keeps points pays for them
+    signed = [debtor.sign(Dispute, claim=claim, reason="amount") for debtor, claim in zip(debtors, claims, strict=True)]
+    disputed = world.record(*signed)
     world.record(
         mint.sign(ResolveDispute, claim=claims[0], outcome="stands"),
-        bakery.sign(ResolveDispute, claim=claims[1], outcome="cancelled"),
+        mint.sign(ResolveDispute, claim=claims[1], outcome="cancelled"),
     )
     (netted,) = world.record(net(world, mint, bakery))
     world.record(buy(bakery, "COIN", world.wallet(names["ann"]), "b-2", 100))

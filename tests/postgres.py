@@ -10,11 +10,15 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import URL, make_url
+
+from ledger import migrations
+from ledger.store import open_engine
 
 STARTUP_LIMIT_S = 60
 SHUTDOWN_LIMIT_S = 30
@@ -126,12 +130,33 @@ def connect(url: URL) -> psycopg.Connection:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """The SQLAlchemy URL of a new, empty database of a server, until the block ends."""
+def empty_database(server_url: str, *, template: str = "template1") -> Iterator[str]:
+    """The SQLAlchemy URL of a new database of a server, until the block ends. It has no tables unless a template has."""
     server = make_url(server_url)
     name = f"test_{uuid.uuid4().hex}"
     with connect(server) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
     yield server.set(database=name).render_as_string()
     with connect(server) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a new database of a server, with the tables of the newest revision, until the block ends."""
+    with empty_database(server_url, template=migrated_template(server_url)) as url:
+        yield url
+
+
+@cache
+def migrated_template(server_url: str) -> str:
+    """The name of a server's database that fresh ones are copies of."""
+    server = make_url(server_url)
+    with connect(server) as connection:
+        connection.execute("CREATE DATABASE migrated")
+    engine = open_engine(server.set(database="migrated").render_as_string())
+    migrations.migrate(engine)
+    engine.dispose()
+    return "migrated"

@@ -155,8 +155,10 @@ RECORDS: dict[str, tuple[str, str, str]] = {
     ),
     "spendings": (
         "spending",
-        "seq, kind, time, account, asset, amount, merchant, agreement, version, parts, "
-        "out_points, claim_amount, fee_amount, refunded",
+        (
+            "seq, kind, time, account, asset, amount, merchant, agreement, version, parts, "
+            "out_points, claim_amount, fee_amount, refunded"
+        ),
         "operation",
     ),
     "purchase_refunds": ("purchase_refund", "amount, points, returned", "merchant, reference"),

@@ -545,6 +545,8 @@ def _check_agreement(op: Any) -> None:
     parties, terms = {op["actor"], op["partner"]}, op["terms"]
     form(len(parties) == 2, "an agreement with oneself")
     form("claim" not in terms or terms["claim"]["debtor"] in parties, "a debtor that is no party")
+    once_paid = terms.get("received") != "kept" and terms.get("billing") != "postpaid"
+    form(once_paid or "claim" not in terms or terms["claim"]["debtor"] == op["partner"], "an issuer that pays again")
     form("fee" not in terms or terms["fee"]["kept_by"] in parties, "a fee for no party")
 
 
@@ -726,6 +728,10 @@ def leg(account: str, asset: str, amount: int, lot: str | None = None) -> Postin
     return posting if lot is None else {**posting, "lot": lot}
 
 
+def place_of(posting: Posting) -> tuple[str, str, str]:
+    return posting["account"], posting["asset"], posting.get("lot", NEVER)
+
+
 def legs_of(account: str, asset: str, parts: Parts, sign: int = 1) -> list[Posting]:
     return [leg(account, asset, sign * points, lot) for lot, points in parts]
 
@@ -768,7 +774,8 @@ class Replica:
         self.op_ids: set[bytes] = set()
         self.purchases: dict[tuple[str, str], dict[str, Any]] = {}
         self.agreements: dict[str, list[dict[str, Any]]] = {}
-        self.allotted: dict[str, int] = {}
+        self.allotted: dict[str, int] = {}  # what is left
+        self.bought: dict[str, int] = {}
         self.used: dict[tuple[str, str, str], int] = {}
         self.holds: dict[str, dict[str, Any]] = {}
         self.spendings: dict[str, dict[str, Any]] = {}
@@ -829,6 +836,10 @@ class Replica:
             postings.append(leg(claim["debtor"], claim["currency"], -claim["amount"]))
             postings.append(leg(claim["creditor"], claim["currency"], claim["amount"]))
         self._check_amounts(postings, time)
+        after = {place_of(item): self.lots.get(place_of(item), 0) for item in postings}
+        for item in postings:
+            after[place_of(item)] += item["amount"]
+        require(all(abs(points) <= MAX_INTEGER for points in after.values()), "POINTS_OVERFLOW")
         return postings
 
     def _parties(self, op: dict[str, Any]) -> list[str]:
@@ -1165,11 +1176,12 @@ class Replica:
             return []
         legs, taken = self._take(member, op["asset"], [(original["lot"], due)], due, time)
         back, short = total_of(taken), due - total_of(taken)
-        if short and program.get("refunds") == "negative":
-            legs.append(leg(member, op["asset"], -short))
-            back, short = due, 0
-        if back:
-            legs.append(leg("sys_issued", op["asset"], back))
+        debt = {"negative": short, "owe": 0}.get(program.get("refunds"), self._uncommitted(member, op["asset"], time))
+        debt = min(debt, short)
+        if debt:
+            legs.append(leg(member, op["asset"], -debt))
+        if back + debt:
+            legs.append(leg("sys_issued", op["asset"], back + debt))
         self._restore_allotment(original, back)
         if program.get("refunds") == "owe":
             value = self.assets[op["asset"]]["value"]
@@ -1182,6 +1194,16 @@ class Replica:
         changed = {"short": original["short"] + short, "returned": original["returned"] + back}
         self._changes.append(lambda _: original.update(changed))
         return legs
+
+    def _uncommitted(self, account: str, asset: str, time: str) -> int:
+        """What an account has on holds that last, less its debt."""
+        on_hold = sum(
+            total_of(hold["parts"])
+            for hold in self.holds.values()
+            if (hold["holder"], hold["asset"], hold["status"]) == (account, asset, "open") and time <= hold["until"]
+        )
+        _, lots = self._with_lapsed(account, asset, time)
+        return max(on_hold + min(lots.get(NEVER, 0), 0), 0)
 
     def _restore_allotment(self, original: dict[str, Any], points: int) -> None:
         version = original["partner"]
@@ -1255,14 +1277,13 @@ class Replica:
         version = spending["version"]
         _, rest = first_of(spending["parts"][::-1], already)
         returned, _ = first_of(rest, amount)
+        back = [(self._returned_lot(asset, lot, spending["time"], time), points) for lot, points in returned]
         if version is not None and version["terms"]["received"] == "kept":
-            legs, taken = self._take(op["actor"], asset, returned, amount, time)
-            require(total_of(taken) == amount, "INSUFFICIENT_POINTS")
+            legs = self._give_back(op["actor"], asset, returned, [lot for lot, _ in back], time)
         else:
             self._check_supply(asset, amount)
             legs = [leg("sys_spent", asset, -amount)]
-        for lot, points in returned:
-            legs.append(leg(spending["holder"], asset, points, self._returned_lot(asset, lot, spending["time"], time)))
+        legs += legs_of(spending["holder"], asset, back)
         whole_amount = spending["amount"]
         left = whole_amount - already
         for debtor, creditor, currency, owed in spending["owed"]:
@@ -1270,6 +1291,25 @@ class Replica:
             name = agreement_name(version["terms"], version["partner"])
             self._owe(creditor, debtor, currency, reversed_part, name)
         self._changes.append(lambda _: spending.update(refunded=already + amount))
+        return legs
+
+    def _give_back(self, merchant: str, asset: str, parts: Parts, last_days: list[str | None], time: str) -> list[Posting]:
+        """The legs with which a merchant gives points it kept: each part of its own lot, or of lots that last as long."""
+        legs, lots = self._with_lapsed(merchant, asset, time)
+        missing = []
+        for lot, points in parts:
+            own = min(lots.get(lot or NEVER, 0), points)
+            legs += [leg(merchant, asset, -own, lot)] if own else []
+            lots[lot or NEVER] = lots.get(lot or NEVER, 0) - own
+            missing.append(points - own)
+        for last, points in zip(last_days, missing, strict=True):
+            bound = max(last or NEVER, self._today(asset, time))
+            others: Parts = [(None if lot == NEVER else lot, lots[lot]) for lot in sorted(lots) if lot >= bound]
+            given, _ = first_of([(lot, there) for lot, there in others if there], points)
+            require(total_of(given) == points, "INSUFFICIENT_POINTS")
+            for lot, there in given:
+                lots[lot or NEVER] -= there
+            legs += legs_of(merchant, asset, given, -1)
         return legs
 
     def _returned_lot(self, asset: str, lot: str | None, spent_at: str, time: str) -> str | None:
@@ -1345,8 +1385,10 @@ class Replica:
         assert version is not None
         self._use_reference(op["actor"], "allotment", op["reference"])
         left = self.allotted.get(name, 0) + op["points"]
-        require(left <= MAX_INTEGER, "POINTS_OVERFLOW")
+        bought = self.bought.get(name, 0) + op["points"]
+        require(max(left, bought) <= MAX_INTEGER, "POINTS_OVERFLOW")
         self._changes.append(lambda _: self.allotted.update({name: left}))
+        self._changes.append(lambda _: self.bought.update({name: bought}))
         self._owe_claim(version, op["points"])
         return []
 
@@ -1410,6 +1452,7 @@ class Replica:
         require(claim is not None and op["actor"] in (claim["debtor"], claim["creditor"]), "UNKNOWN_CLAIM")
         assert claim is not None
         require(claim["status"] != "disputed", "DISPUTED")
+        require(claim["disputed_by"] != op["actor"], "CLAIM_CLOSED")
         key = (claim["currency"], claim["debtor"], claim["creditor"], -1, claim["day"])
         open_amount = self.obligations.get(key, 0)
         require(claim["status"] != "cancelled" and open_amount >= claim["amount"], "CLAIM_CLOSED")
@@ -1432,7 +1475,7 @@ class Replica:
             key = (currency, claim["debtor"], claim["creditor"], -1, claim["day"])
             require(self.obligations.get(key, 0) + amount <= MAX_INTEGER, "AMOUNT_OVERFLOW")
             self._change_obligation(key, amount)
-            self._changes.append(lambda _: claim.update(status="open", disputed_by=None))
+            self._changes.append(lambda _: claim.update(status="open"))
             return []
         self._changes.append(lambda _: claim.update(status="cancelled"))
         return [leg(claim["creditor"], currency, -amount), leg(claim["debtor"], currency, amount)]
@@ -1673,7 +1716,7 @@ class Replica:
         """Make the operation that was decided last part of the state."""
         self.op_ids.add(op_id)
         for item in postings:
-            place = (item["account"], item["asset"], item.get("lot", NEVER))
+            place = place_of(item)
             self.lots[place] = self.lots.get(place, 0) + item["amount"]
             if self.lots[place] == 0:
                 del self.lots[place]

@@ -28,14 +28,24 @@ from api.guerdon import (
 from api.opening import system_clock
 from api.schema import print_sdl
 from ledger.checkpoint import CheckpointError, encode_verifier_key, encode_witness_key
-from ledger.encoding import format_time
+from ledger.encoding import format_time, parse_time
 from ledger.entries import Posting
 from ledger.keys import encode_public_key
-from ledger.operations import OpenAccount, ReplaceKeys, SignedOperation, Transfer
+from ledger.operations import Exchange, OpenAccount, Redeem, ReplaceKeys, SignedOperation, Transfer
 from ledger.receipt import ReceiptError, decode_receipt, encode_receipt, verify_receipt
 from ledger.state import Code
-from ledger.terms import ExpiresAfterDays, Recipient
+from ledger.terms import (
+    AcceptanceTerms,
+    ExchangeTerms,
+    ExpiresAfterDays,
+    Fee,
+    KeptFee,
+    Rate,
+    Recipient,
+    TransferTerms,
+)
 from ledger.wallet import Wallet
+from tests.partners import agree, buy, owe_usd
 from tests.service import serving
 from tests.witnesses import Watcher
 from tests.worlds import World, make_program, pay
@@ -518,6 +528,274 @@ def test_log_keys_are_of_one_ledger(town: Town) -> None:
         town.client(town.alice, log_keys=[town.log_key, other])
     with pytest.raises(CheckpointError, match=r"not of ledger\.example/other"):
         town.client(town.alice, origin="ledger.example/other")
+
+
+# Partners
+
+
+class Market(NamedTuple):
+    """A town with a bakery, whose BEAN one gets 3 of for 5 STAR and a fee, and which accepts STAR for 2 cents each."""
+
+    town: Town
+    bakery: Wallet
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.town, name)
+
+
+@pytest.fixture
+def market(town: Town) -> Market:
+    bakery = town.world.add_merchant("Bakery")
+    town.world.add_asset(bakery, "BEAN", name="Beans")
+    fee = KeptFee(amount=1, currency="USD", kept_by=str(bakery.account), points=100, round="up")
+    terms = ExchangeTerms(
+        asset="STAR",
+        claim=owe_usd(town.shop),
+        fee=fee,
+        into="BEAN",
+        rate=Rate(get=3, give=5),
+        received="retired",
+        step=5,
+    )
+    accepted = AcceptanceTerms(asset="STAR", claim=owe_usd(town.shop, 2), received="retired")
+    world = town.world
+    world.record(*(agree(world, town.shop, bakery, terms=each) for each in (terms, accepted)))
+    return Market(town, bakery)
+
+
+def test_quote_tells_what_an_exchange_comes_to(market: Market) -> None:
+    """For an account with the lots it would use; for anybody by the terms alone. Nothing moves by asking."""
+    quoted = market.client(market.alice).quote("STAR", 120, "BEAN")
+    assert (quoted.amount, quoted.given, quoted.out, quoted.rate) == (120, 120, 72, Rate(get=3, give=5))
+    assert (quoted.fee_amount, quoted.fee_currency, quoted.minimum_out, quoted.maximum_fee) == (2, "USD", 72, 2)
+    assert (quoted.agreement, quoted.agreement_version, quoted.valid_until) == ("STAR>BEAN", 1, None)
+    assert quoted.lots == (Lot(last_day="2026-03-12", points=120, is_spendable=True),)
+    assert quoted.refusals == ()
+    public = market.client(market.world.wallet(None)).quote("STAR", 120, "BEAN")
+    assert public == msgspec.structs.replace(quoted, lots=None)
+    refused = market.client(market.alice).quote("STAR", 122, "BEAN")
+    assert [(refusal.code, refusal.details) for refusal in refused.refusals] == [("OFF_STEP", {"step": 5})]
+
+
+def test_exchange_signs_what_was_quoted(market: Market) -> None:
+    """No point less, no cent more; what came out and what is owed is proven."""
+    client = market.client(market.alice)
+    exchanged = client.exchange("STAR", 120, "BEAN")
+    op = exchanged.entry.op
+    assert isinstance(op, Exchange)
+    assert (op.minimum_out, op.maximum_fee) == (72, 2)
+    assert (exchanged.given, exchanged.out, exchanged.fees, exchanged.balance) == (120, 72, {"USD": 2}, 380)
+    assert exchanged.proven is not None
+    assert [(leg.account, leg.amount) for leg in exchanged.money] == [
+        (market.shop.account, -120),
+        (market.bakery.account, 120),
+        (market.alice.account, -2),
+        (market.bakery.account, 2),
+    ]
+    assert client.balance("BEAN").total == 72
+
+
+def test_exchange_with_limits_of_its_own_asks_for_no_quote(market: Market) -> None:
+    """Whoever knows what they want takes nobody's word for it."""
+    with unreliable(market.town, lambda _, pass_on: pass_on()) as (url, requests):
+        client = market.client(market.alice, url)
+        assert client.exchange("STAR", 10, "BEAN", minimum_out=6, maximum_fee=1).out == 6
+        with pytest.raises(RefusedError) as caught:
+            client.exchange("STAR", 10, "BEAN", minimum_out=7, maximum_fee=1)
+        assert (caught.value.code, caught.value.details) == ("OUTCOME_TOO_SMALL", {"outcomePoints": 6})
+        with pytest.raises(RefusedError) as caught:
+            client.exchange("STAR", 10, "BEAN", minimum_out=6, maximum_fee=0)
+        assert (caught.value.code, caught.value.details) == ("FEE_ABOVE_LIMIT", {"feeAmount": 1, "currency": "USD"})
+        assert all(is_submission(request) for request in requests)
+        client.exchange("STAR", 10, "BEAN", minimum_out=5)
+        assert sum("exchangeQuote" in request["query"] for request in requests) == 1
+
+
+def test_exchange_that_would_be_refused_is_not_signed(market: Market) -> None:
+    """The quote says why."""
+    with unreliable(market.town, lambda _, pass_on: pass_on()) as (url, requests):
+        for amount, into, code in ((505, "BEAN", "INSUFFICIENT_POINTS"), (5, "MOON", "UNKNOWN_ASSET")):
+            with pytest.raises(RefusedError) as caught:
+                market.client(market.alice, url).exchange("STAR", amount, into)
+            assert caught.value.code == code
+        assert not any(is_submission(request) for request in requests)
+
+
+def test_quote_without_an_outcome_is_no_answer(market: Market) -> None:
+    """There is nothing to sign by it."""
+
+    def fate(request: Any, pass_on: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        status, data = pass_on()
+        return status, data.replace(b'"minimumOut":6', b'"minimumOut":null')
+
+    with unreliable(market.town, fate) as (url, _), pytest.raises(ServiceError, match="not as a GraphQL service"):
+        market.client(market.alice, url).exchange("STAR", 10, "BEAN")
+
+
+def test_custodian_exchanges_for_its_member(market: Market) -> None:
+    """By a quote for the member, and not for itself."""
+    signed = market.shop.sign(OpenAccount, role="member")
+    market.world.record(signed)
+    member = account_of(signed)
+    market.world.grant(market.shop, "STAR", market.world.wallet(member), 90)
+    client = market.client(market.shop)
+    assert client.exchange("STAR", 90, "BEAN", actor=member).out == 54
+    with pytest.raises(RefusedError, match="5 points of STAR needed, 0 available"):
+        client.exchange("STAR", 5, "BEAN", actor=member)
+
+
+def test_paths_lead_further_and_the_best_is_first(market: Market) -> None:
+    """Each exchange of a way is a document of its own; all of it is public."""
+    world = market.world
+    grocer = world.add_merchant("Grocer")
+    world.add_asset(grocer, "LEAF")
+    onward = ExchangeTerms(asset="BEAN", into="LEAF", rate=Rate(get=2, give=1), received="retired")
+    world.record(agree(world, market.bakery, grocer, terms=onward))
+    direct = ExchangeTerms(asset="STAR", into="LEAF", rate=Rate(get=1, give=1), received="retired")
+    world.record(agree(world, market.shop, grocer, terms=direct))
+    client = market.client(world.wallet(None))
+    best = client.paths("STAR", 10)
+    assert [(path.into, path.out) for path in best.paths] == [("BEAN", 6), ("LEAF", 12)]
+    assert best.complete
+    ways = client.paths("STAR", 10, "LEAF").paths
+    assert [[hop.agreement for hop in path.hops] for path in ways] == [["STAR>BEAN", "BEAN>LEAF"], ["STAR>LEAF"]]
+    assert [(hop.amount, hop.given, hop.out, hop.fee_amount) for hop in ways[0].hops] == [(10, 10, 6, 1), (6, 6, 12, 0)]
+    assert len(client.paths("STAR", 10, "LEAF", max_hops=1).paths) == 1
+    shortened = client.paths("STAR", 10, first=1)
+    assert (len(shortened.paths), shortened.complete) == (1, False)
+
+
+def test_hold_is_captured_in_parts_and_the_rest_returns(market: Market) -> None:
+    """Till and holder see it open, then captured; what is owed for it is in the entry."""
+    alice, till = market.client(market.alice), market.client(market.bakery)
+    held = alice.hold("STAR", 100, str(market.bakery.account), for_s=1_800, reference="table-4")
+    assert parse_time(held.until) - parse_time(held.entry.time) == 1_800_000
+    assert held.balance == 400
+    (seen,) = till.holds()
+    assert (seen, [seen]) == (alice.find_hold(held.hold), list(alice.holds(asset="STAR", status="open")))
+    assert (seen.account_id, seen.remaining, seen.status) == (market.alice.account, 100, "open")
+    assert seen.reference == "table-4"
+    first = till.capture(held.hold, 30, reference="till-1")
+    assert (first.captured, first.returned) == (30, 0)
+    assert [leg.amount for leg in first.money] == [-60, 60]
+    last = till.capture(held.hold, 45, final=True)
+    assert (last.captured, last.returned) == (45, 25)
+    (seen,) = alice.holds()
+    assert (seen.status, seen.captured, seen.remaining) == ("captured", 75, 0)
+    assert list(alice.holds(status="open")) == []
+    assert alice.balance("STAR").total == 425
+    with pytest.raises(RefusedError) as caught:
+        till.capture(held.hold, 1)
+    assert caught.value.code == "HOLD_CLOSED"
+
+
+def test_hold_is_released_by_the_merchant_or_by_time(market: Market) -> None:
+    """Before that by nobody else."""
+    alice, till = market.client(market.alice), market.client(market.bakery)
+    until = format_time(market.world.clock.now_ms + 60_000)
+    first, second = (alice.hold("STAR", 10, str(market.bakery.account), until=until) for _ in range(2))
+    with pytest.raises(RefusedError, match="NOT_PERMITTED"):
+        alice.release(first.hold)
+    released = till.release(first.hold)
+    assert (released.captured, released.returned) == (0, 10)
+    market.world.clock.advance(ms=60_001)
+    assert [hold.status for hold in alice.holds()] == ["released", "lapsed"]
+    assert alice.release(second.hold).returned == 10
+    assert alice.balance("STAR").total == 500
+
+
+def test_hold_has_one_end(market: Market) -> None:
+    client = market.client(market.alice)
+    for ends in ({}, {"until": "2026-03-03T00:00:00.000Z", "for_s": 60}):
+        with pytest.raises(ValueError, match="give one of the two"):
+            client.hold("STAR", 10, str(market.bakery.account), **ends)
+
+
+def test_holds_are_read_page_by_page(market: Market) -> None:
+    """In both directions; one that is not to be seen is none."""
+    world = market.world
+    alice = market.client(market.alice)
+    held = [alice.hold("STAR", 1, str(market.bakery.account), for_s=60).hold for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.guerdon.PAGE", 2)
+        assert [hold.id for hold in alice.holds()] == held
+        assert [hold.id for hold in alice.holds(newest_first=True)] == held[::-1]
+    assert market.client(market.bob).find_hold(held[0]) is None
+    assert list(market.client(market.bob).holds(merchant=str(market.bakery.account))) == []
+    world.clock.advance(ms=60_001)
+    assert list(alice.holds(status="open")) == []
+
+
+def test_refunds_undo_what_was_recorded(market: Market) -> None:
+    """A redemption, a capture, an exchange and a purchase, each by the merchant it was made at."""
+    world = market.world
+    alice, bakery, shop = market.client(market.alice), market.client(market.bakery), market.client(market.shop)
+    spent = alice.redeem("STAR", 100, str(market.bakery.account))
+    back = bakery.refund_redemption("STAR", spent.operation_id, 40, "back-1")
+    assert (back.points, [leg.amount for leg in back.money]) == (40, [-80, 80])
+    held = alice.hold("STAR", 20, str(market.bakery.account), for_s=60)
+    captured = bakery.capture(held.hold, 20)
+    assert bakery.refund_redemption("STAR", captured.operation_id, 20, "back-2").points == 20
+    exchanged = alice.exchange("STAR", 50, "BEAN")
+    assert bakery.refund_exchange("STAR", exchanged.operation_id, 50, "back-3").points == 50
+    world.record(buy(market.shop, "STAR", market.alice, "order-1", 3_000))
+    assert shop.refund_purchase("STAR", "order-1", 1_000, "back-4").points == 10
+    assert (alice.balance("STAR").total, alice.balance("BEAN").total) == (460, 0)
+    with pytest.raises(RefusedError) as caught:
+        shop.refund_purchase("STAR", "order-1", 2_001, "back-5")
+    assert (caught.value.code, caught.value.details) == ("REFUND_TOO_LARGE", {"refundableAmount": 2_000})
+
+
+def test_what_merchants_owe_is_netted_and_settled(market: Market) -> None:
+    """The operator nets by the server's proposal; the creditor confirms what it got, and no more than it is owed."""
+    operator, bakery = market.client(market.world.operator), market.client(market.bakery)
+    with pytest.raises(ServiceError, match="nothing is owed in USD"):
+        operator.net("USD")
+    market.world.record(market.alice.sign(Redeem, asset="STAR", amount=100, merchant=market.bakery.account))
+    (owed,) = bakery.obligations(currency="USD")
+    assert (owed.debtor_id, owed.amount, owed.day, owed.netting_entry_id) == (
+        market.shop.account,
+        200,
+        "2026-03-02",
+        None,
+    )
+    netted = operator.net("USD", merchants=[str(market.shop.account), str(market.bakery.account)])
+    assert [(p.debtor, p.creditor, p.amount) for p in netted.payments] == [
+        (market.shop.account, market.bakery.account, 200)
+    ]
+    (owed,) = bakery.obligations(counterparty=str(market.shop.account), account=str(market.bakery.account))
+    assert owed.netting_entry_id == f"ent_{netted.seq}"
+    settled = bakery.settle("USD", 150, str(market.shop.account), "bank-1")
+    assert [leg.amount for leg in settled.money] == [-150, 150]
+    assert settled.fees == {}
+    with pytest.raises(RefusedError) as caught:
+        bakery.settle("USD", 51, str(market.shop.account), "bank-2")
+    assert (caught.value.code, caught.value.details) == ("SETTLED_TOO_MUCH", {"owedAmount": 50})
+
+
+def test_transfer_states_the_most_it_may_cost(town: Town) -> None:
+    """The asset says what it costs; without a limit a fee is refused."""
+    fee = Fee(amount=1, currency="USD", fixed=5, maximum=20, points=10, round="up")
+    town.world.add_asset(town.shop, "COIN", transfer_terms=TransferTerms(fee=fee, minimum=2))
+    town.world.grant(town.shop, "COIN", town.alice, 100)
+    client = town.client(town.alice)
+    terms = client.asset("COIN").transfer_terms
+    assert terms is not None
+    assert terms.fee is not None
+    assert (terms.minimum, terms.maximum, terms.step) == (2, None, 1)
+    assert (terms.fee.amount, terms.fee.points, terms.fee.fixed, terms.fee.maximum) == (1, 10, 5, 20)
+    assert client.asset("STAR").transfer_terms is None
+    with pytest.raises(RefusedError) as caught:
+        client.send("COIN", 30, str(town.bob.account))
+    assert (caught.value.code, caught.value.details) == ("FEE_ABOVE_LIMIT", {"feeAmount": 8, "currency": "USD"})
+    sent = client.send("COIN", 30, str(town.bob.account), maximum_fee=8)
+    assert sent.fees == {"USD": 8}
+    assert client.send("STAR", 30, str(town.bob.account), maximum_fee=8).fees == {}
+
+
+def test_currencies_are_public(town: Town) -> None:
+    """With the decimal places in which people write them."""
+    assert town.client(town.world.wallet(None)).currencies() == {"EUR": 2, "USD": 2}
 
 
 # Reading

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def make_spring(world: World) -> Wallet:
     (redeemed,) = world.record(alice.sign(Redeem, asset="STAR", amount=40, merchant=shop.account))
     world.clock.advance(ms=4 * HOUR_MS)  # past midnight in Tokyo, and past the hold
     returned = RefundedRedemption(amount=10, operation=redeemed.op_id.hex())
-    fields = {"asset": "STAR", "reason": "error"}
+    fields: dict[str, Any] = {"asset": "STAR", "reason": "error"}
     world.record(
         shop.sign(Correct, amount=-15, member=alice.account, reference="c-1", **fields),
         shop.sign(Refund, asset="STAR", of=returned, reference="r-1"),

@@ -23,7 +23,7 @@ import typer
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from api import cli
+from api import cli, ledger_cli
 from api.client import Endpoint, Response
 from api.opening import load_log_key, open_store, opened_store, system_clock
 from ledger.audit import CHECKS
@@ -128,7 +128,7 @@ class Shop(NamedTuple):
 def shop(ledger: Path, tmp_path: Path) -> Shop:
     key = tmp_path / "merchant.pem"
     succeed("keys", "generate", key)
-    settings = cli.read_settings()
+    settings = ledger_cli.read_settings()
     merchant_key, operator_key = load_private_key(key, None), load_private_key(ledger / "keys" / "operator.pem", None)
     store = open_store(settings)
     with Sequencer(store, load_log_key(settings), system_clock) as sequencer:
@@ -161,7 +161,7 @@ def imported(shop: Shop) -> Shop:
 
 def execute(*statements: str) -> None:
     """Run statements against the ledger's database, without its triggers."""
-    engine = sa.create_engine(cli.read_settings().database_url)
+    engine = sa.create_engine(ledger_cli.read_settings().database_url)
     with engine.begin() as connection:
         for name in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all():
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
@@ -176,7 +176,8 @@ def execute(*statements: str) -> None:
 def commands() -> Iterator[tuple[str, ...]]:
     """Every command, with the group before it."""
     root: Any = typer.main.get_command(cli.app)
-    for name, command in root.commands.items():
+    for name in root.list_commands(None):
+        command = root.get_command(None, name)
         if hasattr(command, "commands"):
             yield from ((name, inner) for inner in command.commands)
         if not hasattr(command, "commands") or command.invoke_without_command:
@@ -246,7 +247,7 @@ def test_init_founds_a_ledger_that_passes_its_audit(data: Path) -> None:
 def test_init_says_how_long_a_recovery_takes(data: Path, arguments: tuple[str, ...], delay_ms: int | None) -> None:
     """In whole days; a week goes without saying."""
     succeed("init", "--origin", ORIGIN, *(("--recovery-delay-days", *arguments) if arguments else ()))
-    with opened_store(cli.read_settings()) as store, store.read() as connection:
+    with opened_store(ledger_cli.read_settings()) as store, store.read() as connection:
         entry = store.entry_data(connection, [0])[0]
     assert json.loads(entry)["op"].get("recovery_delay_ms") == delay_ms
 
@@ -373,7 +374,7 @@ def test_log_key_is_replaced(ledger: Path, next_log_key: Path, monkeypatch: pyte
     old_name = succeed("keys", "show", old, "--origin", ORIGIN).strip()
     assert out.splitlines()[:2] == [f"log key      {new_name}", "in force     for checkpoints of 2 entries and more"]
     assert f"GUERDON_LOG_KEY_FILE={next_log_key} GUERDON_OTHER_LOG_KEY_FILES={old}\n" in out
-    with opened_store(cli.read_settings()) as store, store.read() as connection:
+    with opened_store(ledger_cli.read_settings()) as store, store.read() as connection:
         note = store.head(connection).checkpoint
     for name in (new_name, old_name):
         assert verify_checkpoint(note, decode_verifier_key(name), ORIGIN).size == 2
@@ -429,8 +430,8 @@ def test_signed_operation_is_what_the_ledger_takes(ledger: Path, member_key: Pat
     opening = json.dumps({"kind": "open_account", "role": "member", "keys": [public]})
     document = succeed("sign", "--key", member_key, "-", stdin=opening).rstrip("\n")
     assert json.loads(document)["op"]["ledger"] == ORIGIN
-    store = open_store(cli.read_settings())
-    with Sequencer(store, load_log_key(cli.read_settings()), system_clock) as sequencer:
+    store = open_store(ledger_cli.read_settings())
+    with Sequencer(store, load_log_key(ledger_cli.read_settings()), system_clock) as sequencer:
         (outcome,) = sequencer.submit_documents([document.encode()]).result(60)
     store.engine.dispose()
     assert isinstance(outcome, Recorded)
@@ -449,7 +450,7 @@ def test_signature_is_added_to_what_another_signed(ledger: Path, member_key: Pat
     again = json.loads(succeed("sign", "--key", member_key, "-", stdin=both))
     assert sorted(signature["key"] for signature in again["sigs"]) == sorted(public)
     good = both.rstrip("\n")
-    settings, changed = cli.read_settings(), good.replace(',"threshold":2', "")
+    settings, changed = ledger_cli.read_settings(), good.replace(',"threshold":2', "")
     with opened_store(settings) as store, Sequencer(store, load_log_key(settings), system_clock) as sequencer:
         changed_outcome, outcome = sequencer.submit_documents([changed.encode(), good.encode()]).result(60)
     assert isinstance(outcome, Recorded)
@@ -749,7 +750,7 @@ def test_report_without_customer_numbers_names_accounts(imported: Shop) -> None:
     document = json.loads(succeed("report", "--asset", "STAR", "--format", "json"))
     assert [customer["customer"] for customer in document["customers"]] == [None, None]
     assert all(customer["account"].startswith("mem_") for customer in document["customers"])
-    numbers = cli.read_customers(imported.data / "customers.csv")
+    numbers = ledger_cli.read_customers(imported.data / "customers.csv")
     assert set(numbers) == {customer["account"] for customer in document["customers"]}
 
 
@@ -821,7 +822,7 @@ def test_audit_goes_on_from_the_state_it_kept(imported: Shop, tmp_path: Path) ->
 
 def test_receipt_holds_the_ledger_to_its_past(imported: Shop, tmp_path: Path) -> None:
     """A kept checkpoint may be the one a receipt ends with; what is neither is told."""
-    with opened_store(cli.read_settings()) as store, store.read() as connection:
+    with opened_store(ledger_cli.read_settings()) as store, store.read() as connection:
         note = store.head(connection).checkpoint
     (tmp_path / "kept").write_text(note, encoding="utf-8")
     receipt = encode_receipt(Receipt(data=b"{}", seq=0, proof=(), note=note))
@@ -917,17 +918,17 @@ def test_backup_has_its_name_only_when_it_is_whole(
     """Interrupted at any point before the end it leaves no file, and what a killed one left is not in the way."""
     copy = tmp_path / "copies" / "ledger.sqlite"
     copy.parent.mkdir()
-    fill = cli._fill_copy
+    fill = ledger_cli._fill_copy
 
     def interrupted(store: Store, file: Path) -> int:
         assert not copy.exists()
         fill(store, file)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, opened_store(cli.read_settings()) as store:
+    with monkeypatch.context() as patched, opened_store(ledger_cli.read_settings()) as store:
         patched.setattr(cli, "_fill_copy", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            cli.copy_sqlite(store, copy)
+            ledger_cli.copy_sqlite(store, copy)
     assert list(copy.parent.iterdir()) == []
     (copy.parent / "ledger.sqlite.x1.partial").write_bytes(b"of a backup that was killed")
     succeed("backup", copy)

@@ -469,7 +469,7 @@ def _deal_with_partners(world: World, shop: Wallet, guild: Wallet, alice: Wallet
     rate = Rate(get=1, give=2)
     for terms_ in (
         ExchangeTerms(asset="STAR", into="MOON", fee=fee, rate=rate, claim=_claim(shop), received="retired"),
-        AcceptanceTerms(asset="STAR", claim=_claim(shop), received="kept"),
+        AcceptanceTerms(asset="STAR", claim=_claim(guild), received="kept"),
         EarningTerms(asset="STAR", billing="prepaid", claim=_claim(guild)),
     ):
         fields = {"notice_days": 0, "partner": guild.account, "starts": format_time(world.clock()), "version": 1}
@@ -1640,9 +1640,10 @@ class PartnerTwins(Twins):
         )
 
     def terms_of(self, kind: str, asset: str, into: str, *parties: str) -> terms.Terms:
-        claim, bounds = self.claim(*parties), self.bounds()
         received: Any = self.random.choice(["kept", "retired"])
         billing: Any = self.random.choice(["postpaid", "prepaid"])
+        again = (billing == "postpaid") if kind == "earning" else (received == "kept")
+        claim, bounds = self.claim(*(parties[1:] if again else parties)), self.bounds()
         if kind == "acceptance":
             return AcceptanceTerms(asset=asset, claim=self.some(claim), received=received, **bounds)
         if kind == "earning":

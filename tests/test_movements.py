@@ -359,6 +359,8 @@ def test_what_one_owes_another_stays_within_the_range_too() -> None:
     assert refusal is not None
     assert refusal.code == Code.AMOUNT_OVERFLOW
     assert move.claim("b", "a", "USD", 1) is None
+    move.owe("a", "b", "USD", -1, day=TODAY)
+    assert move.claim("a", "b", "USD", 1) is None
     assert Movement(state, "2026-03-03T00:00:00.000Z").claim("a", "b", "USD", 1) is None
 
 
@@ -447,7 +449,8 @@ def test_fee_is_at_most_what_was_agreed_to() -> None:
 )
 def test_amount_is_on_a_step_and_within_bounds(amount: int, code: Code | None, details: Any) -> None:
     refusal = check_bounds(amount, step=10, minimum=20, maximum=40, path=PATH)
-    assert (refusal.code, refusal.path, refusal.details) == (code, PATH, details) if refusal else code is None
+    found = None if refusal is None else (refusal.code, refusal.path, refusal.details)
+    assert found == (None if code is None else (code, PATH, details))
     assert check_bounds(amount, step=1, minimum=1, maximum=None, path=PATH) is None
 
 
@@ -456,6 +459,14 @@ def test_amount_is_on_a_step_and_within_bounds(amount: int, code: Code | None, d
 )
 def test_period_of_a_cap_is_a_prefix_of_its_day(period: Any, key: str) -> None:
     assert period_of(Cap(period=period, points=1), TODAY) == key
+
+
+def test_refusal_says_whose_cap_is_used_up() -> None:
+    """All holders' together, or the account's; for ever, or in which period."""
+    move = Movement(make_state(), NOW)
+    refusal = move.use(Cap(period="ever", points=1), "s", ALL_HOLDERS, 2, asset="STAR", path=PATH)
+    assert refusal is not None
+    assert refusal.message == "all together: 0 of 1 points in all are used; 2 more do not fit"
 
 
 def test_usage_adds_up_until_the_cap() -> None:
@@ -473,6 +484,7 @@ def test_usage_adds_up_until_the_cap() -> None:
             assert refusal is not None
             assert (refusal.code, refusal.path) == (Code.CAP_EXCEEDED, PATH)
             assert refusal.details == {"cap_points": 10, "used_points": used, "period": "month"}
+            assert refusal.message.startswith(f"alice: {used} of 10 points a month are used in 2026-03; {amount} more")
     for scope, account in (("s", ALL_HOLDERS), ("t", "alice"), ("s", "bob")):
         assert move.use(cap, scope, account, 10, asset="STAR", path=PATH) is None
     assert move.use(None, "s", "alice", MAX_INTEGER, asset="STAR", path=PATH) is None

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger import partner_queries, queries
@@ -13,17 +14,17 @@ from ledger.agreements import best_paths, in_force, quote
 from ledger.encoding import format_time
 from ledger.entries import Entry, decode_entry
 from ledger.movements import has_lapsed
-from ledger.operations import Hold, RecordPurchases, Redeem, ResolveDispute
+from ledger.operations import Hold, RecordPurchases, Redeem, Refund, ResolveDispute
 from ledger.partner_queries import AgreementFilter, ClaimFilter, HoldFilter, ObligationFilter
 from ledger.queries import ALL, BETWEEN_FEW, EntryFilter, Page, Sight
 from ledger.sequencer import Recorded
 from ledger.state import NOT_NETTED, RECORDS, Claim, State, Touches
 from ledger.tables import PARTY
-from ledger.terms import ClaimRef, ExchangeTerms, Rate
+from ledger.terms import ClaimRef, ExchangeTerms, ExpiresAfterDays, Rate, RefundedPurchase
 from ledger.wallet import Wallet
-from tests.partners import HOLD_MS, agree, net, trade
+from tests.partners import HOLD_MS, agree, buy, net, trade
 from tests.postgres import fresh_database
-from tests.worlds import World
+from tests.worlds import World, make_program
 
 
 class Coalition:
@@ -230,6 +231,29 @@ def test_balance_is_what_can_be_spent(database_url: str) -> None:
         )
         assert not isinstance(refused, Recorded)
         assert isinstance(recorded, Recorded)
+
+
+def test_debt_is_told_apart_from_lots(tmp_path: Any) -> None:
+    """What a refund took and the member had spent: no lot is negative, and what is earned next repays it."""
+    with World(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as world:
+        shop, (member,) = world.add_merchant(), world.add_members(1)
+        world.add_asset(shop, "STAR", make_program(expiry=ExpiresAfterDays(count=9), refunds="negative"))
+        refund = shop.sign(Refund, asset="STAR", of=RefundedPurchase(amount=5_000, order="o"), reference="back")
+        world.record(
+            buy(shop, "STAR", member, "o", 10_000),
+            member.sign(Redeem, amount=80, asset="STAR", merchant=shop.account),
+            refund,
+        )
+
+        def balance() -> tuple[int, int, int, list[int]]:
+            with world.store.read() as connection:
+                now = format_time(world.clock.now_ms)
+                (found,) = queries.balances(world.store, connection, str(member.account), now)
+                return found.total, found.spendable, found.debt, [lot.points for lot in found.lots]
+
+        assert balance() == (-30, 0, 30, [])
+        world.grant(shop, "STAR", member, 50)
+        assert balance() == (20, 20, 0, [20])
 
 
 def test_balances_are_points_and_positions_are_money(coalition: Coalition, connection: Connection) -> None:
@@ -442,7 +466,7 @@ def test_claim_is_netted_by_the_first_netting_that_found_it_undisputed(tmp_path:
         disputed = claim_at(world, names["open_dispute"])
         assert netted_by(world, disputed) is None
         ref = ClaimRef(index=0, seq=disputed.seq)
-        world.record(mint.sign(ResolveDispute, claim=ref, outcome="stands"))
+        world.record(world.operator.sign(ResolveDispute, claim=ref, outcome="stands"))
         stands = claim_at(world, disputed.seq)
         assert netted_by(world, stands) is None
         (again,) = world.record(net(world, mint, bakery))
@@ -501,3 +525,32 @@ def test_what_was_refunded_is_known_of_originals(coalition: Coalition, connectio
     assert spent is not None
     assert (spent.kind, spent.amount, spent.refunded) == ("redeem", 80, 30)
     assert partner_queries.spending(store, connection, "00" * 32) is None
+
+
+def test_lists_use_the_indexes_made_for_them(coalition: Coalition, connection: Connection) -> None:
+    """An account's claims and debts on either side, a till's open holds, the operator's disputes: no whole table."""
+    if coalition.world.store.is_postgres:
+        return  # which walks small tables whatever indexes they have
+    store, mint, page = coalition.world.store, str(coalition.mint.account), Page(limit=21, after=(5, 0))
+    asked: list[tuple[str, Any]] = []
+    listened = (connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+    sa.event.listen(*listened)
+    partner_queries.claims_page(store, connection, ClaimFilter(account=mint, currencies=("USD",)), page)
+    partner_queries.claims_page(store, connection, ClaimFilter(currencies=("USD",), status="disputed"), page)
+    wanted = HoldFilter(merchant=mint, status="open")
+    partner_queries.holds_page(store, connection, wanted, ALL, Page(limit=21), time=coalition.now)
+    partner_queries.obligations_page(store, connection, ObligationFilter(account=mint), Page(limit=21))
+    sa.event.remove(*listened)
+    plans = [
+        "\n".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values))
+        for text, values in asked
+    ]
+    indexes = [
+        {"claim_creditor", "claim_debtor"},
+        {"claim_disputed"},
+        {"hold_merchant_open"},
+        {"obligation_creditor", "obligation_debtor"},
+    ]
+    for plan, names in zip(plans, indexes, strict=True):
+        assert all(f"INDEX {name}" in plan for name in names), plan
+        assert not [line for line in plan.splitlines() if line.startswith("SCAN") and "anon" not in line], plan

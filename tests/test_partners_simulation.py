@@ -148,10 +148,10 @@ class Partners(RuleBasedStateMachine):
         self.catch_up()
         a, b, c = (str(merchant.account) for merchant in self.merchants)
         self.agree(0, 1, self.exchange_terms("STAR", "BEAN", 5, 3, a, rounding, "retired"))
-        self.agree(1, 0, self.exchange_terms("BEAN", "STAR", 3, 2, b, rounding, "kept"))
+        self.agree(1, 0, self.exchange_terms("BEAN", "STAR", 3, 2, a, rounding, "kept"))
         self.agree(0, 2, self.exchange_terms("STAR", "MILE", 10, 3, c, rounding, "retired", bonus=True))
         self.agree(1, 2, AcceptanceTerms(asset="BEAN", received="retired", claim=self.owed(b, rounding), minimum=5))
-        self.agree(0, 1, AcceptanceTerms(asset="STAR", received="kept", claim=self.owed(a, rounding), step=10))
+        self.agree(0, 1, AcceptanceTerms(asset="STAR", received="kept", claim=self.owed(b, rounding), step=10))
         billing: Any = {"billing": "prepaid", "alert_below": 50} if prepaid else {"billing": "postpaid"}
         self.agree(0, 2, EarningTerms(asset="STAR", claim=self.owed(c, rounding), **billing))
         self.hand_in()

@@ -88,7 +88,7 @@ def runnable(block: str, replacements: dict[str, str]) -> str:
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(580)
-def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: str) -> None:
+def test_every_command_of_the_readme_works(tmp_path: Path, empty_postgres_database: str) -> None:
     """All blocks run in order; the answers they print are the ones the README describes."""
     clone = copy_of_the_project(tmp_path)
     secrets = tmp_path / "etc"
@@ -110,7 +110,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         "8300": str(free_port()),
         "/var/lib/guerdon": str(tmp_path / "data"),
         "/etc/guerdon": str(secrets),
-        "postgresql://guerdon@db.example/guerdon": f"'{postgres_database}'",
+        "postgresql://guerdon@db.example/guerdon": f"'{empty_postgres_database}'",
     }
     script = ["set -euo pipefail", "trap 'kill ${SERVER:-} ${WITNESS:-} ${RECEIVER:-} 2>/dev/null || true' EXIT"]
     for number, block in enumerate(blocks()):
@@ -132,21 +132,29 @@ def test_every_command_of_the_readme_works(tmp_path: Path, postgres_database: st
         '"seq":2461',
         '"replayed":false',
         '{"data":{"viewer":{"id":"mem_',
-        '"balances":[{"asset":"CDNOW","total":255,"spendable":255}]',
+        '"balances":[{"asset":"CDNOW","total":155,"spendable":155}]',
         '"accountActivity":{"entry":{"seq":2461,"kind":"TRANSFER"},"movements":[{"asset":"CDNOW","amount":5,"balance":155}]',
         "witness.example/w1+",
         "localhost/first-light has 0 entries cosigned",
         "\n— witness.example/w1 ",
-        '{"data":{"witnessing":{"quorum":1,"checkpoint":{"size":245',
+        '{"data":{"witnessing":{"quorum":1,"checkpoint":{"size":247',
         "\n  cosigned    by witness.example/w1 at 20",
         "entry 2461 of localhost/first-light is proven",
-        "entry 2452 leaves 240:",
-        "entry     2453 of localhost/first-light, recorded ",
+        "entry 2462 leaves 70:",
+        "entry     2463 of localhost/first-light, recorded ",
         "receipt   verified: signed by localhost/first-light+",
         "kept in   send.receipt",
-        "balance   225 CDNOW",
-        "             225 CDNOW\n",
-        "log-site: 2,458 entries, 2,458 of them new, 22 files written",
+        "balance   55 CDNOW",
+        "              55 CDNOW\n",
+        "              30 BEAN by CDNOW>BEAN\n",
+        "+18 BEAN mem_",
+        "balance   25 CDNOW",
+        "kept in   exchange.receipt",
+        "              20 of 20 CDNOW mem_",
+        "kept in   agreement.receipt",
+        " 45 cents\n",
+        " pays 40 cents\n",
+        "log-site: 2,475 entries, 2,475 of them new, 22 files written",
         '"keysSeq":',
         '"recovery":{"keys":["',
         "in force     for checkpoints of 2,",

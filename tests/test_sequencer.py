@@ -46,9 +46,9 @@ from ledger.sequencer import Outcome, Preview, Recorded, Sequencer, account_open
 from ledger.state import Account, Code, Rejection
 from ledger.store import Store, StoreError, open_engine
 from ledger.tables import METADATA
-from ledger.terms import ExpiresAfterDays, RefundedPurchase
+from ledger.terms import ExchangeTerms, ExpiresAfterDays, Rate, RefundedPurchase
 from ledger.wallet import Wallet, encode_document
-from tests.partners import buy, trade
+from tests.partners import agree, buy, trade
 from tests.reference import check_projections, check_record
 from tests.worlds import ANSWER_LIMIT_S, World, make_program, pay
 from tests.writers import Job, write
@@ -614,6 +614,32 @@ def test_expiry_and_a_refund_in_one_batch_count_each_lot_once(world: World) -> N
         "alice": 20,
         "bob": 0,
     }
+
+
+def test_lot_that_expired_in_a_batch_does_not_return_with_its_holders_balance(world: World) -> None:
+    """The agreement, made between two expiries, leads to the balance of a partner whose lot the first has taken."""
+    mint, bakery, alice = world.add_merchant(), world.add_merchant(), world.add_member()
+    world.add_asset(mint, program=make_program(expiry=ExpiresAfterDays(count=2)))
+    world.add_asset(bakery, "BEAN")
+    world.grant(mint, "STAR", alice, 30)
+    world.record(pay(alice, "STAR", 30, bakery))
+    world.clock.advance(days=3)
+    world.grant(mint, "STAR", alice, 20)
+    terms = ExchangeTerms(asset="STAR", into="BEAN", rate=Rate(get=1, give=1), received="kept")
+
+    def expire() -> SignedOperation:
+        return mint.sign(Expire, asset="STAR", limit=5, through="2026-03-04")
+
+    outcomes = world.submit(
+        expire(),
+        agree(world, mint, bakery, terms=terms),
+        alice.sign(Exchange, asset="STAR", amount=20, into="BEAN", minimum_out=20),
+        expire(),
+    )
+    assert seqs(outcomes[:3])
+    assert code_of(outcomes[3]) is Code.NOTHING_DUE
+    state = check_projections(world.store)
+    assert state.lots_of(str(bakery.account), "STAR") == {"2026-03-07": 20}
 
 
 def test_frozen_account_cannot_act_from_the_next_operation_on(world: World) -> None:

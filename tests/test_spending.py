@@ -549,11 +549,15 @@ def test_claim_of_nothing_is_not_made() -> None:
 def test_points_are_donated_to_a_beneficiary() -> None:
     """programs.md row 9: a donation moves 100 points to the beneficiary and the claim follows."""
     book = Market()
-    book.accept(book.school, received="kept", claim=claim(book.shop, 10))
-    book.give(book.alice, "STAR", 100)
-    book.redeem(100, book.school)
+    book.accept(book.school, claim=claim(book.shop, 10))
+    book.give(book.alice, "STAR", 200)
+    book.do("transfer", actor=book.alice, asset="STAR", recipients=[{"amount": 100, "to": book.school}])
     assert book.balance(book.school, "STAR") == 100
+    book.redeem(100, book.school, actor=book.school)  # presents them itself, when it likes
     assert book.owed(book.shop, book.school) == 1_000
+    book.redeem(100, book.school)  # or the member spends them there at once
+    assert book.owed(book.shop, book.school) == 2_000
+    assert (book.balance(book.school, "STAR"), book.balance(SYS_SPENT, "STAR")) == (0, 200)
 
 
 def test_merchant_without_a_program_takes_a_partners_points() -> None:
@@ -727,7 +731,7 @@ def test_exchange_posts_points_then_claim_then_fee() -> None:
         give=5,
         get=3,
         received="kept",
-        claim=claim(book.shop, 2),
+        claim=claim(book.bakery, 2),
         fee={**fee(1, 10, fixed=5), "kept_by": book.shop},
     )
     name = book.agree(book.shop, book.bakery, terms)
@@ -741,13 +745,13 @@ def test_exchange_posts_points_then_claim_then_fee() -> None:
         ("bakery", 20, "STAR"),
         (SYS_ISSUED, -30, "TEA"),
         ("alice", 30, "TEA", "2028-12-31"),
-        ("shop", -100, "USD"),
-        ("bakery", 100, "USD"),
+        ("bakery", -100, "USD"),
+        ("shop", 100, "USD"),
         ("alice", -10, "USD"),
         ("shop", 10, "USD"),
     ]
     assert [(made.index, made.debtor, made.agreement) for made in book.state.claims] == [
-        (0, book.shop, name),
+        (0, book.bakery, name),
         (1, book.alice, name),
     ]
     assert book.spending() == Spending(
@@ -1015,7 +1019,7 @@ def test_issuer_captures_what_is_held_for_it() -> None:
 def test_capture_keeps_the_terms_under_which_points_were_set_aside() -> None:
     """Better or worse terms since, or none: what was agreed for the hold is what is owed."""
     book, hold = held_market()
-    book.agree(book.shop, book.cafe, acceptance("STAR", received="kept", claim=claim(book.shop, 9), minimum=40))
+    book.agree(book.shop, book.cafe, acceptance("STAR", received="kept", claim=claim(book.cafe, 9), minimum=40))
     book.do("end_agreement", actor=book.shop, agreement=f"STAR@{book.cafe}", ends=book.time)
     assert book.refused("redeem", actor=book.alice, asset="STAR", amount=1, merchant=book.cafe).code == (
         Code.NOT_ACCEPTED

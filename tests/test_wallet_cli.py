@@ -22,8 +22,18 @@ from ledger.encoding import format_time, parse_time
 from ledger.keyring import save_private_key
 from ledger.operations import SignedOperation
 from ledger.receipt import verify_receipt
-from ledger.terms import ExpiresAfterDays
+from ledger.terms import (
+    AcceptanceTerms,
+    ExchangeTerms,
+    ExpiresAfterDays,
+    Fee,
+    KeptFee,
+    NeverExpires,
+    Rate,
+    TransferTerms,
+)
 from ledger.wallet import Wallet, encode_document
+from tests.partners import agree, owe_usd
 from tests.service import serving
 from tests.test_cli import Result, fail, guerdon, succeed
 from tests.worlds import Clock, World, make_program
@@ -349,6 +359,207 @@ def test_redeem_asks_a_person(town: Town, monkeypatch: pytest.MonkeyPatch) -> No
     assert town.points(town.alice) == 49_850
 
 
+def test_send_agrees_to_a_fee(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the currency's decimals; without that, what is refused is told with the option that agrees to it."""
+    fee = Fee(amount=5, currency="USD", points=100, round="up")
+    town.world.add_asset(town.shop, "COIN", scale=1, transfer_terms=TransferTerms(fee=fee))
+    town.world.grant(town.shop, "COIN", town.alice, 1_000)
+    said = fail("send", "20", "COIN", str(town.bob.account))
+    assert said.startswith("FEE_ABOVE_LIMIT: ")
+    assert said.endswith("; --maximum-fee 0.10 agrees to 0.10 USD")
+    said = at_a_terminal(monkeypatch, "", "send", "20", "COIN", str(town.bob.account), "--maximum-fee", "0.09").err
+    assert said.endswith("; --maximum-fee 0.10 agrees to 0.10 USD\n")
+    out = succeed("send", "20", "COIN", str(town.bob.account), "--maximum-fee", "0.10")
+    assert f"posting   -20.0 COIN {town.alice.account}\n" in out
+    assert f"posting   -0.10 USD {town.alice.account}\n" in out
+    assert f"posting   +0.10 USD {town.shop.account}\n" in out
+    assert "balance   80.0 COIN\n" in out
+    for amount in ("0.105", "much"):
+        result = guerdon("send", "20", "COIN", str(town.bob.account), "--maximum-fee", amount)
+        assert (result.status, "--maximum-fee" in result.err) == (2, True)
+    # Where nothing is due, nothing has to be agreed to.
+    assert "balance   490.00 STAR\n" in succeed("send", "10", "STAR", str(town.bob.account), "--maximum-fee", "0.10")
+
+
+# quote and exchange
+
+
+class Market(NamedTuple):
+    """A town with a bakery: 5.00 STAR become 0.3 BEAN for a fee, whole steps of 5 only; it accepts STAR for a cent."""
+
+    town: Town
+    bakery: Wallet
+    till: tuple[str | Path, ...]
+
+
+@pytest.fixture
+def market(town: Town) -> Market:
+    world = town.world
+    bakery = world.add_merchant("Bakery")
+    world.add_asset(bakery, "BEAN", make_program(expiry=NeverExpires()), name="Beans", scale=1)
+    fee = KeptFee(amount=1, currency="USD", kept_by=str(bakery.account), points=1_000, round="up")
+    exchange = ExchangeTerms(
+        asset="STAR",
+        claim=owe_usd(town.shop),
+        fee=fee,
+        into="BEAN",
+        off_step="down",
+        rate=Rate(get=3, give=500),
+        received="retired",
+        step=500,
+    )
+    acceptance = AcceptanceTerms(asset="STAR", claim=owe_usd(town.shop), received="retired")
+    world.record(*(agree(world, town.shop, bakery, terms=terms) for terms in (exchange, acceptance)))
+    key = town.folder / "till.pem"
+    save_private_key(key, bakery.keys[0], None)
+    return Market(town, bakery, ("--account", str(bakery.account), "--key", key))
+
+
+def test_quote_tells_what_points_can_become(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best first, with what is left over and what it costs; nobody has to sign in for that."""
+    grocer = market.town.world.add_merchant("Grocer")
+    market.town.world.add_asset(grocer, "LEAF")
+    terms = ExchangeTerms(asset="BEAN", into="LEAF", rate=Rate(get=2, give=1), received="retired")
+    market.town.world.record(agree(market.town.world, market.bakery, grocer, terms=terms))
+    for name in ("ACCOUNT", "KEY_FILES", "LOG_KEYS"):
+        monkeypatch.delenv(f"GUERDON_WALLET_{name}")
+    left = "1.50 STAR left over, a fee of 0.02 USD"
+    bean, leaf = (
+        f"             1.2 BEAN by STAR>BEAN, {left}\n",
+        f"              24 LEAF by STAR>BEAN, BEAN>LEAF, {left}\n",
+    )
+    assert succeed("quote", "21.50", "STAR") == bean + leaf
+    assert succeed("quote", "21.50", "STAR", "LEAF") == leaf
+    (path,) = json.loads(succeed("quote", "21.50", "STAR", "BEAN", "--json"))["paths"]
+    assert (path["out"], path["hops"][0]["given"], path["hops"][0]["feeAmount"]) == (12, 2_000, 2)
+    assert succeed("quote", "5", "LEAF") == "5 LEAF can become nothing else now\n"
+    assert fail("quote", "5", "LEAF", "STAR").startswith("NO_AGREEMENT: ")
+    assert fail("quote", "1", "STAR", "BEAN").startswith("BELOW_MINIMUM: ")
+    assert fail("quote", "5", "MOON") == "there is no asset MOON"
+
+
+def test_exchange_signs_the_quote(market: Market) -> None:
+    """Each amount in the decimals of what it is of; the receipt is kept."""
+    out = succeed("exchange", "21.50", "STAR", "BEAN", "--receipt", "exchange.receipt")
+    alice, bakery = market.town.alice.account, market.bakery.account
+    assert f"posting   -20.00 STAR {alice}, last day 20" in out
+    assert f"posting   +1.2 BEAN {alice}\n" in out
+    assert f"posting   -0.02 USD {alice}\n" in out
+    assert f"posting   +20.00 USD {bakery}\n" in out
+    assert "balance   480.00 STAR\n" in out
+    assert "receipt   verified" in out
+    assert (market.town.folder / "exchange.receipt").exists()
+    told = json.loads(succeed("exchange", "5", "STAR", "BEAN", "--json"))
+    assert (told["given"], told["out"], told["fees"], told["balance"]) == (500, 3, {"USD": 1}, 47_500)
+    said = recorded_operation(market.town, told["seq"])
+    assert (said["minimum_out"], said["maximum_fee"]) == (3, 1)
+
+
+def recorded_operation(town: Town, seq: int) -> Any:
+    """The document of an entry that Alice may see."""
+    with Guerdon(town.url, account=town.alice.account, keys=town.alice.keys) as client:
+        found = client.query("query($seq: UInt53!) { entry(by: {seq: $seq}) { document } }", {"seq": seq})
+    return json.loads(found["entry"]["document"])["op"]
+
+
+def test_exchange_takes_limits_of_ones_own(market: Market) -> None:
+    """Below the outcome they let terms change in between; above it nothing happens."""
+    told = json.loads(
+        succeed("exchange", "5", "STAR", "BEAN", "--minimum-out", "0.2", "--maximum-fee", "0.50", "--json")
+    )
+    said = recorded_operation(market.town, told["seq"])
+    assert (said["minimum_out"], said["maximum_fee"]) == (2, 50)
+    assert fail("exchange", "5", "STAR", "BEAN", "--minimum-out", "0.4").startswith("OUTCOME_TOO_SMALL: ")
+    said = fail("exchange", "5", "STAR", "BEAN", "--maximum-fee", "0")
+    assert said.startswith("FEE_ABOVE_LIMIT: ")
+    assert said.endswith("; --maximum-fee 0.01 agrees to 0.01 USD")
+    for option, amount in (("--minimum-out", "0.25"), ("--minimum-out", "0"), ("--maximum-fee", "0.005")):
+        result = guerdon("exchange", "5", "STAR", "BEAN", option, amount)
+        assert (result.status, option in result.err) == (2, True)
+    assert market.town.points(market.town.alice) == 49_500
+
+
+def test_exchange_that_would_be_refused_is_one_line(market: Market) -> None:
+    assert fail("exchange", "505", "STAR", "BEAN").startswith("INSUFFICIENT_POINTS: ")
+    assert fail("exchange", "1", "BEAN", "STAR").startswith("NO_AGREEMENT: ")
+    assert fail("exchange", "5", "STAR", "MOON") == "there is no asset MOON"
+    assert list(market.town.folder.glob("unanswered-*")) == []
+
+
+@pytest.mark.parametrize(("answer", "done"), [("y\n", True), ("n\n", False)])
+def test_person_is_shown_the_quote_and_asked(
+    market: Market, monkeypatch: pytest.MonkeyPatch, answer: str, done: bool
+) -> None:
+    """What comes out, what it costs, which lots it uses, how long the terms stand, and what is signed."""
+    result = at_a_terminal(monkeypatch, answer, "exchange", "21.50", "STAR", "BEAN", "--maximum-fee", "1")
+    lines = result.err.splitlines()
+    assert lines[0] == f"21.50 STAR (Stars) into BEAN (Beans), from {market.town.alice.account}"
+    assert lines[1] == "  quote  20.00 STAR become 1.2 BEAN, for a fee of 0.02 USD"
+    assert re.fullmatch(r"  lots   20\.00 STAR of 20[0-9-]+", lines[2])
+    assert lines[3] == "  terms  STAR>BEAN version 1, in force with no end known"
+    assert lines[4] == "  signs  at least 1.2 BEAN for at most 1.00 USD"
+    assert "  leaves 480.00 STAR" in lines
+    assert (result.status == 0) is done
+    assert market.town.points(market.town.alice) == (48_000 if done else 50_000)
+
+
+# hold, holds, capture and release
+
+
+def test_hold_is_captured_by_a_till(market: Market) -> None:
+    """Its id is printed; holder and till see what is left; the last capture gives the rest back."""
+    bakery = str(market.bakery.account)
+    out = succeed("hold", "20", "STAR", bakery, "--minutes", "30", "--reference", "table-4")
+    found = re.search("^hold      (hld_[a-z2-7]{26}) until (.*)$", out, re.MULTILINE)
+    assert found is not None
+    assert "balance   480.00 STAR\n" in out
+    hold, until = found.groups()
+    line = f"{hold} {{:>16}} of 20.00 STAR {market.town.alice.account} for {bakery}, {{}}, until {until}, table-4\n"
+    assert succeed("holds") == succeed("holds", *market.till) == line.format("20.00", "open")
+    out = succeed("capture", hold, "7.50", "--reference", "till-1", *market.till)
+    assert "posting   -7.50 STAR sys_held\n" in out
+    assert f"posting   +7.50 USD {bakery}\n" in out
+    assert succeed("holds", "STAR") == line.format("12.50", "open")
+    assert fail("capture", hold, "12.51", *market.till).startswith("HOLD_EXCEEDED: ")
+    succeed("capture", hold, "10", "--final", *market.till)
+    assert succeed("holds") == "nothing on hold\n"
+    assert succeed("holds", "--all") == line.format("0.00", "captured")
+    (told,) = json.loads(succeed("holds", "--all", "--json"))
+    assert (told["id"], told["captured"], told["status"]) == (hold, 1_750, "captured")
+    assert market.town.points(market.town.alice) == 48_250
+    assert fail("capture", hold, "1", *market.till).startswith("HOLD_CLOSED: ")
+
+
+def test_hold_is_released(market: Market) -> None:
+    """By the merchant; its holder has to wait."""
+    told = json.loads(succeed("hold", "20", "STAR", str(market.bakery.account), "--minutes", "30", "--json"))
+    assert parse_time(told["until"]) - parse_time(told["time"]) in range(1_700_000, 1_800_001)
+    assert fail("release", told["hold"]).startswith("NOT_PERMITTED: ")
+    assert f"+20.00 STAR {market.town.alice.account}, last day 20" in succeed("release", told["hold"], *market.till)
+    assert market.town.points(market.town.alice) == 50_000
+    unknown = f"hld_{'a' * 26}"
+    assert (
+        fail("capture", unknown, "1", *market.till)
+        == f"there is no hold {unknown} that {market.bakery.account} may capture"
+    )
+    assert fail("release", unknown).startswith(f"there is no hold {unknown} ")
+
+
+def test_till_is_asked_too(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With whose points they are and what becomes of the rest."""
+    alice, bakery = market.town.alice.account, str(market.bakery.account)
+    result = at_a_terminal(monkeypatch, "n\n", "hold", "20", "STAR", bakery, "--minutes", "5")
+    assert re.match(rf"20 STAR \(Stars\) on hold for {bakery} until 20[^,]+, from {alice}\n", result.err)
+    hold = json.loads(succeed("hold", "20", "STAR", bakery, "--minutes", "5", "--json"))["hold"]
+    result = at_a_terminal(monkeypatch, "n\n", "capture", hold, "15", "--final", *map(str, market.till))
+    assert result.err.startswith(f"15 STAR of 20.00 STAR on hold of {alice}, the rest goes back, from {bakery}\n")
+    assert f"  +5.00 STAR {alice}, last day 20" in result.err
+    result = at_a_terminal(monkeypatch, "n\n", "release", hold, *map(str, market.till))
+    assert result.err.startswith(f"20.00 STAR on hold back to {alice}, from {bakery}\n")
+    assert "nothing was signed" in result.err
+    assert "20.00 of 20.00 STAR" in succeed("holds")
+
+
 # submit
 
 
@@ -444,6 +655,13 @@ def test_several_keys_are_named_with_colons_between(
         ("send", "1", "STAR", "mem_x", "--expires", "0"),
         ("send", "1", "STAR", "mem_x", "--url", "file:///etc/passwd"),
         ("redeem", "1", "STAR"),
+        ("quote", "1"),
+        ("exchange", "1", "STAR"),
+        ("hold", "1", "STAR", "mer_x"),
+        ("hold", "1", "STAR", "mer_x", "--minutes", "0"),
+        ("holds", "--lines", "0"),
+        ("capture", "hld_x"),
+        ("release",),
         ("submit",),
         ("submit", "no-such-file"),
         ("history", "--lines", "0"),

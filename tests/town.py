@@ -73,7 +73,7 @@ class Town(Book):
         both = {"holder_cap": cap(400), "total_cap": cap(900)}
         self.agree(shop, bakery, exchange("STAR", "BEAN", give=3, get=2, fee=fee, claim=claim(shop), **both))
         self.agree(bakery, shop, exchange("BEAN", "STAR", received="kept"), starts=self.later(days=2))
-        self.agree(shop, bakery, acceptance("STAR", received="kept", claim=claim(shop, 2), **both), notice_days=1)
+        self.agree(shop, bakery, acceptance("STAR", received="kept", claim=claim(bakery, 2), **both), notice_days=1)
         self.agree(shop, school, acceptance("STAR", holder_cap=cap(60)))
         self.agree(bakery, grocer, acceptance("BEAN", claim=claim(bakery, 1, 3)))
         self.agree(shop, bakery, earning("STAR", claim=claim(bakery, 1, 4), alert_below=100))
@@ -254,12 +254,14 @@ class Town(Book):
     def _agree(self) -> Fields:
         asset, into = self.one([("STAR", "BEAN"), ("BEAN", "STAR"), ("STAR", "LEAF")])
         issuer, partner = self.issuer(asset), self.issuer(into)
-        owed = claim(self.one([issuer, partner]), self.one([1, 2]))
+        paid, owed = claim(partner), claim(self.one([issuer, partner]), self.one([1, 2]))
+        received, billing = self.one([("kept", "postpaid"), ("retired", "prepaid")])
+        owed = paid if received == "kept" else owed
         terms, sign = self.one(
             [
-                (exchange(asset, into, give=self.one([1, 3]), get=2, claim=owed), f">{into}"),
-                (acceptance(asset, claim=owed, received=self.one(["kept", "retired"])), f"@{partner}"),
-                (earning(asset, self.one(["prepaid", "postpaid"]), claim=owed), f"+{partner}"),
+                (exchange(asset, into, give=self.one([1, 3]), get=2, claim=owed, received=received), f">{into}"),
+                (acceptance(asset, claim=owed, received=received), f"@{partner}"),
+                (earning(asset, billing, claim=owed), f"+{partner}"),
             ]
         )
         version = len(self.state.agreements.group(asset + sign)) + (not self.chance(10))

@@ -16,7 +16,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import migrations
 from ledger.checkpoint import encode_verifier_key
 from ledger.encoding import parse_time
 from ledger.keys import encode_public_key
@@ -35,6 +34,7 @@ from ledger.state import Rejection
 from ledger.store import Store, open_engine
 from ledger.terms import Band, Currency, GrantRule, NeverExpires, Program, Recipient
 from ledger.wallet import Wallet
+from tests.migrated import make_tables
 
 ORIGIN = "ledger.example/test"
 START = "2026-03-02T12:00:00.000Z"
@@ -77,7 +77,7 @@ class World:
         self.random = random.Random(seed)
         self.clock = clock or Clock()
         self.engine = open_engine(url)
-        migrations.migrate(self.engine)
+        make_tables(self.engine)
         self.store = Store(self.engine, origin)
         self.log_key = self.make_key()
         self.log_keys = [self.log_key]

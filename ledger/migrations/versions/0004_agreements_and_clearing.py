@@ -158,7 +158,7 @@ def _create_claims() -> None:
     op.create_index(
         "claim_disputed",
         "claim",
-        ["ledger_id", "seq", "index"],
+        ["ledger_id", "status", "seq", "index"],
         unique=False,
         sqlite_where=DISPUTED,
         postgresql_where=DISPUTED,
@@ -207,7 +207,7 @@ VERSIONS_POSTGRESQL = f"""
 WITH document AS MATERIALIZED (
     SELECT seq, kind, actor, convert_from(data, 'UTF8')::jsonb -> 'op' AS op FROM entry
     WHERE ledger_id = :ledger_id AND seq >= :first AND seq < :end AND kind IN ('grant', 'record_purchases')
-), event AS (
+), event AS MATERIALIZED (
     SELECT seq, actor AS merchant, 'grant:' || (op ->> 'activity') AS scope, op ->> 'reference' AS reference,
         op ->> 'at' AS at
     FROM document WHERE kind = 'grant'
@@ -215,20 +215,20 @@ WITH document AS MATERIALIZED (
     SELECT seq, actor, 'order', purchase ->> 'order', purchase ->> 'at'
     FROM document CROSS JOIN LATERAL jsonb_array_elements(op -> 'purchases') AS purchase
     WHERE kind = 'record_purchases'
-) {VERSIONS}"""
+) {VERSIONS}"""  # noqa: S608
 
 VERSIONS_SQLITE = f"""
 WITH document AS MATERIALIZED (
     SELECT seq, kind, actor, CAST(data AS TEXT) AS op FROM entry
     WHERE ledger_id = :ledger_id AND seq >= :first AND seq < :end AND kind IN ('grant', 'record_purchases')
-), event AS (
+), event AS MATERIALIZED (
     SELECT seq, actor AS merchant, 'grant:' || json_extract(op, '$.op.activity') AS scope,
         json_extract(op, '$.op.reference') AS reference, json_extract(op, '$.op.at') AS at
     FROM document WHERE kind = 'grant'
     UNION ALL
     SELECT seq, actor, 'order', json_extract(purchase.value, '$.order'), json_extract(purchase.value, '$.at')
     FROM document, json_each(op, '$.op.purchases') AS purchase WHERE kind = 'record_purchases'
-) {VERSIONS}"""
+) {VERSIONS}"""  # noqa: S608
 
 # What was redeemed, and of which lots: those of the postings by which the actor gives.
 SPENDINGS_POSTGRESQL = """
