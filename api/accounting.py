@@ -307,7 +307,9 @@ class SettlementLine:
     claim_entry_id: strawberry.ID | None = field("The entry that made the claim, where it is about one.")
     claim_index: int | None = field("Which of that entry's claims it is, from 0.")
     agreement: str | None = field("The name of the agreement the claim comes from.")
-    reference: str | None = field("The reference of a payment, or why a claim is disputed.")
+    reference: str | None = field(
+        "The reference of a payment, or of what made a claim, such as a bill; or why a claim is disputed."
+    )
     amount: MinorUnits = field("How much it is about, also where it moves nothing.")
     debit: MinorUnits = field("In favour of this account.")
     credit: MinorUnits = field("In favour of the counterparty.")
@@ -378,9 +380,9 @@ class AccountingQueries:
         """Books of a period."""
         viewer = require_session(info.context.viewer)
         require_asset_code(asset)
-        days = _days(from_, through)
-        wanted = _Wanted(
-            asset=asset, expected=_share(expected_redemption), cost=_price(cost) if cost is not None else None
+        days = days_of(from_, through)
+        wanted = Expectation(
+            asset=asset, expected=share_of(expected_redemption), cost=price_of(cost) if cost is not None else None
         )
         return await info.context.read(_accounting, viewer, wanted, days, now=info.context.now())
 
@@ -406,10 +408,10 @@ class AccountingQueries:
         require_asset_code(asset)
         if not 1 <= len(periods) <= MAX_PERIODS:
             raise BadInputError(f"1 to {MAX_PERIODS} periods")
-        ends = [(parse_date(each.through), cast(Fraction, _share(each.expected_redemption))) for each in periods]
+        ends = [(parse_date(each.through), cast(Fraction, share_of(each.expected_redemption))) for each in periods]
         if any(later <= earlier for (earlier, _), (later, _) in pairwise(ends)):
             raise BadInputError("each period ends on a later day than the one before")
-        price = _price(stand_alone_price)
+        price = price_of(stand_alone_price)
         return await info.context.read(_deferred_revenue, viewer, asset, price=price, ends=ends, now=info.context.now())
 
     @resolved(
@@ -432,7 +434,7 @@ class AccountingQueries:
         """A page of a settlement statement."""
         viewer = require_session(info.context.viewer)
         require_account_id(account)
-        start, end = _days(from_, through)
+        start, end = days_of(from_, through)
         key = SettlementKey(account=str(account), currency=currency, start=start, through=end)
         names = [account, currency, from_, through]
         window = Window("settlementStatement", names, (int, int), first=first, after=after, last=last, before=before)
@@ -456,7 +458,7 @@ class AccountingQueries:
 # Books
 
 
-class _Wanted(Struct, frozen=True, kw_only=True):
+class Expectation(Struct, frozen=True, kw_only=True):
     """What books are to be of, and what is expected."""
 
     asset: str
@@ -464,13 +466,15 @@ class _Wanted(Struct, frozen=True, kw_only=True):
     cost: tuple[int, int] | None
 
 
-def _days(from_: str, through: str) -> tuple[date, date]:
+def days_of(from_: str, through: str) -> tuple[date, date]:
+    """The days asked about; refuse those in the wrong order."""
     if through < from_:
         raise BadInputError("through lies before from")
     return parse_date(from_), parse_date(through)
 
 
-def _share(given: RatioInput | None) -> Fraction | None:
+def share_of(given: RatioInput | None) -> Fraction | None:
+    """The share that was given; refuse what is none."""
     if given is None:
         return None
     if not 1 <= given.denominator <= MAX_DENOMINATOR or given.numerator > given.denominator:
@@ -478,26 +482,28 @@ def _share(given: RatioInput | None) -> Fraction | None:
     return Fraction(given.numerator, given.denominator)
 
 
-def _price(given: PointPriceInput) -> tuple[int, int]:
+def price_of(given: PointPriceInput) -> tuple[int, int]:
+    """Minor units and points of a price; refuse what is none."""
     if given.amount < 0 or given.points < 1:
         raise BadInputError("a price is 0 or more minor units for 1 or more points")
     return given.amount, given.points
 
 
-def _readable_asset(store: Store, connection: Snapshot, viewer: Viewer, code: str) -> Asset | None:
+def readable_asset(store: Store, connection: Snapshot, viewer: Viewer, code: str) -> Asset | None:
+    """An asset whose books a viewer may read, ``None`` when there is none; refuse who may not."""
     require_points_of(sight_of(store, connection, viewer), code, None)
     return queries.asset(store, connection, code)
 
 
 def _accounting(
-    store: Store, connection: Snapshot, viewer: Viewer, wanted: _Wanted, days: tuple[date, date], *, now: str
+    store: Store, connection: Snapshot, viewer: Viewer, wanted: Expectation, days: tuple[date, date], *, now: str
 ) -> Accounting | None:
-    asset = _readable_asset(store, connection, viewer, wanted.asset)
+    asset = readable_asset(store, connection, viewer, wanted.asset)
     if asset is None:
         return None
     program = queries.program(store, connection, asset.code, 1)
     zone = program.program.time_zone if program is not None else "UTC"
-    today = _require_past(days[1], now, zone)
+    today = require_past(days[1], now, zone)
     span = books.span_of(store, connection, days[0], days[1], zone)
     # A lot has ended when its last day has passed: today's have not.
     ended = min(days[1], date.fromisoformat(today) - timedelta(days=1)).isoformat()
@@ -511,10 +517,10 @@ def _accounting(
         first_seq=UInt53(span.first),
         end_seq=UInt53(span.end),
         points=cast(PointsMovement, moved),
-        redemption_rate=_redemption_rate(moved),
-        breakage=_breakage(in_period),
-        breakage_so_far=_breakage(so_far),
-        liability=_liability(
+        redemption_rate=redemption_rate_of(moved),
+        breakage=breakage_of(in_period),
+        breakage_so_far=breakage_of(so_far),
+        liability=liability_of(
             asset,
             program.program.currency if program is not None else None,
             wanted,
@@ -524,7 +530,7 @@ def _accounting(
     )
 
 
-def _require_past(through: date, now: str, zone: str) -> str:
+def require_past(through: date, now: str, zone: str) -> str:
     """Today's date where it is; a period that is not there yet has no books."""
     today = local_date(now, zone)
     if through.isoformat() > today:
@@ -532,24 +538,27 @@ def _require_past(through: date, now: str, zone: str) -> str:
     return today
 
 
-def _redemption_rate(moved: PointsMoved) -> Ratio | None:
+def redemption_rate_of(moved: PointsMoved) -> Ratio | None:
+    """Points redeemed, less those returned, of those issued, less those taken back."""
     issued, redeemed = moved.issued - moved.taken_back, moved.redeemed - moved.returned
-    return _ratio(redeemed, issued) if issued > 0 and redeemed >= 0 else None
+    return ratio_of(redeemed, issued) if issued > 0 and redeemed >= 0 else None
 
 
-def _breakage(lots: EndedLots) -> Breakage:
+def breakage_of(lots: EndedLots) -> Breakage:
+    """Lots that ended, in the terms of the schema."""
     rate = breakage_rate(lots.issued, lots.unspent)
     return Breakage(
         issued=Points(lots.issued),
         expired=Points(lots.expired),
         overdue=Points(lots.overdue),
-        rate=_ratio(lots.unspent, lots.issued) if rate is not None else None,
+        rate=ratio_of(lots.unspent, lots.issued) if rate is not None else None,
     )
 
 
-def _liability(
-    asset: Asset, currency: str | None, wanted: _Wanted, *, points: int, broken: Fraction | None
+def liability_of(
+    asset: Asset, currency: str | None, wanted: Expectation, *, points: int, broken: Fraction | None
 ) -> PointsLiability | None:
+    """What so many points are expected to cost: what is expected is given, or else 1 less the rate of breakage."""
     expected = wanted.expected
     if expected is None and broken is not None:
         expected = max(1 - broken, Fraction(0))
@@ -562,13 +571,14 @@ def _liability(
         amount=MinorUnits(liability(points, expected, Fraction(*cost))),
         currency=currency,
         points=Points(points),
-        expected_redemption=_ratio(expected.numerator, expected.denominator),
+        expected_redemption=ratio_of(expected.numerator, expected.denominator),
         cost_amount=MinorUnits(cost[0]),
         cost_points=Points(cost[1]),
     )
 
 
-def _ratio(numerator: int, denominator: int) -> Ratio:
+def ratio_of(numerator: int, denominator: int) -> Ratio:
+    """A ratio of 0 or more, with its decimal."""
     millionths = rounded(Fraction(numerator, denominator) * 10**_DECIMALS)
     whole, rest = divmod(millionths, 10**_DECIMALS)
     return Ratio(numerator=UInt53(numerator), denominator=UInt53(denominator), decimal=f"{whole}.{rest:0{_DECIMALS}d}")
@@ -590,12 +600,12 @@ def _deferred_revenue(
     ends: Sequence[tuple[date, Fraction]],
     now: str,
 ) -> DeferredRevenue | None:
-    asset = _readable_asset(store, connection, viewer, code)
+    asset = readable_asset(store, connection, viewer, code)
     program = queries.program(store, connection, code, 1)
     if asset is None or program is None:
         return None
     zone = program.program.time_zone
-    _require_past(ends[-1][0], now, zone)
+    require_past(ends[-1][0], now, zone)
     spans, first = [], 0
     for through, _ in ends:
         span = books.span_of(store, connection, None, through, zone)
@@ -647,7 +657,7 @@ def _revenue_period(through: date, span: Span, period: Period, row: Recognition)
         released=MinorUnits(row.released),
         issued_so_far=Points(row.issued),
         redeemed_so_far=Points(row.redeemed),
-        expected_points=_ratio(row.expected.numerator, row.expected.denominator),
+        expected_points=ratio_of(row.expected.numerator, row.expected.denominator),
         revenue=MinorUnits(row.revenue),
         revenue_so_far=MinorUnits(row.revenue_so_far),
         liability=MinorUnits(row.liability),

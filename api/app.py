@@ -31,10 +31,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Service
 from api.documents import Documents, PersistedDocuments, read_listed
+from api.due_work import DueScheduler, due_wallet
 from api.feed import Feed
 from api.graphql_view import GraphQLView, Timeouts
 from api.limits import Limits
-from api.opening import load_log_keys, open_store, system_clock
+from api.opening import load_log_keys, open_profiles, open_store, system_clock
 from api.rate_limits import ADDRESS_FACTOR, Addresses, RateLimits, steady_clock
 from api.schema import schema
 from api.sessions import Sessions
@@ -54,6 +55,7 @@ from ledger.queries import concerned
 from ledger.sequencer import Clock, Sequencer
 from ledger.store import Store
 from ledger.tail import Tail
+from ledger.wallet import Wallet
 
 logger = logging.getLogger("guerdon.api")
 
@@ -165,9 +167,11 @@ def open_service(settings: Settings, clock: Clock) -> Service:
             genesis = decode_entry(store.entry_data(connection, [0])[0]).op
         assert isinstance(genesis, Genesis)
         policy = policy_of(settings, store)
+        profiles = open_profiles(settings, store)
         tail = Tail(store)
         # One more asks whom new entries concern (News), one question at a time.
         readers = ThreadPoolExecutor(settings.readers + 1, thread_name_prefix="guerdon-read")
+        wallet = due_wallet(settings, store, clock)
         sequencer = Sequencer(store, log_keys, clock, recorded=tail.learn).start()
         assert sequencer.parameters is not None
         return Service(
@@ -182,6 +186,8 @@ def open_service(settings: Settings, clock: Clock) -> Service:
             policy=policy,
             witnessing=start_witnessing(settings, store, policy),
             webhooks=start_webhooks(settings, store, log_keys, clock),
+            profiles=profiles,
+            due=start_due_work(settings, sequencer, wallet),
             tail=tail.start(),
             streams=Streams(News(tail, asker(store, readers)), stream_limits(settings), settings.readers),
         )
@@ -231,8 +237,19 @@ def start_webhooks(settings: Settings, store: Store, log_keys: Sequence[Ed25519P
     ).start()
 
 
+def start_due_work(settings: Settings, sequencer: Sequencer, wallet: Wallet | None) -> DueScheduler | None:
+    """Begin to do due work, if there is somebody to sign it."""
+    if wallet is None:
+        return None
+    interval_ms = settings.due_interval_s * 1000
+    store, clock = sequencer.store, sequencer.clock
+    return DueScheduler(store, sequencer.submit, wallet, clock, interval_ms=interval_ms).start()
+
+
 def close_service(service: Service) -> None:
     """Record what is waiting, then let go of threads and connections."""
+    if service.due is not None:
+        service.due.close()
     service.webhooks.close()
     if service.witnessing is not None:
         service.witnessing.close()

@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from api.cli_options import DEFAULT_URL, PassphraseFile, ServiceUrl, SignInAccount, SignInKeys, WalletPassphraseFile
 from api.client import ServiceError, open_session
+from api.profile_cli import profile_app
 from api.settings import Settings, SettingsError
 from api.wallet_cli import (
     balance,
@@ -82,6 +83,7 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
+app.add_typer(profile_app, name="profile")
 for _command in (send, redeem, quote, exchange, hold, holds, capture, release, submit, balance, history):
     app.command()(_command)
 
@@ -180,6 +182,21 @@ def replace_log(
     from api.ledger_cli import replace_log_key  # noqa: PLC0415 - the other commands of keys open no ledger
 
     replace_log_key(file, operator_key, passphrase_file)
+
+
+@keys_app.command()
+def rewrap_profiles() -> None:
+    """Wrap the key of every member's profile with another profile key, while servers go on.
+
+    Make the new key with guerdon keys generate, start every server with it (GUERDON_PROFILE_KEY_FILE) and the one
+    before it (GUERDON_OTHER_PROFILE_KEY_FILES), and run this with the same. Killed, it can be run again.
+
+    Example: GUERDON_PROFILE_KEY_FILE=profile-2.pem GUERDON_OTHER_PROFILE_KEY_FILES=profile.pem guerdon keys
+    rewrap-profiles
+    """
+    from api import ledger_cli  # noqa: PLC0415 - the other commands of keys open no ledger
+
+    ledger_cli.rewrap_profiles()
 
 
 @app.command("sign")

@@ -116,9 +116,7 @@ def read_refusals(user_errors: Sequence[Mapping[str, Any]]) -> tuple[Refusal, ..
             message=error["message"],
             path=tuple(error["path"]),
             retryable=error["retryable"],
-            details={
-                name: value for name, value in error.items() if name not in _REFUSAL_FIELDS and value is not None
-            },
+            details={name: value for name, value in error.items() if name not in _REFUSAL_FIELDS and value is not None},
         )
         for error in user_errors
     )

@@ -11,6 +11,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 from strawberry.dataloader import DataLoader
 
+from api.due_work import DueScheduler
 from api.sessions import Sessions, Viewer
 from api.streams import Streams
 from api.submitter import Submitter
@@ -18,9 +19,10 @@ from api.webhook_delivery import Webhooks
 from api.witnessing import Witnessing
 from ledger import partner_queries, queries
 from ledger.checkpoint import WitnessPolicy
-from ledger.encoding import format_time
+from ledger.encoding import AccountId, format_time
 from ledger.operations import Genesis
 from ledger.partner_queries import Debt, Owing
+from ledger.profiles import Profiles
 from ledger.programs import ProgramVersion
 from ledger.queries import Balance, Supply
 from ledger.sequencer import Clock, Sequencer
@@ -36,7 +38,8 @@ class Service(Struct, frozen=True, kw_only=True):
     """One ledger being served. ``readers`` are the threads in which the database is read.
 
     ``policy`` says which checkpoints count as witnessed, ``witnessing`` has them cosigned; there is none without
-    witnesses. ``tail`` tells ``streams``, which are the subscriptions, that the ledger has grown.
+    witnesses, and no ``profiles`` without a key for them. ``due`` does due work, where the settings name a key for it.
+    ``tail`` tells ``streams``, which are the subscriptions, that the ledger has grown.
     """
 
     store: Store
@@ -50,6 +53,8 @@ class Service(Struct, frozen=True, kw_only=True):
     policy: WitnessPolicy
     witnessing: Witnessing | None
     webhooks: Webhooks
+    profiles: Profiles | None
+    due: DueScheduler | None
     tail: Tail
     streams: Streams
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
@@ -60,13 +65,16 @@ Holding = tuple[str, tuple[str, ...] | None]
 
 
 class Context:
-    """One request: who asks, from where, and under which id errors are logged."""
+    """One request: who asks, from where, under which id errors are logged, and whether it is all ``in_url``."""
 
-    def __init__(self, service: Service, viewer: Viewer | None, request_id: str, address: str = "") -> None:
+    def __init__(
+        self, service: Service, viewer: Viewer | None, request_id: str, address: str = "", *, in_url: bool = False
+    ) -> None:
         self.service = service
         self.viewer = viewer
         self.request_id = request_id
         self.address = address
+        self.in_url = in_url
 
     async def read(
         self, question: Callable[Concatenate[Store, Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -101,6 +109,7 @@ class Loaders:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.name = DataLoader(self._names, cache=False)
         self.supply = DataLoader(self._supplies, cache=False)
         self.program = DataLoader(self._programs, cache=False)
         self.balances = DataLoader(self._balances, cache=False)
@@ -109,6 +118,11 @@ class Loaders:
         self.agreement_in_force = DataLoader(self._agreements_in_force, cache=False)
         self.unnetted = DataLoader(self._unnetted, cache=False)
         self.netting = DataLoader(self._nettings, cache=False)
+
+    async def _names(self, accounts: list[str]) -> Sequence[str | None]:
+        found = await self._context.read(Store.accounts, accounts)
+        names = {account.id: account.name for account in found}
+        return [names.get(AccountId(account)) for account in accounts]
 
     async def _supplies(self, codes: list[str]) -> Sequence[Supply]:
         return await self._context.read(queries.supplies, codes)

@@ -242,7 +242,7 @@ class GraphQLView:
         except CostError as error:
             raise RefusedError([told(error, "MAX_COST_EXCEEDED")]) from None
         viewer = await viewer_in(self._service(), session) if session is not None else None
-        context = Context(self._service(), viewer, request_id, client.address)
+        context = Context(self._service(), viewer, request_id, client.address, in_url=reading)
         return Plan(
             client=client,
             prepared=prepared,

@@ -23,7 +23,10 @@ from rich.console import Console
 from api.accounting_cli import journal, statement
 from api.audit_cli import audit_app
 from api.cli_options import PassphraseFile
-from api.opening import key_passphrase, load_log_keys, opened_store, system_clock
+from api.due_cli import run_due
+from api.due_work import due_wallet
+from api.insight_cli import insight
+from api.opening import key_passphrase, load_log_keys, open_profiles, opened_store, profile_key_file, system_clock
 from api.points_report import points_report, print_report, write_report_csv
 from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings
@@ -60,7 +63,7 @@ from ledger.wallet import Wallet
 app = typer.Typer(rich_markup_mode=None)
 app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
-for _command in (journal, statement):
+for _command in (journal, statement, insight, run_due):
     app.command()(_command)
 
 EXPECTED_ERRORS = (
@@ -167,7 +170,11 @@ def _found(settings: Settings, store: Store, fields: dict[str, Any]) -> None:
     typer.echo(f"ledger       {store.origin}")
     typer.echo(f"operator     {account_opened_by(recorded)}")
     typer.echo(f"log key      {encode_verifier_key(store.origin, log_key)}")
+    profile_file = profile_key_file(settings)
+    if not profile_file.exists():
+        generate_private_key(profile_file, passphrase)
     typer.echo(f"private keys {settings.log_key_file} and {operator_file}: back them up, they cannot be made again")
+    typer.echo(f"profile key  {profile_file}: back it up too, apart from the database")
 
 
 def _parse_currency(text: str) -> Currency:
@@ -197,6 +204,8 @@ def serve(
     with opened_store(settings) as store:  # what is wrong is said here once, not by every worker
         origin = store.origin
         policy_of(settings, store)
+        open_profiles(settings, store)
+        due_wallet(settings, store, system_clock)
         with Sequencer(store, load_log_keys(settings), system_clock):
             pass  # it starts only with the ledger's own key
     _refuse_taken(host, port)
@@ -210,6 +219,7 @@ def serve(
             workers=workers,
             access_log=False,
             log_level="warning",
+            log_config=_log_config(uvicorn.config.LOGGING_CONFIG),
             server_header=False,
             proxy_headers=False,  # which proxies to believe is GUERDON_TRUSTED_PROXIES' to say
             ws_max_size=MAX_MESSAGE_BYTES,
@@ -219,6 +229,12 @@ def serve(
     except SystemExit as end:  # uvicorn ends the process with a status of its own
         if end.code:
             raise OSError(f"the server could not start on {host} port {port}") from end
+
+
+def _log_config(servers: dict[str, Any]) -> dict[str, Any]:
+    """The server's, and on standard error too what this service says it does by itself, such as due work."""
+    ours = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return {**servers, "loggers": {**servers["loggers"], "guerdon": ours}}
 
 
 def _refuse_taken(host: str, port: int) -> None:
@@ -246,6 +262,22 @@ def replace_log_key(file: Path, operator_key: Sequence[Path], passphrase_file: P
     typer.echo("next         start every server anew with these; one without the new key records nothing:")
     typer.echo(f"             GUERDON_LOG_KEY_FILE={file} GUERDON_OTHER_LOG_KEY_FILES={settings.log_key_file}")
     typer.echo("then         tell auditors and witnesses the new log key; when all have it, leave the old one out")
+
+
+def rewrap_profiles() -> None:
+    """Wrap every member's key with the profile key: see ``guerdon keys rewrap-profiles``."""
+    settings = read_settings()
+    with opened_store(settings) as store, progress_bar() as progress:
+        profiles = open_profiles(settings, store)
+        if profiles is None:
+            raise StoreError(f"there is no profile key: guerdon keys generate {profile_key_file(settings)}")
+        tasks = ProgressTasks(progress)
+        total = profiles.count_foreign(store)
+        done = profiles.rewrap(store, lambda count: tasks.update("members' keys", count, max(total, count)))
+    typer.echo(f"keys wrapped {done:,} with {profile_key_file(settings)}")
+    if settings.other_profile_key_files:
+        typer.echo("next         start every server without GUERDON_OTHER_PROFILE_KEY_FILES, and destroy those keys")
+        typer.echo("             with their backups: then nobody opens the profiles in older backups of the database")
 
 
 def _record_log_key(

@@ -277,7 +277,8 @@ class _Measure:
         aliases = below.aliases + (node.alias is not None)
         if node.name.value in _INTROSPECTION:
             return _Size(1, 0, aliases, _INTROSPECTION[node.name.value])
-        return _Size(1, below.depth + 1, aliases, 1 + self._items(node) * below.cost)
+        own = _COSTLY.get(node.name.value, 1)
+        return _Size(1, below.depth + 1, aliases, own + self._items(node) * below.cost)
 
     def _items(self, node: FieldNode) -> int:
         """How many items a field may answer with, as far as it is known."""
@@ -303,6 +304,9 @@ class _Measure:
         self.uses_variables |= uses_variables
         return size
 
+
+_COSTLY = {"accountByIdentifier": 1_000, "identifierAdd": 1_000}
+"""Fields that count for more than one: whoever tries phone numbers in a row is soon stopped."""
 
 _SIZES = frozenset({"first", "last", "ids"})
 """Arguments that say how many items are asked for."""

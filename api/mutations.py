@@ -82,6 +82,7 @@ from api.payloads import (
     TransferSubmitPayload,
     UnfreezeSubmitPayload,
 )
+from api.profiles import ProfileMutations
 from api.queries import ledger_now
 from api.rejections import UserError, user_error
 from api.scalars import Hash, Points, Time, UInt53
@@ -176,10 +177,10 @@ def _without_fault(outcome: Outcome) -> Recorded | Rejection:
 @strawberry.type(
     description=(
         "Everything that changes something. What is written to the ledger carries its authority in its signatures; "
-        "webhooks go by the session."
+        "webhooks and profiles go by the session."
     )
 )
-class Mutation(WebhookMutations):
+class Mutation(ProfileMutations, WebhookMutations):
     """The root of mutations."""
 
     @resolved("Opens an account: submits an `open_account` document.")

@@ -3,9 +3,11 @@
 The server and the command share it.
 """
 
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Engine
@@ -13,6 +15,7 @@ from sqlalchemy.engine import Engine
 from api.settings import Settings, SettingsError
 from ledger import migrations, queries
 from ledger.keyring import load_private_key, read_passphrase
+from ledger.profiles import ProfileKeys, Profiles
 from ledger.store import Store, StoreError, open_engine
 
 _CONNECTIONS_BESIDE_READERS = 5
@@ -69,6 +72,28 @@ def load_log_keys(settings: Settings) -> list[Ed25519PrivateKey]:
     passphrase = key_passphrase(settings)
     files = (settings.log_key_file, *settings.other_log_key_files)
     return [load_private_key(file, passphrase) for file in files]
+
+
+def profile_key_file(settings: Settings) -> Path:
+    """Where the profile key is, or would be: beside the log's when the settings do not say."""
+    return settings.profile_key_file or settings.data / "keys" / "profile.pem"
+
+
+def open_profiles(settings: Settings, store: Store) -> Profiles | None:
+    """The profiles of a ledger; ``None`` when no key is named and there is none in the data folder.
+
+    Raise :class:`KeyFileError` when a key cannot be used, :class:`ProfileKeyError` when it is not the one that the
+    profiles are encrypted under.
+    """
+    if settings.profile_key_file is None and not profile_key_file(settings).exists():
+        return None
+    passphrase = key_passphrase(settings)
+    files = (profile_key_file(settings), *settings.other_profile_key_files)
+    keys = ProfileKeys(store.origin, [load_private_key(file, passphrase) for file in files], secrets.token_bytes)
+    profiles = Profiles(keys, secrets.token_bytes)
+    with store.read() as connection:
+        profiles.check(store, connection)
+    return profiles
 
 
 def key_passphrase(settings: Settings) -> bytes | None:

@@ -86,7 +86,7 @@ class Bonus:
 
 _CLAIM = (
     "What one party owes the other for it; null for nothing. Told to the two parties, auditors and the operator, null "
-    "for everybody else."
+    "for everybody else; who spends points sees, in the entry of it, the claim that it made."
 )
 
 
@@ -164,6 +164,16 @@ class Agreement(Node):
     notice_days: int = field("The notice either party gives to end it, in days.")
     terms: AgreementTerms = field("The terms.")
     entry_id: strawberry.ID = field("The entry that published it.")
+
+    @resolved("The public name of the merchant that issues the asset.")
+    async def issuer_name(self, info: ApiInfo) -> str | None:
+        """The issuer's name."""
+        return await info.context.loaders.name.load(self.issuer_id)
+
+    @resolved("The public name of the other party.")
+    async def partner_name(self, info: ApiInfo) -> str | None:
+        """The partner's name."""
+        return await info.context.loaders.name.load(self.partner_id)
 
     @resolved("How it stands now.")
     async def status(self, info: ApiInfo) -> AgreementStatus:
@@ -254,7 +264,9 @@ class ExchangeHop:
     asset: str = field("The asset given.")
     into: str = field("The asset received.")
     amount: Points = field("Points offered: what the exchange before it gives.")
-    given: Points = field("Points of these that are taken; the rest stays with the holder, where the step is coarser.")
+    given: Points = field(
+        "Points of these that are taken: the amount to sign. What is on no step of the terms stays with the holder."
+    )
     out: Points = field("Points that come out.")
     fee_amount: MinorUnits = field("What the holder owes for it, in minor units; 0 for nothing.")
     fee_currency: str | None = field("The currency of the fee; null when the terms have none.")

@@ -24,13 +24,16 @@ from api.access import (
 )
 from api.accounting import AccountingQueries
 from api.context import Context, Service
+from api.due import DueQueries
 from api.errors import BadInputError, ForbiddenError
 from api.fields import ApiInfo, Node, argument, field, resolved
 from api.ids import ACCOUNT_ID, ASSET_CODE, ASSET_ID, ENTRY_ID, PROGRAM_ID, require_account_id, require_asset_code
 from api.input_parts import AccountRole
 from api.inputs import OperationPreviewInput, Unsigned, as_given, unsigned_document
+from api.insight import InsightQueries
 from api.paging import After, Before, Connection, First, Last, Window
 from api.partners import PartnerQueries, partner_node
+from api.profiles import ProfileQueries
 from api.proofs import RECEIPT, ConsistencyProof, InclusionProof, consistency_proof, inclusion_proof, receipt_of
 from api.rejections import UserError, user_error
 from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
@@ -207,7 +210,7 @@ class PointsTotals:
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query(AccountingQueries, PartnerQueries, WebhookQueries):
+class Query(AccountingQueries, DueQueries, InsightQueries, PartnerQueries, ProfileQueries, WebhookQueries):
     """The root of queries."""
 
     @resolved("The ledger. Public.")

@@ -137,14 +137,18 @@ class UserErrorCode(Enum):
     REFUND_TOO_LARGE = strawberry.enum_value(
         "REFUND_TOO_LARGE", description="Less of the original is left to be refunded."
     )
-    NOT_YET_DUE = strawberry.enum_value("NOT_YET_DUE", description="The day named has not passed.")
+    NOT_YET_DUE = strawberry.enum_value(
+        "NOT_YET_DUE", description="The day named has not passed; for a netting, has not come."
+    )
     NOTHING_DUE = strawberry.enum_value(
         "NOTHING_DUE", description="No lot is due, or nothing is owed that could be netted."
     )
     UNKNOWN_CLAIM = strawberry.enum_value(
         "UNKNOWN_CLAIM", description="There is no such claim that concerns the actor."
     )
-    CLAIM_CLOSED = strawberry.enum_value("CLAIM_CLOSED", description="The claim was cancelled, netted or settled.")
+    CLAIM_CLOSED = strawberry.enum_value(
+        "CLAIM_CLOSED", description="The claim was cancelled, netted or settled, or stands after the actor disputed it."
+    )
     DISPUTED = strawberry.enum_value("DISPUTED", description="The claim is disputed already.")
     NOT_DISPUTED = strawberry.enum_value("NOT_DISPUTED", description="The claim is not disputed.")
     NETTING_MISMATCH = strawberry.enum_value(
@@ -173,9 +177,22 @@ class UserErrorCode(Enum):
     UNKNOWN_WEBHOOK = strawberry.enum_value("UNKNOWN_WEBHOOK", description="The account has no such webhook.")
     UNKNOWN_DELIVERY = strawberry.enum_value("UNKNOWN_DELIVERY", description="The webhook has no such delivery.")
     TOO_MANY_WEBHOOKS = strawberry.enum_value("TOO_MANY_WEBHOOKS", description="The account has as many as it can.")
+    PROFILE_CHANGED = strawberry.enum_value(
+        "PROFILE_CHANGED", description="The profile is not at the revision that the change expects: read it again."
+    )
+    UNKNOWN_IDENTIFIER = strawberry.enum_value(
+        "UNKNOWN_IDENTIFIER", description="There is no such identifier of this member or merchant."
+    )
+    IDENTIFIER_TAKEN = strawberry.enum_value(
+        "IDENTIFIER_TAKEN", description="At this merchant the identifier is another account's."
+    )
+    TOO_MANY_IDENTIFIERS = strawberry.enum_value(
+        "TOO_MANY_IDENTIFIERS", description="The account has as many identifiers as it can."
+    )
 
 
 SERVICE_CODES = frozenset({"TOO_MANY_WEBHOOKS", "UNKNOWN_DELIVERY", "UNKNOWN_WEBHOOK"})
+SERVICE_CODES |= {"IDENTIFIER_TAKEN", "PROFILE_CHANGED", "TOO_MANY_IDENTIFIERS", "UNKNOWN_IDENTIFIER"}
 """Codes of what is refused by the service, not by the ledger's rules."""
 
 

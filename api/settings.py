@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from ledger.checkpoint import CheckpointError, WitnessKey, decode_witness_key
+from ledger.terms import ACCOUNT_PATTERN
 
 MEBIBYTE = 1024 * 1024
 MAX_WITNESSES = 32
@@ -55,17 +56,25 @@ class Settings(Struct, frozen=True, kw_only=True):
     ``readers`` is the number of threads, and connections, for reading. ``public_entries`` shows everybody
     every entry under ``/log/``, which otherwise auditors and the operator see. ``other_log_key_files`` are keys the log
     had before the one in ``log_key_file``, or will have after it: needed while the log's key is replaced.
+    ``profile_key_file`` is the key that profiles are encrypted under; when it is not named, ``keys/profile.pem`` in the
+    data folder, and without that there are none. ``other_profile_key_files`` are keys they were encrypted under before,
+    needed until ``guerdon keys rewrap-profiles`` is done.
     ``witnesses`` are asked for cosignatures of the newest checkpoint, at most every ``witness_interval_s`` seconds; one
     that ``witness_quorum`` of them have cosigned counts as witnessed.
 
     Webhooks are sent to the public network and to ``webhook_networks``, over https unless ``webhook_http``; one that
     has failed for ``webhook_disable_after_days`` is told nothing more.
+
+    Due work is done every ``due_interval_s`` seconds, signed for ``due_account`` (the operator without one) with the
+    keys in ``due_key_files``; not at all without keys, or with 0 seconds.
     """
 
     data: Path
     database_url: str
     log_key_file: Path
     other_log_key_files: tuple[Path, ...] = ()
+    profile_key_file: Path | None = None
+    other_profile_key_files: tuple[Path, ...] = ()
     origin: str | None = None
     key_passphrase_file: Path | None = None
     graphiql: bool = True
@@ -96,6 +105,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     webhook_networks: tuple[Network, ...] = ()
     webhook_http: bool = False
     webhook_disable_after_days: int = 5
+    due_account: str | None = None
+    due_key_files: tuple[Path, ...] = ()
+    due_interval_s: int = 300
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -108,6 +120,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             database_url=environ.get("GUERDON_DATABASE_URL") or f"sqlite:///{data / 'ledger.sqlite'}",
             log_key_file=Path(environ.get("GUERDON_LOG_KEY_FILE") or data / "keys" / "log.pem"),
             other_log_key_files=_paths(environ, "GUERDON_OTHER_LOG_KEY_FILES"),
+            profile_key_file=Path(profile_key) if (profile_key := environ.get("GUERDON_PROFILE_KEY_FILE")) else None,
+            other_profile_key_files=_paths(environ, "GUERDON_OTHER_PROFILE_KEY_FILES"),
             origin=environ.get("GUERDON_ORIGIN") or None,
             key_passphrase_file=Path(passphrase_file) if passphrase_file else None,
             graphiql=_boolean(environ, "GUERDON_GRAPHIQL", default=True),
@@ -138,6 +152,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             webhook_networks=_networks(environ, "GUERDON_WEBHOOK_NETWORKS"),
             webhook_http=_boolean(environ, "GUERDON_WEBHOOK_HTTP", default=False),
             webhook_disable_after_days=_integer(environ, "GUERDON_WEBHOOK_DISABLE_AFTER_DAYS", 5, 1, 365),
+            due_account=_account(environ, "GUERDON_DUE_ACCOUNT"),
+            due_key_files=_paths(environ, "GUERDON_DUE_KEY_FILE"),
+            due_interval_s=_integer(environ, "GUERDON_DUE_INTERVAL_S", 300, 0, 86_400),
         )
 
 
@@ -167,6 +184,13 @@ def _paths(environ: Mapping[str, str], name: str) -> tuple[Path, ...]:
     if not all(parts):
         raise SettingsError(f"{name} is {text!r}: use paths with one : between them")
     return tuple(Path(part) for part in parts)
+
+
+def _account(environ: Mapping[str, str], name: str) -> str | None:
+    text = environ.get(name, "").strip() or None
+    if text is not None and not re.fullmatch(ACCOUNT_PATTERN, text):
+        raise SettingsError(f"{name} is {text!r}: use an account's id, such as opr_…")
+    return text
 
 
 # A name may have an @ in it and an address too, but base64 has none: the first one behind it divides.

@@ -374,6 +374,11 @@ class Asset(Node):
     value: Value | None = field("What it is worth in money, if the merchant states it.")
     entry_id: strawberry.ID = field("The entry that defined it.")
 
+    @resolved("The public name of the merchant that issues it.")
+    async def issuer_name(self, info: ApiInfo) -> str | None:
+        """The issuer's name."""
+        return await info.context.loaders.name.load(self.issuer_id)
+
     @resolved("Its supply now.")
     async def supply(self, info: ApiInfo) -> Supply:
         """The supply."""

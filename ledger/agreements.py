@@ -212,7 +212,7 @@ def _check_loops(state: State, new: Agreement) -> Rejection | None:
     """
     if not isinstance(new.terms, ExchangeTerms):
         return None
-    exchanges = _exchanges(state)  # that of this name plays no part: a way back to its asset ends there
+    exchanges = _on_the_way(_exchanges(state), new.terms.into, new.terms.asset)
     starts = {new.starts} | {version.starts for versions in exchanges.values() for version in versions}
     for moment in sorted(start for start in starts if new.starts <= start and (new.ends is None or start < new.ends)):
         rates = {
@@ -227,6 +227,35 @@ def _check_loops(state: State, new: Agreement) -> Rejection | None:
         if product > 1:
             return _paying_loop(product, (new.terms.asset, *back), moment)
     return None
+
+
+def _on_the_way(exchanges: Mapping[str, list[Agreement]], start: str, goal: str) -> dict[str, list[Agreement]]:
+    """The exchanges that can be part of a way between two assets at any time, so that no others need be looked at.
+
+    A way ends at its goal, so none that leads on from there is.
+    """
+    pairs = {name: name.split(">") for name in exchanges}
+    onward = [(asset, into) for asset, into in pairs.values() if asset != goal]
+    after = _reached(onward, start)
+    before = _reached([(into, asset) for asset, into in onward], goal)
+    return {
+        name: exchanges[name]
+        for name, (asset, into) in pairs.items()
+        if asset != goal and asset in after and into in before
+    }
+
+
+def _reached(edges: Iterable[tuple[str, str]], start: str) -> set[str]:
+    """All that edges lead to from somewhere, itself included."""
+    onward: dict[str, list[str]] = {}
+    for here, there in edges:
+        onward.setdefault(here, []).append(there)
+    reached, queue = {start}, [start]
+    while queue:
+        found = [there for there in onward.get(queue.pop(), ()) if there not in reached]
+        reached.update(found)
+        queue += found
+    return reached
 
 
 def _paying_loop(product: Fraction, assets: Sequence[str], moment: str) -> Rejection:
@@ -315,8 +344,8 @@ def admit_allot(ask: Request[Allot]) -> Decision:
         return refusal
     before = state.allotments.get(name) or Allotment(agreement=name, allotted=0, remaining=0)
     allotted, remaining = before.allotted + op.points, before.remaining + op.points
-    if max(allotted, remaining) > MAX_INTEGER:
-        message = f"{before.remaining} of {before.allotted} points are left; {op.points} more would pass 2^53-1"
+    if allotted > MAX_INTEGER:  # more than that are never left, then
+        message = f"{before.allotted} points were allotted so far; {op.points} more would pass 2^53-1"
         return Rejection(Code.POINTS_OVERFLOW, message, ("points",))
     move = Movement(state, time)
     move.put("allotments", replace(before, allotted=allotted, remaining=remaining))
@@ -457,9 +486,10 @@ def best_paths(
 ) -> Paths:
     """All that an amount of points can become at a time, or only one asset, by up to ``max_hops`` exchanges in turn.
 
-    Each exchange is reckoned exactly, rounding, steps and bounds included, and one that would be refused leads nowhere.
-    No asset is visited twice. At most :data:`MAX_PATHS` paths are tried. The state must hold all agreements and what
-    each exchange touches. Raises :class:`ValueError` for ``max_hops`` that are not 1 to :data:`MAX_HOPS`.
+    Each exchange is reckoned exactly, rounding and bounds included, for as many points as its step allows; one that
+    would be refused leads nowhere. No asset is visited twice. At most :data:`MAX_PATHS` paths are tried. The state must
+    hold all agreements and what each exchange touches. Raises :class:`ValueError` for ``max_hops`` that are not 1 to
+    :data:`MAX_HOPS`.
     """
     if not 1 <= max_hops <= MAX_HOPS:
         raise ValueError(f"a path has 1 to {MAX_HOPS} exchanges, not {max_hops}")
@@ -479,7 +509,8 @@ def best_paths(
             if tried == MAX_PATHS:
                 return Paths(paths=_sorted_paths(found), complete=False)
             tried += 1
-            hop = _quote(Movement(state, time), agreement, terms, points, account)
+            offered = points - points % terms.step  # the rest stays: each exchange is signed for what it takes
+            hop = replace(_quote(Movement(state, time), agreement, terms, offered, account), amount=points)
             if hop.refusal is not None:
                 continue
             if into is None or terms.into == into:

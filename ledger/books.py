@@ -7,7 +7,7 @@ is left to :mod:`ledger.accounting`.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
 from typing import Any
@@ -117,6 +117,32 @@ def span_of(store: Store, connection: Connection, start: date | None, through: d
 
 def points_moved(store: Store, connection: Connection, code: str, span: Span) -> PointsMoved:
     """How the points of an asset moved over a span."""
+    return points_moved_over(store, connection, code, [span])[0]
+
+
+def points_moved_over(store: Store, connection: Connection, code: str, spans: Sequence[Span]) -> list[PointsMoved]:
+    """How the points of an asset moved over each of some spans that follow each other.
+
+    What is in circulation is summed up once, after the last one, and then followed back.
+    """
+    if not spans:
+        return []
+    end = spans[-1].end
+    closing = -sum(_balance_before(store, connection, account, code, end) for account in SUPPLY_ACCOUNTS)
+    on_hold = _balance_before(store, connection, SYS_HELD, code, end)
+    found = []
+    for span in reversed(spans):
+        found.append(_points_moved(store, connection, code, span, closing=closing, on_hold=on_hold))
+        closing = found[-1].opening
+        if span is not spans[0]:
+            on_hold -= moved(store, connection, SYS_HELD, code, span)
+    return found[::-1]
+
+
+def _points_moved(
+    store: Store, connection: Connection, code: str, span: Span, *, closing: int, on_hold: int
+) -> PointsMoved:
+    """How points moved over a span at whose end so many are in circulation and on hold."""
     mine = (POSTING.c.ledger_id == store.ledger_id, POSTING.c.asset == code)
     given = sa.func.sum(sa.case((POSTING.c.amount > 0, POSTING.c.amount), else_=0)).label("given")
     taken = sa.func.sum(sa.case((POSTING.c.amount < 0, -POSTING.c.amount), else_=0)).label("taken")
@@ -135,11 +161,10 @@ def points_moved(store: Store, connection: Connection, code: str, span: Span) ->
     def total(counted: Counter[tuple[str, str]], account: str) -> int:
         return sum(points for (name, _), points in counted.items() if name == account)
 
-    closing = -sum(_balance_before(store, connection, account, code, span.end) for account in SUPPLY_ACCOUNTS)
     return PointsMoved(
         opening=closing - sum(got.values()) + sum(put.values()),
         closing=closing,
-        on_hold=_balance_before(store, connection, SYS_HELD, code, span.end),
+        on_hold=on_hold,
         issued_by_purchases=got[SYS_ISSUED, "record_purchases"],
         issued_by_grants=got[SYS_ISSUED, "grant"],
         issued_by_exchanges=got[SYS_ISSUED, "exchange"],
@@ -278,13 +303,10 @@ def exactly(row: Any) -> int:
 
 
 def ended_lots(store: Store, connection: Connection, code: str, days: tuple[str, str], end: int) -> EndedLots:
-    """Lots of an asset whose last day is from ``days[0]`` to ``days[1]``, by the entries before ``end``.
-
-    Points of holds that lapsed came back to lots they had left: that is no issue, whatever the entry is about.
-    """
-    issued = _lots_moved_with(store, connection, SYS_ISSUED, code=code, days=days, end=end)
-    issued.subtract(_lapsed(store, connection, code, days, end))
-    expired = _lots_moved_with(store, connection, SYS_EXPIRED, code=code, days=days, end=end)
+    """Lots of an asset whose last day is from ``days[0]`` to ``days[1]``, by the entries before ``end``."""
+    span = Span(first=0, end=end)
+    issued = _lots_issued(store, connection, code, days, span)
+    expired = _lots_moved_with(store, connection, SYS_EXPIRED, code=code, days=days, span=span)
     left = _outstanding(store, connection, code, end).subquery()
     query = sa.select(sa.func.sum(left.c.points)).where(left.c.last_day >= days[0], left.c.last_day <= days[1])
     return EndedLots(
@@ -294,30 +316,105 @@ def ended_lots(store: Store, connection: Connection, code: str, days: tuple[str,
     )
 
 
+class LotsSoFar(Struct, frozen=True, kw_only=True):
+    """What has become of the lots of an asset by some entry: points by last day, issued, retired, and still there."""
+
+    issued: dict[str, int]
+    expired: dict[str, int]
+    left: dict[str, int]
+
+    def ended(self, first: str, last: str) -> EndedLots:
+        """Those whose last day is from ``first`` to ``last``."""
+
+        def total(points: dict[str, int]) -> int:
+            return sum(each for day, each in points.items() if first <= day <= last)
+
+        return EndedLots(issued=total(self.issued), expired=total(self.expired), overdue=total(self.left))
+
+
+def lots_over(
+    store: Store, connection: Connection, code: str, days: tuple[str, str], spans: Sequence[Span]
+) -> list[LotsSoFar]:
+    """What has become of lots, whose last day is from ``days[0]`` to ``days[1]``, by the end of each of some spans.
+
+    The spans follow each other. Every entry is looked at once, however many there are, as often as for one of them.
+    """
+    if not spans:
+        return []
+    left = _lots_left(store, connection, code, days, spans)
+    issued: Counter[str] = Counter()
+    expired: Counter[str] = Counter()
+    found = []
+    for number, span in enumerate(spans):
+        whole = span if number else Span(first=0, end=span.end)
+        issued.update(_lots_issued(store, connection, code, days, whole))
+        expired.subtract(_lots_moved_with(store, connection, SYS_EXPIRED, code=code, days=days, span=whole))
+        found.append(LotsSoFar(issued=dict(issued), expired=dict(expired), left=left[number]))
+    return found
+
+
+def _lots_left(
+    store: Store, connection: Connection, code: str, days: tuple[str, str], spans: Sequence[Span]
+) -> list[dict[str, int]]:
+    """Holders' points by last day at the end of each span, followed back from the end of the last one."""
+    last = _outstanding(store, connection, code, spans[-1].end).subquery()
+    query = sa.select(last.c.last_day, last.c.points).where(last.c.last_day >= days[0], last.c.last_day <= days[1])
+    left = Counter({row.last_day: int(row.points) for row in connection.execute(query)})
+    found = [dict(left)]
+    for span in spans[:0:-1]:
+        changed = sa.select(POSTING.c.lot, sa.func.sum(POSTING.c.amount).label("points")).where(
+            POSTING.c.ledger_id == store.ledger_id,
+            POSTING.c.asset == code,
+            POSTING.c.account.not_in(SYSTEM_ACCOUNTS),
+            POSTING.c.seq >= span.first,
+            POSTING.c.seq < span.end,
+            POSTING.c.lot >= days[0],
+            POSTING.c.lot <= days[1],
+        )
+        left.subtract({row.lot: int(row.points) for row in connection.execute(changed.group_by(POSTING.c.lot))})
+        found.append(dict(left))
+    return found[::-1]
+
+
+def _lots_issued(store: Store, connection: Connection, code: str, days: tuple[str, str], span: Span) -> Counter[str]:
+    """Points issued into lots over a span, less what was taken back.
+
+    Points of holds that lapsed came back to lots they had left: that is no issue, whatever the entry is about.
+    """
+    issued = _lots_moved_with(store, connection, SYS_ISSUED, code=code, days=days, span=span)
+    issued.subtract(_lapsed(store, connection, code, days, span))
+    return issued
+
+
 def _lots_moved_with(
-    store: Store, connection: Connection, account: str, *, code: str, days: tuple[str, str], end: int
+    store: Store, connection: Connection, account: str, *, code: str, days: tuple[str, str], span: Span
 ) -> Counter[str]:
-    """How holders' lots changed in the entries in which a system account has a leg."""
+    """How holders' lots changed in the entries of a span in which a system account has a leg."""
     other = POSTING.alias()
+    # A list, not a join: given both an entry and the span, a planner may look through the span for each of its entries.
+    its_entries = sa.select(other.c.seq).where(
+        other.c.ledger_id == store.ledger_id,
+        other.c.account == account,
+        other.c.asset == code,
+        other.c.seq >= span.first,
+        other.c.seq < span.end,
+    )
     query = (
         sa.select(POSTING.c.lot, sa.func.sum(POSTING.c.amount).label("points"))
-        .join(other, sa.and_(other.c.ledger_id == POSTING.c.ledger_id, other.c.seq == POSTING.c.seq))
         .where(
             POSTING.c.ledger_id == store.ledger_id,
             POSTING.c.asset == code,
             POSTING.c.lot >= days[0],
             POSTING.c.lot <= days[1],
             POSTING.c.account.not_in(SYSTEM_ACCOUNTS),
-            other.c.account == account,
-            other.c.asset == code,
-            other.c.seq < end,
+            POSTING.c.seq.in_(its_entries),
         )
         .group_by(POSTING.c.lot)
     )
     return Counter({row.lot: int(row.points) for row in connection.execute(query)})
 
 
-def _lapsed(store: Store, connection: Connection, code: str, days: tuple[str, str], end: int) -> Counter[str]:
+def _lapsed(store: Store, connection: Connection, code: str, days: tuple[str, str], span: Span) -> Counter[str]:
     """Points by lot that lapsed holds gave back in entries that issue points or take them back; there are few."""
     mine = (POSTING.c.ledger_id == store.ledger_id, POSTING.c.asset == code)
     held, issued = POSTING.alias(), POSTING.alias()
@@ -325,7 +422,8 @@ def _lapsed(store: Store, connection: Connection, code: str, days: tuple[str, st
         sa.select(POSTING.c.seq, POSTING.c.leg, POSTING.c.account, POSTING.c.amount, POSTING.c.lot)
         .join(held, sa.and_(held.c.ledger_id == POSTING.c.ledger_id, held.c.seq == POSTING.c.seq))
         .join(issued, sa.and_(issued.c.ledger_id == POSTING.c.ledger_id, issued.c.seq == POSTING.c.seq))
-        .where(*mine, held.c.account == SYS_HELD, held.c.asset == code, held.c.seq < end)
+        .where(*mine, held.c.account == SYS_HELD, held.c.asset == code)
+        .where(held.c.seq >= span.first, held.c.seq < span.end)
         .where(issued.c.account == SYS_ISSUED, issued.c.asset == code)
         .distinct()
         .order_by(POSTING.c.seq, POSTING.c.leg)

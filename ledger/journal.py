@@ -284,11 +284,11 @@ class _Reader:
 
     def _nettings(self) -> Iterator[tuple[int, int, Any]]:
         wanted = [code for code in self._scales if self._scope.codes is None or code in self._scope.codes]
-        found = [((netting.seq, 2, _Netted(code, netting)) for netting in self._nettings_in(code)) for code in wanted]
-        return heapq.merge(*found, key=lambda move: move[0])
+        return heapq.merge(*map(self._nettings_in, wanted), key=lambda move: move[0])
 
-    def _nettings_in(self, code: str) -> Iterator[NettingRecord]:
-        return read_nettings(self._store, self._connection, code, account=self._scope.merchant)
+    def _nettings_in(self, code: str) -> Iterator[tuple[int, int, Any]]:
+        for netting in read_nettings(self._store, self._connection, code, account=self._scope.merchant):
+            yield netting.seq, 2, _Netted(code, netting)
 
     def _disputes(self) -> Iterator[tuple[int, int, Any]]:
         end = self._store.head(self._connection).size

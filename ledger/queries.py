@@ -336,6 +336,12 @@ BETWEEN_FEW = frozenset(
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NOTHING = sa.literal_column("0", sa.BigInteger())
 
+# An alias makes all columns of its table anew, and a page of entries may have dozens of them: these are made once.
+_LEG, _BOUGHT, _ACT, _PART, _CLAIM = (table.alias() for table in (POSTING, EARNING, ENTRY, PARTY, CLAIM))
+_OPENED, _DEFINED, _PUBLISHED = (table.alias() for table in (ACCOUNT, ASSET, PROGRAM))
+# Of the rows that another query's rows are held against.
+_OTHER_ENTRY, _OTHER_PARTY, _OTHER_ASSET, _OTHER_PROGRAM = (table.alias() for table in (ENTRY, PARTY, ASSET, PROGRAM))
+
 
 def _unindexed(seq: Any) -> Any:
     """Sequence numbers as a planner must not look them up, lest it walk the ledger in their order to find an account.
@@ -415,7 +421,7 @@ class _Matching:
     def _touching_assets(self, assets: Sequence[str]) -> list[_Source]:
         """Entries with a posting in one of the assets, defining it or publishing its program."""
         found = [self._legs(None, asset) for asset in assets]
-        for table in (ASSET.alias(), PROGRAM.alias()):
+        for table in (_DEFINED, _PUBLISHED):
             query = sa.select(table.c.seq).where(table.c.ledger_id == self.ledger_id, table.c.asset.in_(assets))
             found.append((query, table.c.seq))
         return found
@@ -473,34 +479,31 @@ class _Matching:
         return found
 
     def _legs(self, account: str | None, asset: str | None) -> _Source:
-        posting = POSTING.alias()
         walked = self.narrow and asset is None
-        seq = posting.c.seq if asset is not None or walked else _unindexed(posting.c.seq)
-        query = sa.select(seq).where(posting.c.ledger_id == self.ledger_id).distinct()
+        seq = _LEG.c.seq if asset is not None or walked else _unindexed(_LEG.c.seq)
+        query = sa.select(seq).where(_LEG.c.ledger_id == self.ledger_id).distinct()
         if account is not None:
-            query = query.where((_unfound(posting.c.account) if walked else posting.c.account) == account)
+            query = query.where((_unfound(_LEG.c.account) if walked else _LEG.c.account) == account)
         if asset is not None:
-            query = query.where(posting.c.asset == asset)
+            query = query.where(_LEG.c.asset == asset)
         return query, seq
 
     def _unrewarded(self, account: str, asset: str | None) -> _Source:
         """Purchases that earned the account nothing, which have no posting; an index has only these."""
-        earning = EARNING.alias()
-        query = sa.select(earning.c.seq).where(
-            earning.c.ledger_id == self.ledger_id, earning.c.account == account, earning.c.points == _NOTHING
+        query = sa.select(_BOUGHT.c.seq).where(
+            _BOUGHT.c.ledger_id == self.ledger_id, _BOUGHT.c.account == account, _BOUGHT.c.points == _NOTHING
         )
         if asset is not None:
-            query = query.where(earning.c.asset == asset)
-        return query.distinct(), earning.c.seq
+            query = query.where(_BOUGHT.c.asset == asset)
+        return query.distinct(), _BOUGHT.c.seq
 
     def _acts(self, account: str, asset: str | None) -> _Source:
         """Acts of the account that are found by no posting of its own."""
-        entry = ENTRY.alias()
-        query = sa.select(entry.c.seq).where(
-            entry.c.ledger_id == self.ledger_id, entry.c.actor == account, entry.c.kind.not_in(_FOUND_BY_POSTING)
+        query = sa.select(_ACT.c.seq).where(
+            _ACT.c.ledger_id == self.ledger_id, _ACT.c.actor == account, _ACT.c.kind.not_in(_FOUND_BY_POSTING)
         )
         if asset is None:
-            return query, entry.c.seq
+            return query, _ACT.c.seq
         # Merchants act on an asset that they issue or have an agreement about, members hardly without a posting of
         # their own. For any other merchant this is known before the first row is read.
         issued = sa.exists().where(
@@ -509,51 +512,48 @@ class _Matching:
         agreed = sa.exists().where(AGREEMENT.c.ledger_id == self.ledger_id, AGREEMENT.c.partner == account)
         acting = sa.or_(issued, agreed) if account.startswith(ROLE_PREFIXES["merchant"]) else sa.true()
         defining = [
-            sa.exists().where(table.c.ledger_id == self.ledger_id, table.c.asset == asset, table.c.seq == entry.c.seq)
-            for table in (ASSET.alias(), PROGRAM.alias())
+            sa.exists().where(table.c.ledger_id == self.ledger_id, table.c.asset == asset, table.c.seq == _ACT.c.seq)
+            for table in (_OTHER_ASSET, _OTHER_PROGRAM)
         ]
-        about = sa.or_(self._has_leg(entry.c.seq, POSTING.c.asset == asset), *defining)
-        return query.where(acting, about), entry.c.seq
+        about = sa.or_(self._has_leg(_ACT.c.seq, POSTING.c.asset == asset), *defining)
+        return query.where(acting, about), _ACT.c.seq
 
     def _parts(self, account: str, asset: str | None) -> _Source:
         """Entries that the account is a party of without a posting or an act of its own."""
-        party = PARTY.alias()
-        query = sa.select(party.c.seq).where(party.c.ledger_id == self.ledger_id, party.c.account == account)
+        query = sa.select(_PART.c.seq).where(_PART.c.ledger_id == self.ledger_id, _PART.c.account == account)
         if asset is not None:
-            query = query.where(self._has_leg(party.c.seq, POSTING.c.asset == asset))
-        return query, party.c.seq
+            query = query.where(self._has_leg(_PART.c.seq, POSTING.c.asset == asset))
+        return query, _PART.c.seq
 
     def _claims(self, account: str, asset: str) -> list[_Source]:
         """Entries by which the account owes or is owed money for what moved of an asset."""
         found: list[_Source] = []
         for side in ("creditor", "debtor"):
-            claim = CLAIM.alias()
-            seq = _unindexed(claim.c.seq)
-            query = sa.select(seq).where(claim.c.ledger_id == self.ledger_id, claim.c[side] == account)
+            seq = _unindexed(_CLAIM.c.seq)
+            query = sa.select(seq).where(_CLAIM.c.ledger_id == self.ledger_id, _CLAIM.c[side] == account)
             moved = self._has_leg(seq, POSTING.c.asset == asset)
             found.append((query.where(moved).distinct(), seq))
         return found
 
     def _opening(self, account: str) -> _Source:
-        opened = ACCOUNT.alias()
-        query = sa.select(opened.c.seq).where(opened.c.ledger_id == self.ledger_id, opened.c.account == account)
-        return query, opened.c.seq
+        query = sa.select(_OPENED.c.seq).where(_OPENED.c.ledger_id == self.ledger_id, _OPENED.c.account == account)
+        return query, _OPENED.c.seq
 
     def _recoveries(self, account: str) -> _Source:
         """Recoveries of the account, begun or dropped, by whomever; an index has only these."""
-        entry = ENTRY.alias()
-        about = sa.func.substr(entry.c.data, *_ACCOUNT_IN_ENTRY)
-        query = sa.select(entry.c.seq).where(
-            entry.c.ledger_id == self.ledger_id,
-            entry.c.kind.in_(_ABOUT_AN_ACCOUNT),
+        about = sa.func.substr(_ACT.c.data, *_ACCOUNT_IN_ENTRY)
+        query = sa.select(_ACT.c.seq).where(
+            _ACT.c.ledger_id == self.ledger_id,
+            _ACT.c.kind.in_(_ABOUT_AN_ACCOUNT),
             about == account.encode(),
         )
-        return query, entry.c.seq
+        return query, _ACT.c.seq
 
     def _of_kind(self, query: Any, column: Any) -> Any:
-        entry = ENTRY.alias()
         same = sa.exists().where(
-            entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.kind == self.wanted.kind
+            _OTHER_ENTRY.c.ledger_id == self.ledger_id,
+            _OTHER_ENTRY.c.seq == column,
+            _OTHER_ENTRY.c.kind == self.wanted.kind,
         )
         return query if self.wanted.kind is None else query.where(same)
 
@@ -561,20 +561,21 @@ class _Matching:
         return self._acted_any((account,), column)
 
     def _acted_any(self, accounts: Sequence[str], column: Any) -> Any:
-        entry = ENTRY.alias()
         return sa.exists().where(
-            entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.actor.in_(accounts)
+            _OTHER_ENTRY.c.ledger_id == self.ledger_id, _OTHER_ENTRY.c.seq == column, _OTHER_ENTRY.c.actor.in_(accounts)
         )
 
     def _between_few(self, column: Any) -> Any:
-        entry = ENTRY.alias()
         return sa.exists().where(
-            entry.c.ledger_id == self.ledger_id, entry.c.seq == column, entry.c.kind.in_(sorted(BETWEEN_FEW))
+            _OTHER_ENTRY.c.ledger_id == self.ledger_id,
+            _OTHER_ENTRY.c.seq == column,
+            _OTHER_ENTRY.c.kind.in_(sorted(BETWEEN_FEW)),
         )
 
     def _is_party(self, account: str, column: Any) -> Any:
-        party = PARTY.alias()
-        return sa.exists().where(party.c.ledger_id == self.ledger_id, party.c.account == account, party.c.seq == column)
+        return sa.exists().where(
+            _OTHER_PARTY.c.ledger_id == self.ledger_id, _OTHER_PARTY.c.account == account, _OTHER_PARTY.c.seq == column
+        )
 
     def _has_leg(self, column: Any, condition: Any) -> Any:
         return sa.exists().where(POSTING.c.ledger_id == self.ledger_id, POSTING.c.seq == column, condition)
@@ -776,7 +777,7 @@ def balances_of(
                 days[day] = days.get(day, 0) + points
         else:
             held[hold.account, hold.asset] = held.get((hold.account, hold.asset), 0) + hold.remaining
-    zones = _time_zones(store, connection, sorted({code for found in lots.values() for code in found}))
+    zones = time_zones(store, connection, sorted({code for found in lots.values() for code in found}))
     today = {code: local_date(time, zone) for code, zone in zones.items()}
     return [
         [
@@ -820,7 +821,7 @@ def _balance(code: str, days: dict[str, int], today: str, held: int) -> Balance:
     )
 
 
-def _time_zones(store: Store, connection: Connection, codes: Sequence[str]) -> dict[str, str]:
+def time_zones(store: Store, connection: Connection, codes: Sequence[str]) -> dict[str, str]:
     """Time zone of the program of each asset, which all its versions share: its last days are days there."""
     if not codes:
         return {}

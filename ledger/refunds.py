@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from ledger.agreements import earning_name, outcome, parties_of_claim, received_by
 from ledger.earning import needs_approval
-from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY
 from ledger.movements import Movement, insufficient_points, spendable, split
 from ledger.operations import Correct, Refund
@@ -111,11 +110,9 @@ def _refund_purchase(ask: Request[Refund], of: RefundedPurchase) -> Decision:
     move.put("purchase_refunds", after)
     agreement = _earning_agreement(ask, earning)
     value = state.assets[op.asset].value if program.refunds == "owe" else None
-    refusal = (
-        _restore_allotment(move, agreement, returned)
-        or _owe_for_points(move, earning, value, before, after)
-        or _reverse_billing(move, agreement, earning, before, after)
-    )
+    _restore_allotment(move, agreement, returned)
+    refusal = _owe_for_points(move, earning, value, before, after)
+    refusal = refusal or _reverse_billing(move, agreement, earning, before, after)
     return refusal or move.admission(op.actor)
 
 
@@ -161,7 +158,8 @@ def _uncommitted(move: Movement, account: str, asset: str) -> int:
     """Points that an account has on hold, less its debt: not spent yet, so that holding them forgives nothing."""
     holds = (move.get("holds", hold.hold) for hold in move.state.holds.group(account, asset))
     debt = -min(move.lots(account, asset).get(NO_LAST_DAY, 0), 0)
-    return max(sum(hold.remaining for hold in holds) - debt, 0)
+    held: int = sum(hold.remaining for hold in holds)
+    return max(held - debt, 0)
 
 
 def _earning_agreement(ask: Request[Refund], earning: Earning) -> Agreement | None:
@@ -173,20 +171,15 @@ def _earning_agreement(ask: Request[Refund], earning: Earning) -> Agreement | No
     return agreement
 
 
-def _restore_allotment(move: Movement, agreement: Agreement | None, points: int) -> Rejection | None:
+def _restore_allotment(move: Movement, agreement: Agreement | None, points: int) -> None:
     """Let a prepaid partner give points again that came back."""
     if agreement is None or points == 0:
-        return None
+        return
     assert isinstance(agreement.terms, EarningTerms)
-    if agreement.terms.billing != "prepaid":
-        return None
-    allotment: Allotment | None = move.get("allotments", agreement.agreement)
-    assert allotment is not None  # or there had been nothing to give
-    if allotment.remaining + points > MAX_INTEGER:
-        message = f"more than 2^53-1 of the points allotted by {agreement.agreement} would be left"
-        return Rejection(Code.POINTS_OVERFLOW, message, _AMOUNT)
-    move.put("allotments", replace(allotment, remaining=allotment.remaining + points))
-    return None
+    if agreement.terms.billing == "prepaid":
+        allotment: Allotment | None = move.get("allotments", agreement.agreement)
+        assert allotment is not None  # or there had been nothing to give
+        move.put("allotments", replace(allotment, remaining=allotment.remaining + points))
 
 
 def _owe_for_points(

@@ -50,9 +50,10 @@ class SettlementLine(Struct, frozen=True, kw_only=True):
     """A line of a settlement statement, the ``part``-th of entry ``seq``.
 
     ``debit`` is in favour of the account, ``credit`` in favour of the counterparty; ``balance`` is after the line.
-    ``claim`` names a claim by its entry and index, ``netted_by`` the netting that covers it. A ``netted`` line takes a
-    debt away, a ``netting_payment`` is what takes its place: those of one netting sum to zero. Lines of disputes move
-    nothing: ``amount`` says what is in dispute.
+    ``claim`` names a claim by its entry and index, ``netted_by`` the netting that covers it. ``reference`` is what the
+    operation says, such as the bill behind a claim, the payment of a settlement, or why a claim is disputed. A
+    ``netted`` line takes a debt away, a ``netting_payment`` is what takes its place: those of one netting sum to zero.
+    Lines of disputes move nothing: ``amount`` says what is in dispute.
     """
 
     day: str
@@ -156,8 +157,9 @@ class _ClaimName(Struct):
 
 
 class _ClearingOp(Struct):
-    """What kinds of clearing say, each some of it."""
+    """What operations that make and clear claims say, each some of it."""
 
+    reference: str | None = None
     claim: _ClaimName | None = None
     reason: str | None = None
     outcome: str | None = None
@@ -566,9 +568,9 @@ class Clearing:
 
     def _drafts(self, seq: int, row: Any, claims: Sequence[ClaimRecord], paid: Owed | None) -> Iterator[dict[str, Any]]:
         """What each line of an entry says of itself."""
+        op = _clearing.decode(bytes(row.data)).op
         if row.kind == "settle" and paid is not None:
-            reference = _clearing.decode(bytes(row.data)).op.payment
-            yield {"what": "settlement", "reference": reference, **self._less(paid)}
+            yield {"what": "settlement", "reference": op.payment, **self._less(paid)}
         elif row.kind == "net":
             for owed in self._cleared.get(seq, []):
                 yield {"what": "netted", **self._less(owed)}
@@ -579,7 +581,7 @@ class Clearing:
             yield self._of_dispute(step, self._disputed_claims[step.claim])
         else:
             for claim in claims:
-                yield self._of_claim(claim)
+                yield {**self._of_claim(claim), "reference": op.reference}
 
     def _of_claim(self, claim: ClaimRecord) -> dict[str, Any]:
         name = (claim.seq, claim.index)

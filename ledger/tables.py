@@ -5,7 +5,8 @@ ledgers and a distributed engine can shard by it.
 
 ``entry``, ``posting`` and ``tile`` are the record: triggers refuse UPDATE and DELETE. ``head`` holds what the next
 entry builds on, and its row is the lock writers take. ``cosignature`` holds what witnesses said, which is theirs;
-``webhook`` and ``webhook_delivery`` are the service's: who is told of what, and how far that is. All others are
+``webhook`` and ``webhook_delivery`` are the service's: who is told of what, and how far that is. So are ``profile``,
+``profile_erasure``, ``profile_key`` and ``identifier``: personal data, encrypted, which no entry has. All others are
 projections: what replaying the entries gives, kept for speed and compared by the auditor. The tables of
 :data:`RECORD_TABLES` have the fields of the records they keep, in their order; a field that is no scalar is canonical
 JSON.
@@ -226,6 +227,59 @@ class WebhookDeliveryRow(SQLModel, table=True):
     error: str | None = Field(sa_type=TEXT)
 
 
+class ProfileKeyRow(SQLModel, table=True):
+    """The key that identifiers are hashed under, wrapped; ``key_id`` names the profile key that it is wrapped with."""
+
+    __tablename__ = "profile_key"
+    ledger_id: int = Field(primary_key=True)
+    key_id: str = Field(sa_type=TEXT)
+    wrapped_key: bytes
+
+
+class ProfileRow(SQLModel, table=True):
+    """A member's profile, ``sealed`` with a data key of its own, which is wrapped with the profile key ``key_id``."""
+
+    __tablename__ = "profile"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    key_id: str = Field(sa_type=TEXT)
+    wrapped_key: bytes
+    sealed: bytes
+    revision: int = Field(sa_type=sa.BigInteger)
+    updated_at_ms: int = Field(sa_type=sa.BigInteger)
+
+
+class ProfileErasureRow(SQLModel, table=True):
+    """When what was kept of a member was erased last."""
+
+    __tablename__ = "profile_erasure"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    erased_at_ms: int = Field(sa_type=sa.BigInteger)
+
+
+class IdentifierRow(SQLModel, table=True):
+    """What a merchant finds a member by: a keyed hash of it, and the value ``sealed`` with the member's data key."""
+
+    __tablename__ = "identifier"
+    __table_args__ = (
+        sa.UniqueConstraint("ledger_id", "merchant", "kind", "keyed_hash", name="identifier_value"),
+        sa.Index("identifier_account", "ledger_id", "account", "added_at_ms"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    identifier: str = Field(primary_key=True, sa_type=TEXT)
+    merchant: str = Field(sa_type=TEXT)
+    kind: str = Field(sa_type=TEXT)
+    keyed_hash: bytes
+    account: str = Field(sa_type=TEXT)
+    added_by: str = Field(sa_type=TEXT)
+    added_at_ms: int = Field(sa_type=sa.BigInteger)
+    sealed: bytes
+
+
 class AssetRow(SQLModel, table=True):
     """An asset. ``seq`` is the entry that defined it; ``transfer_terms`` is their canonical JSON."""
 
@@ -363,11 +417,15 @@ class HoldRow(SQLModel, table=True):
 
     __tablename__ = "hold"
     __table_args__ = (
-        sa.Index("hold_open", "ledger_id", "account", "asset", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        # With the status in them, though it is the same in all of them: else SQLite prefers the indexes of all holds.
+        sa.Index("hold_open", "ledger_id", "account", "status", "asset", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        sa.Index(
+            "hold_merchant_open", "ledger_id", "merchant", "status", "seq", sqlite_where=_OPEN, postgresql_where=_OPEN
+        ),
         sa.Index("hold_account", "ledger_id", "account", "seq"),
         sa.Index("hold_merchant", "ledger_id", "merchant", "seq"),
-        sa.Index("hold_merchant_open", "ledger_id", "merchant", "seq", sqlite_where=_OPEN, postgresql_where=_OPEN),
-        {"sqlite_with_rowid": False},
+        sa.Index("hold_due", "ledger_id", "status", "until", "hold", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        # With SQLite's own row numbers: else it reads all holds by the primary key to find an account's open ones.
     )
     ledger_id: int = Field(primary_key=True)
     hold: str = Field(primary_key=True, sa_type=TEXT)
@@ -438,7 +496,7 @@ class ClaimRow(SQLModel, table=True):
     __table_args__ = (
         sa.Index("claim_creditor", "ledger_id", "creditor", "currency", "seq"),
         sa.Index("claim_debtor", "ledger_id", "debtor", "currency", "seq"),
-        # With the status in it, though it is the same in all of it: else SQLite prefers the primary key.
+        # With the status in it, as above: else SQLite prefers the primary key.
         sa.Index(
             "claim_disputed",
             "ledger_id",
@@ -543,6 +601,8 @@ NETTING, USAGE = table_of(NettingRow), table_of(UsageRow)
 ALLOTMENT, ALLOTMENT_ALERT = table_of(AllotmentRow), table_of(AllotmentAlertRow)
 LOG_KEY, COSIGNATURE = table_of(LogKeyRow), table_of(CosignatureRow)
 WEBHOOK, WEBHOOK_DELIVERY = table_of(WebhookRow), table_of(WebhookDeliveryRow)
+PROFILE_KEY, PROFILE, PROFILE_ERASURE = table_of(ProfileKeyRow), table_of(ProfileRow), table_of(ProfileErasureRow)
+IDENTIFIER = table_of(IdentifierRow)
 METADATA = SQLModel.metadata
 IMMUTABLE_TABLES = ("entry", "posting", "tile")
 

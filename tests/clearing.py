@@ -1,6 +1,6 @@
 """Three merchants with claims against each other, for tests of statements and journals.
 
-Each issues an asset and accepts those of the two others for one minor unit of USD a point, which the issuer owes. ::
+Each issues an asset and accepts those of the two others for one minor unit of money a point, which the issuer owes. ::
 
     three = make_three(world)
     three.redeem(0, 1, 500)   # a member spends 500 points of the first at the second: the first owes 5.00
@@ -33,27 +33,30 @@ class Three(Struct, kw_only=True):
     world: World
     merchants: list[Wallet]
     member: Wallet
+    currency: str = "USD"
     used: int = 0
 
     def account(self, number: int) -> str:
         return str(self.merchants[number].account)
 
-    def redeem(self, issuer: int, at: int, points: int) -> Recorded:
+    def redeem(self, issuer: int, at: int, points: int, reference: str | None = None) -> Recorded:
         """The issuer owes the other merchant as many cents."""
-        redemption = self.member.sign(Redeem, asset=CODES[issuer], amount=points, merchant=self.account(at))
+        redemption = self.member.sign(
+            Redeem, asset=CODES[issuer], amount=points, merchant=self.account(at), reference=reference
+        )
         return self.world.record(redemption)[0]
 
     def net(self, through: str, *payments: tuple[int, int, int], merchants: Sequence[int] = (0, 1, 2)) -> Recorded:
         """A netting with payments of (debtor, creditor, amount)."""
         paid = tuple(Payment(debtor=self.account(a), creditor=self.account(b), amount=n) for a, b, n in payments)
         among = tuple(sorted(map(self.account, merchants)))
-        signed = self.world.operator.sign(Net, currency="USD", merchants=among, payments=paid, through=through)
+        signed = self.world.operator.sign(Net, currency=self.currency, merchants=among, payments=paid, through=through)
         return self.world.record(signed)[0]
 
     def settle(self, debtor: int, creditor: int, amount: int) -> Recorded:
         self.used += 1
         signed = self.merchants[creditor].sign(
-            Settle, amount=amount, currency="USD", debtor=self.account(debtor), payment=f"wire-{self.used}"
+            Settle, amount=amount, currency=self.currency, debtor=self.account(debtor), payment=f"wire-{self.used}"
         )
         return self.world.record(signed)[0]
 
@@ -66,7 +69,9 @@ class Three(Struct, kw_only=True):
         return self.world.record(self.merchants[by].sign(ResolveDispute, claim=named, outcome=outcome))[0]
 
 
-def make_three(world: World, names: Sequence[str] = ("École “Süd” & Co", "Bean", "Leaf")) -> Three:
+def make_three(
+    world: World, names: Sequence[str] = ("École “Süd” & Co", "Bean", "Leaf"), currency: str = "USD"
+) -> Three:
     """Merchants, assets, agreements, and a member with 100,000 points of each asset."""
     merchants = [world.add_merchant(name) for name in names]
     member = world.add_member()
@@ -76,7 +81,7 @@ def make_three(world: World, names: Sequence[str] = ("École “Süd” & Co", "
     for issuer, code in zip(merchants, CODES, strict=True):
         for partner in merchants:
             if partner is not issuer:
-                claim = ClaimTerms(amount=1, currency="USD", debtor=str(issuer.account), points=1, round="half_up")
+                claim = ClaimTerms(amount=1, currency=currency, debtor=str(issuer.account), points=1, round="half_up")
                 terms = AcceptanceTerms(asset=code, claim=claim, received="retired")
                 world.record(
                     issuer.sign(
@@ -89,7 +94,7 @@ def make_three(world: World, names: Sequence[str] = ("École “Süd” & Co", "
                         version=1,
                     )
                 )
-    return Three(world=world, merchants=merchants, member=member)
+    return Three(world=world, merchants=merchants, member=member, currency=currency)
 
 
 def make_march(three: Three) -> dict[str, Recorded]:
@@ -172,7 +177,9 @@ class Simulation:
         obligations = [Obligation(**{k: v for k, v in row._mapping.items() if k != "ledger_id"}) for row in rows]
         payments = propose_payments(positions_of(obligations, merchants, through))
         world.submit(
-            world.operator.sign(Net, currency="USD", merchants=merchants, payments=tuple(payments), through=through)
+            world.operator.sign(
+                Net, currency=self.three.currency, merchants=merchants, payments=tuple(payments), through=through
+            )
         )
 
 

@@ -6,11 +6,13 @@ tests do. What the migrations do is for :mod:`tests.test_migrations`, which begi
 
 import sqlite3
 import tempfile
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from ledger import migrations
 from ledger.store import open_engine
@@ -30,13 +32,8 @@ def make_tables(engine: Engine) -> None:
     if revision is not None or engine.dialect.name != "sqlite":
         migrations.migrate(engine)
         return
-    connection = engine.raw_connection()
-    try:
-        driver_connection = connection.driver_connection
-        assert isinstance(driver_connection, sqlite3.Connection)
-        _migrated_sqlite().backup(driver_connection)
-    finally:
-        connection.close()
+    with closing(engine.raw_connection()) as fresh:
+        _migrated_sqlite().backup(_driver(fresh))
 
 
 @cache
@@ -46,9 +43,13 @@ def _migrated_sqlite() -> sqlite3.Connection:
     with tempfile.TemporaryDirectory() as folder:
         engine = open_engine(f"sqlite:///{Path(folder) / 'migrated.sqlite'}")
         migrations.migrate(engine)
-        connection = engine.raw_connection()
-        assert isinstance(connection.driver_connection, sqlite3.Connection)
-        connection.driver_connection.backup(memory)
-        connection.close()
+        with closing(engine.raw_connection()) as connection:
+            _driver(connection).backup(memory)
         engine.dispose()
     return memory
+
+
+def _driver(connection: PoolProxiedConnection) -> sqlite3.Connection:
+    driver = connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver

@@ -131,7 +131,7 @@ def connect(url: URL) -> psycopg.Connection:
 
 @contextmanager
 def empty_database(server_url: str, *, template: str = "template1") -> Iterator[str]:
-    """The SQLAlchemy URL of a new database of a server, until the block ends. It has no tables unless a template has."""
+    """The SQLAlchemy URL of a new database of a server, until the block ends: without tables unless a template has."""
     server = make_url(server_url)
     name = f"test_{uuid.uuid4().hex}"
     with connect(server) as connection:
@@ -145,7 +145,7 @@ def empty_database(server_url: str, *, template: str = "template1") -> Iterator[
 
 @contextmanager
 def fresh_database(server_url: str) -> Iterator[str]:
-    """The SQLAlchemy URL of a new database of a server, with the tables of the newest revision, until the block ends."""
+    """The SQLAlchemy URL of a new database of a server, with tables of the newest revision, until the block ends."""
     with empty_database(server_url, template=migrated_template(server_url)) as url:
         yield url
 

@@ -1210,7 +1210,6 @@ class Replica:
         if version is not None and version["terms"]["billing"] == "prepaid":
             name = agreement_name(version["terms"], version["partner"])
             left = self.allotted.get(name, 0) + points
-            require(left <= MAX_INTEGER, "POINTS_OVERFLOW")
             self._changes.append(lambda _: self.allotted.update({name: left}))
 
     def _reverse_billing(self, original: dict[str, Any], points: int) -> None:
@@ -1386,7 +1385,7 @@ class Replica:
         self._use_reference(op["actor"], "allotment", op["reference"])
         left = self.allotted.get(name, 0) + op["points"]
         bought = self.bought.get(name, 0) + op["points"]
-        require(max(left, bought) <= MAX_INTEGER, "POINTS_OVERFLOW")
+        require(bought <= MAX_INTEGER, "POINTS_OVERFLOW")
         self._changes.append(lambda _: self.allotted.update({name: left}))
         self._changes.append(lambda _: self.bought.update({name: bought}))
         self._owe_claim(version, op["points"])

@@ -1278,6 +1278,7 @@ def _clear(story: Story) -> None:
     refuse("", "cancelled by the creditor", time, kind, "kiosk", **{**by_kiosk, "outcome": "cancelled"})
     story.record(time, kind, "boss", **resolve)
     refuse("NOT_DISPUTED", "resolved twice", time, kind, "shop", **resolve)
+    refuse("CLAIM_CLOSED", "disputed again by who did before", time, "dispute", "shop", **disputed)
     story.record(time, "dispute", "kiosk", **{**disputed, "actor": account["kiosk"], "reason": "amount"})
     refuse("", "withdrawn by the other party", time, kind, "kiosk", **by_kiosk)
     story.record(time, kind, "kiosk", **{**by_kiosk, "outcome": "cancelled"})

@@ -1,5 +1,6 @@
 """Agreements: who makes them, when they are in force, that no loop of them pays, and what points become by them."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise, permutations
 from typing import Any
@@ -23,6 +24,7 @@ from ledger.agreements import (
 )
 from ledger.encoding import MAX_INTEGER
 from ledger.movements import fee_for
+from ledger.operations import MalformedError
 from ledger.state import Admission, Agreement, Code, Rejection
 from ledger.terms import Bonus, Cap, ClaimTerms, ExchangeTerms, KeptFee, Rate
 from tests.rulebook import Book, acceptance, claim, earning, exchange
@@ -106,6 +108,26 @@ def test_refusals_of_agree_come_in_their_order() -> None:
         assert (refusal.code, refusal.path) == (code, path)
     facts |= {"get": 1}
     assert isinstance(ask(), Admission)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        lambda owed: exchange("STAR", "BEAN", received="kept", claim=owed),
+        lambda owed: acceptance("STAR", received="kept", claim=owed),
+        lambda owed: earning("STAR", "postpaid", claim=owed),
+    ],
+    ids=["exchange", "acceptance", "earning"],
+)
+def test_issuer_pays_for_no_points_that_come_again(terms: Callable[[Any], dict[str, Any]]) -> None:
+    """The partner would present what it kept to itself, or give points away: each time for money."""
+    book = Coalition("STAR", "BEAN")
+    shop, bakery = book.issuers.values()
+    fields: dict[str, Any] = {"actor": shop, "notice_days": 0, "partner": bakery, "starts": book.time, "version": 1}
+    book.do("agree", terms=terms(claim(bakery)), **fields)
+    with pytest.raises(MalformedError) as caught:
+        book.build("agree", terms=terms(claim(shop)), **fields)
+    assert caught.value.path == ("terms", "claim", "debtor")
 
 
 def test_agreement_is_recorded_with_its_terms_and_concerns_the_partner() -> None:
@@ -678,6 +700,18 @@ def test_best_path_may_be_the_longer_one() -> None:
     assert names(best_paths(book.state, "STAR", "LEAF", 100, book.time, max_hops=1).paths) == [("STAR>LEAF", 20)]
 
 
+def test_path_takes_what_is_on_a_step_and_leaves_the_rest() -> None:
+    """Also where an exchange of another amount is refused: each one of a path is signed for the points it takes."""
+    book = Coalition("STAR", "BEAN", "LEAF")
+    book.exchange("STAR", "BEAN", give=5, get=3, step=5)
+    book.exchange("BEAN", "LEAF", give=10, get=1, step=10, minimum=600)
+    found = best_paths(book.state, "STAR", None, 1_004, book.time).paths
+    assert names(found) == [("STAR>BEAN", 600), ("STAR>BEAN>LEAF", 60)]
+    assert [(hop.amount, hop.given) for hop in found[1].hops] == [(1_004, 1_000), (600, 600)]
+    assert names(best_paths(book.state, "STAR", None, 999, book.time).paths) == [("STAR>BEAN", 597)]
+    assert not best_paths(book.state, "STAR", None, 4, book.time).paths
+
+
 def test_all_that_points_can_become_is_found() -> None:
     """By asset, best first; nothing leads back, and what is refused for the amount leads nowhere."""
     book = Coalition("STAR", "BEAN", "LEAF", "MOON")
@@ -720,7 +754,9 @@ def test_paths_are_those_of_trying_everything(terms: dict[tuple[str, str], Excha
         for way in permutations(CODES, length):
             points: int | None = amount
             for asset, into in pairwise(way):
-                told = quote(book.state, asset, into, points or 0, book.time) if points else None
+                step = terms[asset, into].step if (asset, into) in terms else 1
+                points = points - points % step if points else None
+                told = quote(book.state, asset, into, points, book.time) if points else None
                 points = told.out if told is not None and told.refusal is None else None
             if points and way[0] == "STAR":
                 expected[">".join(way)] = points

@@ -53,15 +53,23 @@ class Coalition:
         return wallet
 
 
-@pytest.fixture
-def coalition(world: World) -> Coalition:
-    return Coalition(world)
+@pytest.fixture(scope="module")
+def read(shared_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Coalition, Service]]:
+    with World(shared_database_url) as world:
+        coalition = Coalition(world)
+        with running(world, tmp_path_factory.mktemp("coalition"), origin=world.origin) as service:
+            yield coalition, service
 
 
 @pytest.fixture
-def service(world: World, coalition: Coalition, tmp_path: Path) -> Iterator[Service]:
-    with running(world, tmp_path) as service:
-        yield service
+def coalition(read: tuple[Coalition, Service]) -> Coalition:
+    """Read by the tests that ask for it; one that records needs its own."""
+    return read[0]
+
+
+@pytest.fixture
+def service(read: tuple[Coalition, Service]) -> Service:
+    return read[1]
 
 
 ROLES = ("nobody", "alice", "bob", "carol", "dave", "star", "mile", "auditor", "operator")
@@ -138,16 +146,18 @@ def test_merchant_lists_its_holders(coalition: Coalition, service: Service) -> N
     assert ids(service, "{ accounts { nodes { id } } }", token) == {wallet.account for wallet in wallets}
 
 
-def test_merchant_sees_balances_in_its_own_assets(world: World, coalition: Coalition, service: Service) -> None:
+def test_merchant_sees_balances_in_its_own_assets(world: World, tmp_path: Path) -> None:
     """A holder's points of other merchants are not its business."""
+    coalition = Coalition(world)
     world.grant(coalition.mile, "MILE", coalition.alice, 5)
     document = "query($id: ID!) { account(id: $id) { balances { asset total } } }"
-    star = service.query(document, {"id": coalition.alice.account}, service.sign_in(coalition.star))
-    assert star["account"]["balances"] == [{"asset": "STAR", "total": 90}]
-    mile = service.query(document, {"id": coalition.alice.account}, service.sign_in(coalition.mile))
-    assert mile["account"]["balances"] == [{"asset": "MILE", "total": 5}]
     one = 'query($id: ID!) { account(id: $id) { balances(asset: "MILE") { total } } }'
-    hidden = service.query(one, {"id": coalition.alice.account}, service.sign_in(coalition.star))
+    with running(world, tmp_path) as service:
+        star = service.query(document, {"id": coalition.alice.account}, service.sign_in(coalition.star))
+        mile = service.query(document, {"id": coalition.alice.account}, service.sign_in(coalition.mile))
+        hidden = service.query(one, {"id": coalition.alice.account}, service.sign_in(coalition.star))
+    assert star["account"]["balances"] == [{"asset": "STAR", "total": 90}]
+    assert mile["account"]["balances"] == [{"asset": "MILE", "total": 5}]
     assert hidden["account"]["balances"] == []
 
 
@@ -210,10 +220,22 @@ def shared_entries(world: World, coalition: Coalition) -> dict[str, int]:
 _MEMBERS = ("alice", "bob", "carol", "dave")
 
 
+@pytest.fixture(scope="module")
+def shared(
+    shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Coalition, Service, dict[str, int]]]:
+    """Another coalition, its service, and the entries that hold the business of several."""
+    with World(shared_database_url, origin="ledger.example/shared") as world:
+        coalition = Coalition(world)
+        seqs = shared_entries(world, coalition)
+        with running(world, tmp_path_factory.mktemp("shared"), origin=world.origin) as service:
+            yield coalition, service, seqs
+
+
 @pytest.mark.parametrize("role", [*_MEMBERS, "star", "mile", "auditor", "operator"])
-def test_entry_of_many_is_told_to_each_in_part(role: str, world: World, coalition: Coalition, service: Service) -> None:
+def test_entry_of_many_is_told_to_each_in_part(role: str, shared: tuple[Coalition, Service, dict[str, int]]) -> None:
     """What others bought, were sent or lost is not in the legs, nor in the bytes, one by one and in the list."""
-    seqs = shared_entries(world, coalition)
+    coalition, service, seqs = shared
     token = service.sign_in(coalition.wallet(role))
     fields = "seq actorId document signatures { key } postings { accountId }"
     listed = service.query(f"{{ entries(last: 100) {{ nodes {{ {fields} }} }} }}", token=token)["entries"]["nodes"]
@@ -240,9 +262,9 @@ def test_entry_of_many_is_told_to_each_in_part(role: str, world: World, coalitio
         assert seqs["custody"] in found
 
 
-def test_filter_does_not_tell_who_else_is_in_an_entry(world: World, coalition: Coalition, service: Service) -> None:
+def test_filter_does_not_tell_who_else_is_in_an_entry(shared: tuple[Coalition, Service, dict[str, int]]) -> None:
     """Alice's purchases were recorded together with bob's: asking for bob's finds only what the two did together."""
-    seqs = shared_entries(world, coalition)
+    coalition, service, seqs = shared
     document = "query($id: ID!) { entries(filter: {account: $id}, last: 100) { nodes { seq } } }"
     token = service.sign_in(coalition.alice)
     found = service.query(document, {"id": coalition.bob.account}, token)["entries"]["nodes"]
@@ -253,9 +275,9 @@ def test_filter_does_not_tell_who_else_is_in_an_entry(world: World, coalition: C
     ]
 
 
-def test_purchase_that_earned_nothing_is_in_the_list(world: World, coalition: Coalition, service: Service) -> None:
+def test_purchase_that_earned_nothing_is_in_the_list(shared: tuple[Coalition, Service, dict[str, int]]) -> None:
     """It has no posting, and is its member's all the same."""
-    seqs = shared_entries(world, coalition)
+    coalition, service, seqs = shared
     token = service.sign_in(coalition.carol)
     listed = ids(service, "{ entries(last: 100) { nodes { id } } }", token)
     assert f"ent_{seqs['purchases']}" in listed
@@ -265,7 +287,7 @@ def test_purchase_that_earned_nothing_is_in_the_list(world: World, coalition: Co
     assert entry["entry"] == {"kind": "RECORD_PURCHASES", "postings": []}
 
 
-def test_totals_without_an_account_are_a_members_own(world: World, coalition: Coalition, service: Service) -> None:
+def test_totals_without_an_account_are_a_members_own(coalition: Coalition, service: Service) -> None:
     """All members' for the issuer; FORBIDDEN for another merchant."""
     document = '{ pointsTotals(asset: "STAR") { total { points members } } }'
     assert service.query(document, token=service.sign_in(coalition.alice))["pointsTotals"]["total"]["points"] == 100

@@ -618,7 +618,7 @@ def test_exchange_that_would_be_refused_is_not_signed(market: Market) -> None:
             with pytest.raises(RefusedError) as caught:
                 market.client(market.alice, url).exchange("STAR", amount, into)
             assert caught.value.code == code
-        assert not any(is_submission(request) for request in requests)
+        assert [request for request in requests if is_submission(request)] == []
 
 
 def test_quote_without_an_outcome_is_no_answer(market: Market) -> None:

@@ -228,6 +228,20 @@ def test_agreement_says_how_it_stands(coalition: Coalition, service: Service) ->
     assert service.query('{ agreement(name: "not a name") { id } }')["agreement"] is None
 
 
+def test_directory_names_the_merchants_to_everybody(service: Service) -> None:
+    """Their names are public: a wallet tells through whom points go without being allowed to see accounts."""
+    document = """
+      {
+        agreements(asset: "COIN") { nodes { issuerName partnerName } }
+        assets(first: 9) { nodes { code issuerName } }
+      }
+    """
+    found = service.query(document)
+    assert {(each["issuerName"], each["partnerName"]) for each in found["agreements"]["nodes"]} == {("Mint", "Bakery")}
+    names = {"BEAN": "Bakery", "COIN": "Mint", "LEAF": "Grocer"}
+    assert {each["code"]: each["issuerName"] for each in found["assets"]["nodes"]} == names
+
+
 def test_later_version_supersedes_and_an_end_comes(world: World, tmp_path: Any) -> None:
     """A version that has not started is upcoming; the one before it counts until then."""
     one, other = world.add_merchant("One"), world.add_merchant("Other")

@@ -197,11 +197,13 @@ def test_no_argument_is_an_internal_error(
         "id": "ent_0",
         "ids": ["ent_0"],
         "into": "STAR",
+        "kind": "CARD",
         "name": "STAR>BEAN",
         "periods": [{"through": "2026-03-01", "expectedRedemption": share}],
         "seq": 0,
         "standAlonePrice": {"amount": 1, "points": 1},
         "through": "2026-03-01",
+        "value": "6001 2345",
     }
     variables = {
         name: needed_of[name] for name, found in fields.fields[query].args.items() if is_required_argument(found)

@@ -19,6 +19,7 @@ import api.inputs
 from api.client import USER_ERRORS
 from api.input_parts import AccountRole, AmountRounding, PointsRounding
 from api.inputs import KIND_OF
+from api.profiles import IdentifierAddedBy, MemberIdentifierKind
 from api.rejections import SERVICE_CODES, USER_ERROR_TYPES, UserErrorCode
 from api.schema import build_schema as build
 from api.schema import print_sdl, schema
@@ -26,6 +27,8 @@ from api.types import OperationKind
 from api.webhook_events import EVENTS
 from api.webhooks import WebhookDeliveryStatus, WebhookDisabledReason, WebhookEventType
 from ledger.operations import KINDS
+from ledger.personal_data import IdentifierKind
+from ledger.profiles import AddedBy
 from ledger.state import Code
 from ledger.terms import ROLE_PREFIXES
 from ledger.webhooks import Reason, Status
@@ -72,6 +75,8 @@ def test_enumerations_are_those_of_the_core() -> None:
     assert values_of(WebhookEventType) == set(EVENTS)
     assert values_of(WebhookDisabledReason) == set(get_args(Reason))
     assert values_of(WebhookDeliveryStatus) == set(get_args(Status))
+    assert values_of(MemberIdentifierKind) == set(get_args(IdentifierKind))
+    assert values_of(IdentifierAddedBy) == set(get_args(AddedBy))
     assert values_of(OperationKind) == set(KINDS)
     assert values_of(AccountRole) == set(ROLE_PREFIXES)
     assert values_of(PointsRounding) == {"down", "half_up", "half_even", "up"}
@@ -95,10 +100,11 @@ def test_mutations_are_noun_verb_with_one_input() -> None:
     mutation = schema._schema.mutation_type
     assert mutation is not None
     for name, field in mutation.fields.items():
-        assert name.endswith(("Submit", "Open", "Create", "Update", "Delete", "Rotate", "Replay", "Test"))
+        verbs = ("Submit", "Open", "Create", "Update", "Delete", "Rotate", "Replay", "Test", "Erase", "Add", "Remove")
+        assert name.endswith(verbs)
         assert list(field.args) == ["input"]
         input_type = getattr(api.inputs, field.args["input"].type.of_type.name, None)
-        assert (input_type is None) == name.startswith("webhook")
+        assert (input_type is None) == name.startswith(("webhook", "profile", "identifier"))
         kind = KIND_OF.get(input_type.__mro__[1]) if input_type is not None else None
         assert kind is None or f"`{kind}` document" in str(field.description)
         payload = field.type.of_type

@@ -57,6 +57,8 @@ def test_values_are_read() -> None:
         "GUERDON_DATABASE_URL": "postgresql://guerdon@db/guerdon",
         "GUERDON_LOG_KEY_FILE": "/run/log.pem",
         "GUERDON_OTHER_LOG_KEY_FILES": "/run/next.pem:old.pem",
+        "GUERDON_PROFILE_KEY_FILE": "/run/profile.pem",
+        "GUERDON_OTHER_PROFILE_KEY_FILES": "/run/profile-1.pem",
         "GUERDON_KEY_PASSPHRASE_FILE": "/run/passphrase",
         "GUERDON_GRAPHIQL": "False",
         "GUERDON_MAX_BODY_BYTES": "2048",
@@ -84,6 +86,8 @@ def test_values_are_read() -> None:
     settings = Settings.from_environment(environ)
     assert settings.log_key_file == Path("/run/log.pem")
     assert settings.other_log_key_files == (Path("/run/next.pem"), Path("old.pem"))
+    assert settings.profile_key_file == Path("/run/profile.pem")
+    assert settings.other_profile_key_files == (Path("/run/profile-1.pem"),)
     assert settings.key_passphrase_file == Path("/run/passphrase")
     assert (settings.graphiql, settings.max_body_bytes, settings.readers) == (False, 2048, 2)
     assert settings.public_entries

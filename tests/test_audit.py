@@ -31,6 +31,7 @@ from tests.tampering import SEED, Copy, Insider, Sound, copy_sqlite, signature
 from tests.worlds import ORIGIN, World, pay
 
 NOT_THE_LEDGERS = {"cosignature", "webhook", "webhook_delivery"}
+NOT_THE_LEDGERS |= {"identifier", "profile", "profile_erasure", "profile_key"}
 """Tables of what others said, and of the service."""
 
 PROJECTIONS = ("account", "asset", "program", "lot", "log_key", *(kept.table.name for kept in RECORD_TABLES.values()))

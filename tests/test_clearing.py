@@ -491,7 +491,7 @@ def test_nobody_decides_a_dispute_for_itself(disputed_by: str, said: str, may: s
 
 
 def test_claim_that_stands_is_owed_again_for_its_day() -> None:
-    """Even when the day was netted meanwhile; the next netting has it, and it can be disputed once more."""
+    """Even when the day was netted meanwhile; the next netting has it, and the other party can dispute it."""
     book = Street(2)
     a, b = book.merchants
     seq = book.owe(a, b, 30)
@@ -505,12 +505,27 @@ def test_claim_that_stands_is_owed_again_for_its_day() -> None:
     assert (admission.postings, sorted(admission.parties)) == ((), sorted([a, b]))
     found = book.state.claims.get(seq, 0)
     assert found is not None
-    assert (found.status, found.disputed_by) == ("open", None)
+    assert (found.status, found.disputed_by) == ("open", a)
     assert book.obligations() == [(a, b, NOT_NETTED, day, 30), (a, b, netting, day, 4)]
     book.do("dispute", actor=b, claim=reference(seq), reason="other")
     book.do("resolve_dispute", actor=b, claim=reference(seq), outcome="stands")
     book.do("net", **book.net((a, b, 30)))
     assert book.owed(a, b) == 34
+
+
+@pytest.mark.parametrize("who", ["operator", "debtor"])
+def test_claim_that_stands_is_not_disputed_by_the_same_party_again(who: str) -> None:
+    """Or a debtor would keep it out of netting for ever, whatever the operator says."""
+    book = Street(2)
+    a, b = book.merchants
+    seq = book.owe(a, b, 30)
+    dispute = {"actor": a, "claim": reference(seq), "reason": "amount"}
+    book.do("dispute", **dispute)
+    said = book.operator if who == "operator" else a
+    book.do("resolve_dispute", actor=said, claim=reference(seq), outcome="stands")
+    refusal = book.refused("dispute", **dispute)
+    assert (refusal.code, refusal.path) == (Code.CLAIM_CLOSED, ("claim",))
+    book.do("net", **book.net((a, b, 30)))
 
 
 def test_cancelled_claim_is_owed_no_more() -> None:

@@ -25,12 +25,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api import cli, ledger_cli
 from api.client import Endpoint, Response
-from api.opening import load_log_key, open_store, opened_store, system_clock
+from api.opening import load_log_key, open_profiles, open_store, opened_store, system_clock
+from api.settings import Settings
 from ledger.audit import CHECKS
 from ledger.checkpoint import decode_note, decode_verifier_key, encode_verifier_key, verify_checkpoint
 from ledger.keyring import load_private_key, save_private_key
 from ledger.keys import encode_public_key
 from ledger.operations import DefineAsset, OpenAccount, PublishProgram
+from ledger.personal_data import Profile
 from ledger.receipt import Receipt, encode_receipt
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
 from ledger.state import Rejection
@@ -926,7 +928,7 @@ def test_backup_has_its_name_only_when_it_is_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, opened_store(ledger_cli.read_settings()) as store:
-        patched.setattr(cli, "_fill_copy", interrupted)
+        patched.setattr(ledger_cli, "_fill_copy", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ledger_cli.copy_sqlite(store, copy)
     assert list(copy.parent.iterdir()) == []
@@ -1160,3 +1162,22 @@ def test_no_command_prints_a_private_key_or_passphrase(
     said = "".join(result.out + result.err for result in results)
     assert said
     assert not [secret for secret in secrets if secret in said]
+
+
+def test_profile_key_is_made_with_the_ledger_and_replaced(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of mode 0600; a new one takes over with the former beside it, and a stranger's is refused."""
+    old, new = ledger / "keys" / "profile.pem", ledger / "keys" / "profile-2.pem"
+    assert old.stat().st_mode & 0o777 == 0o600
+    settings = Settings.from_environment(os.environ)
+    with opened_store(settings) as store, store.write() as transaction:
+        profiles = open_profiles(settings, store)
+        assert profiles is not None
+        profiles.update(transaction, f"mem_{'a' * 26}", lambda _: Profile(name="Ada"), 0)
+    succeed("keys", "generate", str(new))
+    monkeypatch.setenv("GUERDON_PROFILE_KEY_FILE", str(new))
+    assert "profiles are encrypted with another key" in fail("keys", "rewrap-profiles")
+    monkeypatch.setenv("GUERDON_OTHER_PROFILE_KEY_FILES", str(old))
+    out = succeed("keys", "rewrap-profiles")
+    assert f"keys wrapped 2 with {new}" in out
+    monkeypatch.delenv("GUERDON_OTHER_PROFILE_KEY_FILES")
+    assert "keys wrapped 0 with" in succeed("keys", "rewrap-profiles")

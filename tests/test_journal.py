@@ -289,6 +289,14 @@ def test_claims_nettings_and_payments_balance(world: World, tmp_path: Path) -> N
     assert f"{second}:Receivable  2.00 USD" in netting
 
 
+@pytest.mark.parametrize("currency", ["EUR", "USD"])
+def test_a_netting_is_written_in_its_own_currency(tmp_path: Path, currency: str) -> None:
+    """Whichever of the ledger's currencies that is."""
+    with World(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as world:
+        make_march(make_three(world, currency=currency))
+        assert bean_check(written(world), tmp_path) == ""
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_journal_of_any_history_of_clearing_is_accepted(tmp_path: Path, seed: int) -> None:
     """The whole, a merchant's and a currency's: what nettings took the place of is found from the entries alone."""

@@ -19,6 +19,7 @@ PURE: dict[str, set[str]] = {
     "keys": {"encoding"},
     "merkle": set(),
     "terms": {"encoding"},
+    "personal_data": {"encoding", "terms"},
     "operations": {"encoding", "keys", "terms"},
     "entries": {"encoding", "merkle", "operations", "terms"},
     "checkpoint": {"encoding", "keys", "merkle"},
@@ -78,7 +79,7 @@ PURE_OUTSIDE = {"base64", "binascii", "calendar", "collections", "cryptography",
 PURE_OUTSIDE |= {"fractions", "hashlib", "itertools", "math", "msgspec", "re", "typing", "zoneinfo"}
 
 # The names of time zones are read from the same pinned package.
-MORE_OUTSIDE = {"terms": {"importlib"}}
+MORE_OUTSIDE = {"personal_data": {"unicodedata"}, "terms": {"importlib"}}
 
 # The modules above them: clock, store and signer are passed in. The order is the direction of imports.
 LAYERS = [
@@ -86,8 +87,8 @@ LAYERS = [
     {"store"},
     {"migrations", "queries", "log", "cosignatures", "turns", "sequencer", "tail"}
     | {"wallet", "keyring", "verifier", "audit_state"},
-    {"archive", "audit", "books", "partner_queries", "purchases", "webhooks", "witness"},
-    {"audit_database", "published_log", "settlement"},
+    {"archive", "audit", "books", "due", "partner_queries", "profiles", "purchases", "webhooks", "witness"},
+    {"audit_database", "insight", "published_log", "settlement"},
     {"journal"},
 ]
 

@@ -377,3 +377,19 @@ def test_other_databases_are_refused(url: str) -> None:
     """What is neither SQLite nor PostgreSQL is refused with an example of what is."""
     with pytest.raises(StoreError, match=r"use sqlite:///path or postgresql://"):
         open_engine(url)
+
+
+def test_profiles_keep_the_revision(world: World) -> None:
+    """Without any, going back and forth leaves no trace; what is kept of people is not dropped by going back."""
+    world.restart()
+    made = describe(world.engine)
+    go_to(world.engine, "0004")
+    assert "profile" not in sa.inspect(world.engine).get_table_names()
+    migrations.migrate(world.engine)
+    assert describe(world.engine) == made
+    with world.store.write() as transaction:
+        row = (world.store.ledger_id, "mem_x", 1)
+        transaction.connection.execute(sa.insert(METADATA.tables["profile_erasure"]).values(row))
+    with pytest.raises(RuntimeError, match="stay at this one"):
+        go_to(world.engine, "0004")
+    assert describe(world.engine) == made

@@ -540,6 +540,8 @@ def test_lists_use_the_indexes_made_for_them(coalition: Coalition, connection: C
     wanted = HoldFilter(merchant=mint, status="open")
     partner_queries.holds_page(store, connection, wanted, ALL, Page(limit=21), time=coalition.now)
     partner_queries.obligations_page(store, connection, ObligationFilter(account=mint), Page(limit=21))
+    for codes in (None, ["COIN"]):
+        queries._open_holds(store, connection, [str(coalition.ann.account)], codes)
     sa.event.remove(*listened)
     plans = [
         "\n".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values))
@@ -550,6 +552,8 @@ def test_lists_use_the_indexes_made_for_them(coalition: Coalition, connection: C
         {"claim_disputed"},
         {"hold_merchant_open"},
         {"obligation_creditor", "obligation_debtor"},
+        {"hold_open"},
+        {"hold_open"},
     ]
     for plan, names in zip(plans, indexes, strict=True):
         assert all(f"INDEX {name}" in plan for name in names), plan

@@ -72,14 +72,16 @@ class History:
         return [decode_entry(data[seq]) for seq in sorted(data)]
 
 
-@pytest.fixture
-def history(world: World) -> History:
-    return History(world)
+@pytest.fixture(scope="module")
+def history(shared_database_url: str) -> Iterator[History]:
+    """Read by the tests that ask for it; those that record have a `world` of their own."""
+    with World(shared_database_url) as world:
+        yield History(world)
 
 
 @pytest.fixture
-def connection(world: World, history: History) -> Iterator[Connection]:
-    with world.store.read() as connection:
+def connection(history: History) -> Iterator[Connection]:
+    with history.world.store.read() as connection:
         yield connection
 
 
@@ -130,12 +132,12 @@ def pages_from_end(world: World, connection: Connection, wanted: EntryFilter, si
     return found
 
 
-def test_lists_of_entries_are_what_a_walk_finds(world: World, history: History, connection: Connection) -> None:
+def test_lists_of_entries_are_what_a_walk_finds(history: History, connection: Connection) -> None:
     """Every filter with every sight, forwards and from the end, in pages of three."""
     entries = history.entries(connection)
     member, other = (str(wallet.account) for wallet in history.members[:2])
-    merchant, operator = str(history.merchants[0].account), str(world.operator.account)
-    found = world.store.accounts(connection, [member, other, merchant, operator])
+    merchant, operator = str(history.merchants[0].account), str(history.world.operator.account)
+    found = history.world.store.accounts(connection, [member, other, merchant, operator])
     opened = {str(account.id): account.seq for account in found}
     sights = [ALL, Sight(account=member), Sight(account=merchant, assets=("ALFA",))]
     sights.append(Sight(account=merchant, assets=("ALFA",), in_custody=(other,)))
@@ -162,27 +164,27 @@ def test_lists_of_entries_are_what_a_walk_finds(world: World, history: History, 
             )
 
         expected = [entry.seq for entry in entries if matches(entry)]
-        assert pages(world, connection, wanted, sight, 3) == expected, (sight, wanted)
-        assert pages_from_end(world, connection, wanted, sight, 3) == expected, (sight, wanted)
+        assert pages(history.world, connection, wanted, sight, 3) == expected, (sight, wanted)
+        assert pages_from_end(history.world, connection, wanted, sight, 3) == expected, (sight, wanted)
 
 
-def test_entry_is_found_by_each_of_its_names(world: World, history: History, connection: Connection) -> None:
+def test_entry_is_found_by_each_of_its_names(history: History, connection: Connection) -> None:
     """Sequence number, leaf hash, operation id."""
-    stored = queries.entry_by(world.store, connection, EntryKey(seq=7))
+    stored = queries.entry_by(history.world.store, connection, EntryKey(seq=7))
     assert stored is not None
-    assert queries.entry_by(world.store, connection, EntryKey(leaf_hash=stored.leaf_hash)) == stored
-    assert queries.entry_by(world.store, connection, EntryKey(op_id=stored.op_id)) == stored
-    assert queries.entry_by(world.store, connection, EntryKey(seq=10**12)) is None
+    assert queries.entry_by(history.world.store, connection, EntryKey(leaf_hash=stored.leaf_hash)) == stored
+    assert queries.entry_by(history.world.store, connection, EntryKey(op_id=stored.op_id)) == stored
+    assert queries.entry_by(history.world.store, connection, EntryKey(seq=10**12)) is None
 
 
-def test_balances_are_sums_of_postings(world: World, history: History, connection: Connection) -> None:
+def test_balances_are_sums_of_postings(history: History, connection: Connection) -> None:
     """By asset and lot, against a walk over all entries."""
     entries = history.entries(connection)
     for wallet in history.members:
         lots: dict[tuple[str, str | None], int] = {}
         for leg in (leg for entry in entries for leg in entry.postings if leg.account == wallet.account):
             lots[(leg.asset, leg.lot)] = lots.get((leg.asset, leg.lot), 0) + leg.amount
-        found = queries.balances(world.store, connection, str(wallet.account), START)
+        found = queries.balances(history.world.store, connection, str(wallet.account), START)
         assert {(b.asset, lot.last_day): lot.points for b in found for lot in b.lots} == {
             key: points for key, points in lots.items() if points
         }
@@ -191,28 +193,30 @@ def test_balances_are_sums_of_postings(world: World, history: History, connectio
             assert balance.spendable == sum(lot.points for lot in balance.lots if str(lot.last_day) >= START[:10])
 
 
-def test_supply_is_what_system_accounts_took(world: World, history: History, connection: Connection) -> None:
+def test_supply_is_what_system_accounts_took(history: History, connection: Connection) -> None:
     """Issued less spent less expired is what holders have."""
     for asset in ("ALFA", "BETA"):
-        supply = queries.supply(world.store, connection, asset)
+        supply = queries.supply(history.world.store, connection, asset)
         held = 0
         for wallet in history.members:
-            held += sum(b.total for b in queries.balances(world.store, connection, str(wallet.account), START, [asset]))
+            held += sum(
+                b.total for b in queries.balances(history.world.store, connection, str(wallet.account), START, [asset])
+            )
         assert supply.circulating == held
         assert supply.issued > 0
-    assert queries.supply(world.store, connection, "NONE") == queries.Supply(issued=0, spent=0, expired=0)
+    assert queries.supply(history.world.store, connection, "NONE") == queries.Supply(issued=0, spent=0, expired=0)
 
 
-def test_first_entry_at_a_time_is_found(world: World, history: History, connection: Connection) -> None:
+def test_first_entry_at_a_time_is_found(history: History, connection: Connection) -> None:
     """By bisection, for every time there is, before the first and after the last."""
     entries = history.entries(connection)
     times = ["1999-01-01T00:00:00.000Z", *(entry.time for entry in entries), "2999-01-01T00:00:00.000Z"]
     for time in times:
         expected = next((entry.seq for entry in entries if entry.time >= time), len(entries))
-        assert queries.first_seq_at(world.store, connection, time) == expected
+        assert queries.first_seq_at(history.world.store, connection, time) == expected
 
 
-def test_statement_pages_join(world: World, history: History, connection: Connection) -> None:
+def test_statement_pages_join(history: History, connection: Connection) -> None:
     """Whatever the page, each line has the balance a walk gives it."""
     entries = history.entries(connection)
     account = str(history.members[0].account)
@@ -234,7 +238,7 @@ def test_statement_pages_join(world: World, history: History, connection: Connec
         found: list[Any] = []
         after = None
         while True:
-            page = queries.statement(world.store, connection, wanted, Page(limit=2, after=after))
+            page = queries.statement(history.world.store, connection, wanted, Page(limit=2, after=after))
             assert (page.opening, page.closing) == (opening, balance)
             if not page.lines:
                 break
@@ -242,21 +246,21 @@ def test_statement_pages_join(world: World, history: History, connection: Connec
             after = (page.lines[-1].seq, page.lines[-1].leg)
         assert found == expected
         for limit, before in ((2, None), (3, expected[-1][:2])):
-            page = queries.statement(world.store, connection, wanted, Page(limit=limit, before=before, from_end=True))
+            page = queries.statement(
+                history.world.store, connection, wanted, Page(limit=limit, before=before, from_end=True)
+            )
             tail = [line for line in expected if before is None or line[:2] < before][-limit:]
             assert [(line.seq, line.leg, line.amount, line.balance) for line in page.lines] == tail
 
 
-def test_statement_without_a_span_sums_no_history_for_its_ends(
-    world: World, history: History, connection: Connection
-) -> None:
+def test_statement_without_a_span_sums_no_history_for_its_ends(history: History, connection: Connection) -> None:
     """The balance is the lots'; the first page needs no posting before it, the last none after it."""
     wanted = StatementKey(account=str(history.members[0].account), asset="ALFA")
     statements: list[str] = []
     sa.event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
     for page in (Page(limit=2), Page(limit=2, from_end=True)):
         statements.clear()
-        queries.statement(world.store, connection, wanted, page)
+        queries.statement(history.world.store, connection, wanted, page)
         sums = [text for text in statements if "sum(posting" in text]
         # One sum is left, over the empty range between the end of the list and the page.
         assert len(sums) == 1
@@ -264,7 +268,7 @@ def test_statement_without_a_span_sums_no_history_for_its_ends(
         assert "(posting.seq, posting.leg)" in sums[0]
 
 
-def test_earnings_by_month_join_and_add_up(world: World, history: History, connection: Connection) -> None:
+def test_earnings_by_month_join_and_add_up(history: History, connection: Connection) -> None:
     """Pages by member and month, in both directions, against the purchases themselves; totals are their sums."""
     entries = history.entries(connection)
     amounts: dict[tuple[str, str], list[int]] = {}
@@ -282,7 +286,7 @@ def test_earnings_by_month_join_and_add_up(world: World, history: History, conne
 
     forwards: list[queries.MonthPoints] = []
     while page := queries.points_by_month(
-        world.store,
+        history.world.store,
         connection,
         "ALFA",
         None,
@@ -290,19 +294,21 @@ def test_earnings_by_month_join_and_add_up(world: World, history: History, conne
     ):
         forwards += page
     assert rows(forwards) == expected
-    end = queries.points_by_month(world.store, connection, "ALFA", None, Page(limit=3, from_end=True))
+    end = queries.points_by_month(history.world.store, connection, "ALFA", None, Page(limit=3, from_end=True))
     assert rows(end) == expected[-3:]
     before = (end[0].account, end[0].month)
-    more = queries.points_by_month(world.store, connection, "ALFA", None, Page(limit=2, before=before, from_end=True))
+    more = queries.points_by_month(
+        history.world.store, connection, "ALFA", None, Page(limit=2, before=before, from_end=True)
+    )
     assert rows(more) == expected[-5:-3]
-    total, months = queries.points_totals(world.store, connection, "ALFA")
+    total, months = queries.points_totals(history.world.store, connection, "ALFA")
     assert (total.points, total.purchases) == (sum(row[2] for row in expected), sum(row[3] for row in expected))
     assert total.members == len({row[0] for row in expected})
     assert sum(month.points for month in months) == total.points
     assert [month.month for month in months] == sorted({row[1] for row in expected})
     member = expected[0][0]
     own = [row for row in expected if row[0] == member]
-    total, months = queries.points_totals(world.store, connection, "ALFA", member)
+    total, months = queries.points_totals(history.world.store, connection, "ALFA", member)
     assert (total.points, total.purchases, total.members) == (sum(r[2] for r in own), sum(r[3] for r in own), 1)
     assert [(month.month, month.amount) for month in months] == [(row[1], row[4]) for row in own]
 
@@ -326,14 +332,12 @@ def test_amounts_are_summed_beyond_any_integer(world: World) -> None:
     assert total.amount == months[0].amount == row.amount == 1_100 * MAX_INTEGER > 2**63
 
 
-def test_account_is_where_the_index_of_entries_looks_for_it(
-    world: World, history: History, connection: Connection
-) -> None:
+def test_account_is_where_the_index_of_entries_looks_for_it(history: History, connection: Connection) -> None:
     """Canonical bytes begin with it in each entry of these kinds, and in no other place of it the index would find."""
     found = 0
     for entry, (seq, data) in zip(
         history.entries(connection),
-        sorted(world.store.entry_data(connection, range(world.store.head(connection).size)).items()),
+        sorted(history.world.store.entry_data(connection, range(history.world.store.head(connection).size)).items()),
         strict=True,
     ):
         assert entry.seq == seq
@@ -373,11 +377,11 @@ def test_authority_is_what_the_next_entry_would_be_held_to(world: World) -> None
 
 
 # PostgreSQL scans tables as small as these, and rightly: it is SQLite's plans that are read.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("shared_database_url", ["sqlite"], indirect=True, scope="module")
 
 
 @ON_SQLITE
-def test_page_of_entries_costs_the_same_at_any_depth(world: World, history: History, connection: Connection) -> None:
+def test_page_of_entries_costs_the_same_at_any_depth(history: History, connection: Connection) -> None:
     """No list of entries of a ledger is scanned: every source of a page is an index range (SQLite's plan says so)."""
     member, other = (str(wallet.account) for wallet in history.members[:2])
     merchant = Sight(account=str(history.merchants[0].account), assets=("ALFA",))
@@ -392,7 +396,7 @@ def test_page_of_entries_costs_the_same_at_any_depth(world: World, history: Hist
         (EntryFilter(account=other), Sight(account=member)),
         (EntryFilter(account=other, asset="BETA"), merchant),
     ]:
-        plan = plan_of(world, connection, wanted, sight)
+        plan = plan_of(history.world, connection, wanted, sight)
         for table in ("entry", "posting", "earning"):
             assert not [step for step in plan if step.startswith("SCAN") and table in step], plan
 
@@ -405,24 +409,24 @@ def plan_of(world: World, connection: Connection, wanted: EntryFilter, sight: Si
 
 
 @ON_SQLITE
-def test_lists_of_entries_use_the_indexes_made_for_them(world: World, history: History, connection: Connection) -> None:
+def test_lists_of_entries_use_the_indexes_made_for_them(history: History, connection: Connection) -> None:
     """Acts by the partial index, kinds by theirs, purchases that earned nothing by that of earnings."""
     member = str(history.members[0].account)
-    own = "\n".join(plan_of(world, connection, EntryFilter(), Sight(account=member)))
+    own = "\n".join(plan_of(history.world, connection, EntryFilter(), Sight(account=member)))
     assert "INDEX entry_actor (ledger_id=? AND actor=? AND seq>?)" in own
     assert "INDEX earning_nothing (ledger_id=? AND account=? AND seq>?)" in own
     assert "INDEX posting_account (ledger_id=? AND account=?)" in own
     assert "INDEX entry_account (ledger_id=? AND <expr>=? AND seq>?)" in own
-    kinds = "\n".join(plan_of(world, connection, EntryFilter(kind="expire"), ALL))
+    kinds = "\n".join(plan_of(history.world, connection, EntryFilter(kind="expire"), ALL))
     assert "INDEX entry_kind (ledger_id=? AND kind=? AND seq>?)" in kinds
 
 
 @ON_SQLITE
-def test_reader_is_not_led_along_the_postings_of_others(world: World, history: History, connection: Connection) -> None:
+def test_reader_is_not_led_along_the_postings_of_others(history: History, connection: Connection) -> None:
     """A member's lists begin at its own postings, whomever and whatever the filter names."""
     member, other = (str(wallet.account) for wallet in history.members[:2])
     for wanted in (EntryFilter(asset="ALFA"), EntryFilter(account=other), EntryFilter(account=other, asset="ALFA")):
-        sources = queries._Matching(world.store.ledger_id, wanted, Sight(account=member)).sources()
+        sources = queries._Matching(history.world.store.ledger_id, wanted, Sight(account=member)).sources()
         assert sources is not None
         for query, _ in sources:
             text = query.compile(connection, compile_kwargs={"literal_binds": True}).string

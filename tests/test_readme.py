@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from graphql import build_schema, parse, validate
 
+from api.webhook_events import EVENTS
 from tests.service import MUTATIONS
 
 ROOT = Path(__file__).parent.parent
@@ -154,13 +155,19 @@ def test_every_command_of_the_readme_works(tmp_path: Path, empty_postgres_databa
         "kept in   agreement.receipt",
         " 45 cents\n",
         " pays 40 cents\n",
+        "│ 1997-04 │   2,357 │   0 │  1,797 │     560 │ 23.7 % │\n",
         "log-site: 2,475 entries, 2,475 of them new, 22 files written",
         '"keysSeq":',
         '"recovery":{"keys":["',
         "in force     for checkpoints of 2,",
         '"logKeys":[{"verifierKey":"localhost/first-light+',
         "points.redeemed 5 CDNOW",
+        "\nnothing is due\nnothing is due\n",
         '"eventType":"POINTS_REDEEMED","status":"DELIVERED","attempts":',
+        '"profile":{"phone":"+49301234567","revision":1}',
+        '"addedBy":"MEMBER"',
+        '"profileErase":{"erasedAt":"',
+        "keys wrapped 1 with .guerdon/keys/profile-2.pem",
         "2 purchases of 2 customers: 2 recorded, 0 known already, 2 accounts opened",
         "ledger       ledger.example/coalition",
         "ledger-copy.sqlite: ",
@@ -191,6 +198,12 @@ def test_every_kind_of_operation_has_its_mutation() -> None:
     """The table names each kind's mutation as the schema does."""
     rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|$", README, re.MULTILINE))
     assert rows == {kind: mutation for kind, (mutation, _) in MUTATIONS.items()}
+
+
+def test_every_type_of_event_is_in_the_readme() -> None:
+    """As webhooks name it."""
+    types = README[README.index("- **Types**") : README.index("all, or those that `eventTypes` names")]
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", types)) == set(EVENTS)
 
 
 def test_every_module_of_the_ledger_is_on_the_map() -> None:

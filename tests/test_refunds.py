@@ -164,7 +164,7 @@ def test_points_of_other_days_that_are_past_are_left_alone() -> None:
 
 
 def test_lapsed_holds_return_before_points_are_taken_back() -> None:
-    """What is still on hold is out of reach, what has lapsed is not."""
+    """What is still on hold is out of reach and so becomes a debt, what has lapsed is not."""
     book = Store(lasting(90))
     book.buy(1_000)
     book.hold(book.alice, book.shop, "STAR", 6, days=1)
@@ -176,9 +176,39 @@ def test_lapsed_holds_return_before_points_are_taken_back() -> None:
         (SYS_HELD, -6, None),
         ("alice", 6, lot),
         ("alice", -7, lot),
-        (SYS_ISSUED, 7, None),
+        ("alice", -3, None),
+        (SYS_ISSUED, 10, None),
     ]
     assert book.balance(SYS_HELD, "STAR") == 3
+
+
+def test_points_on_hold_are_not_forgiven() -> None:
+    """Or who places a hold that soon lapses, and returns the goods, would have the points for nothing."""
+    book = Store()
+    book.buy(10_000, "A-1")
+    book.buy(4_000, "A-2")
+    book.redeem(30)
+    book.hold(book.alice, book.shop, "STAR", 110, days=1)
+    book.refund(10_000, "A-1")
+    assert book.balance(book.alice, "STAR") == -100
+    assert book.refund(4_000, "A-2").postings[0].amount == -10, "more than is on hold is forgiven"
+    book.advance(days=2)
+    assert book.refused("redeem", actor=book.alice, amount=1, asset="STAR", merchant=book.shop).details == {
+        "required_points": 1,
+        "available_points": 0,
+    }
+
+
+def test_hold_of_another_asset_or_one_that_is_closed_leaves_no_debt() -> None:
+    """What was captured was spent, and is forgiven."""
+    book = Store()
+    book.buy(10_000)
+    hold = book.hold(book.alice, book.shop, "STAR", 100)
+    book.do("capture", actor=book.shop, amount=90, final=True, hold=hold)
+    book.give(book.alice, "BEAN", 50)
+    book.hold(book.alice, book.cafe, "BEAN", 50)
+    book.refund(10_000)
+    assert book.lots(book.alice, "STAR") == {}
 
 
 def test_nothing_due_returns_no_lapsed_hold() -> None:
@@ -344,14 +374,22 @@ def test_partners_refund_goes_by_the_agreement_of_the_purchase() -> None:
     assert book.owed(book.shop, book.cafe) == book.owed(book.cafe, book.shop) == 100
 
 
-def test_debt_taken_back_counts_as_returned() -> None:
-    """Points that become a debt are out of the world, so a partner does not owe for them."""
+@pytest.mark.parametrize("billing", ["prepaid", "postpaid"])
+def test_debt_gives_a_partner_nothing_back(billing: str) -> None:
+    """Or it would give points to accounts made up for it, which pass them on: again and again, and pay once."""
     book = Store(make_program(refunds="negative"))
-    book.agree(book.shop, book.cafe, earning("STAR", "postpaid", claim=claim(book.cafe)))
+    book.agree(book.shop, book.cafe, earning("STAR", billing, claim=claim(book.cafe)))
+    if billing == "prepaid":
+        book.do("allot", actor=book.shop, asset="STAR", partner=book.cafe, points=100, reference="block")
     book.buy(10_000, actor=book.cafe)
-    book.redeem(100)
+    recipients = [{"amount": 60, "to": book.member()}]
+    book.do("transfer", actor=book.alice, asset="STAR", recipients=recipients)
     book.refund(10_000, actor=book.cafe)
-    assert book.balance(book.cafe, "USD") == 0
+    assert book.lots(book.alice, "STAR") == {NO_LAST_DAY: -60}
+    if billing == "prepaid":
+        assert [each.remaining for each in book.state.allotments] == [40]
+    else:
+        assert book.balance(book.cafe, "USD") == -60
 
 
 def test_member_owes_the_partner_that_refunds() -> None:
@@ -505,15 +543,43 @@ def test_merchant_gives_the_lots_back_that_it_kept() -> None:
 
 
 def test_merchant_gives_other_points_when_it_has_passed_these_on() -> None:
-    """Of what it can use, the earliest first; the member's lots are the original ones."""
+    """Of what it can use for as long, the earliest first; the member's lots are the original ones."""
     book, operation = keeping({"2026-03-20": 20, "2026-03-25": 10})
     book.do("redeem", actor=book.cafe, amount=24, asset="STAR", merchant=book.shop)
     book.give(book.cafe, "STAR", {"2026-03-01": 100, "2026-03-05": 7, "2026-03-28": 100})
     admission = book.do("refund", **book.of_redemption(30, operation, actor=book.cafe))
     assert book.legs(admission) == [
-        *[("cafe", -6, "2026-03-25"), ("cafe", -7, "2026-03-05"), ("cafe", -17, "2026-03-28")],
+        *[("cafe", -6, "2026-03-25"), ("cafe", -4, "2026-03-28"), ("cafe", -20, "2026-03-28")],
         *[("alice", 10, "2026-03-25"), ("alice", 20, "2026-03-20")],
     ]
+
+
+def test_merchant_does_not_make_points_of_an_early_day_last_longer() -> None:
+    """It has passed on what lasted, and would give the member that back for points that end tomorrow."""
+    book, operation = keeping({"2026-03-20": 20, "2026-03-25": 10})
+    book.do("transfer", actor=book.cafe, asset="STAR", recipients=[{"amount": 30, "to": book.member()}])
+    book.give(book.cafe, "STAR", {"2026-03-03": 100, "2026-03-22": 25})
+    refund = book.of_redemption(30, operation, actor=book.cafe)
+    refusal = book.refused("refund", **refund)
+    assert (refusal.code, refusal.details) == (
+        Code.INSUFFICIENT_POINTS,
+        {"required_points": 30, "available_points": 20},
+    )
+    book.give(book.cafe, "STAR", 10)
+    admission = book.do("refund", **refund)
+    assert book.legs(admission)[:2] == [("cafe", -10, None), ("cafe", -20, "2026-03-22")]
+
+
+def test_points_that_return_for_more_days_are_given_of_lots_that_last_as_long() -> None:
+    """Where the merchant has not the very lot any more."""
+    book, operation = keeping({"2026-03-05": 20})
+    book.do("redeem", actor=book.cafe, amount=20, asset="STAR", merchant=book.shop)
+    book.advance(days=10)
+    book.give(book.cafe, "STAR", {"2026-03-16": 100})
+    refund = book.of_redemption(20, operation, actor=book.cafe)
+    assert book.refused("refund", **refund).details == {"required_points": 20, "available_points": 0}
+    book.give(book.cafe, "STAR", {"2026-03-17": 20})
+    assert book.legs(book.do("refund", **refund)) == [("cafe", -20, "2026-03-17"), ("alice", 20, "2026-03-17")]
 
 
 def test_kept_lots_that_are_past_can_still_be_given_back() -> None:
@@ -791,7 +857,8 @@ def test_any_split_of_a_refund_of_points_comes_to_the_whole(
     """Refunded whole, it leaves everyone with the lots and the money they had before."""
     book = Store(lasting(30))
     get, give = case["rate"]
-    terms: dict[str, Any] = {"claim": claim(book.shop, get, give, round=case["round"]), "received": case["received"]}
+    debtor, creditor = (book.shop, book.cafe) if case["received"] == "retired" else (book.cafe, book.shop)
+    terms: dict[str, Any] = {"claim": claim(debtor, get, give, round=case["round"]), "received": case["received"]}
     if case["kind"] == "exchange":
         fee = {"amount": get, "currency": "EUR", "fixed": 3, "kept_by": book.shop, "points": give, "round": "up"}
         terms |= {"fee": fee} | ({"bonus": case["bonus"]} if case["bonus"] else {})
@@ -812,7 +879,7 @@ def test_any_split_of_a_refund_of_points_comes_to_the_whole(
     assert worldly(bit_by_bit) == worldly(once)
     if whole == total:
         assert worldly(bit_by_bit) == before
-    for debtor, creditor in [(book.shop, book.cafe), (book.alice, book.shop)]:
+    for debtor, creditor in [(debtor, creditor), (book.alice, book.shop)]:
         owed = sum(item.amount for item in bit_by_bit.claims if (item.debtor, item.creditor) == (debtor, creditor))
         back = sum(item.amount for item in bit_by_bit.claims if (item.debtor, item.creditor) == (creditor, debtor))
         assert back <= owed
@@ -839,7 +906,8 @@ class Street(Store):
     def __init__(self, refunds: str, received: str, rounding: Rounding) -> None:
         program = lasting(12, refunds=refunds, returned_lot_days=3, round_points=rounding, round_amount="none")
         super().__init__(program, value={"amount": 2, "currency": "EUR", "points": 3})
-        terms: dict[str, Any] = {"claim": claim(self.shop, 2, 7, round=rounding), "received": received}
+        self.parties = (self.cafe, self.shop) if received == "kept" else (self.shop, self.cafe)
+        terms: dict[str, Any] = {"claim": claim(self.parties[0], 2, 7, round=rounding), "received": received}
         self.agree(self.shop, self.cafe, acceptance("STAR", **terms))
         fee = {"amount": 1, "currency": "EUR", "kept_by": self.shop, "points": 9, "round": rounding}
         self.agree(self.shop, self.cafe, exchange("STAR", "BEAN", give=3, get=2, fee=fee, **terms))
@@ -916,8 +984,8 @@ def test_whatever_happens_in_between_no_more_comes_back_than_there_was(
     for spending in book.state.spendings:
         assert 0 <= spending.refunded <= spending.amount
     for name, currency, debtor, creditor in [
-        (f"STAR@{book.cafe}", "USD", book.shop, book.cafe),
-        ("STAR>BEAN", "USD", book.shop, book.cafe),
+        (f"STAR@{book.cafe}", "USD", *book.parties),
+        ("STAR>BEAN", "USD", *book.parties),
         ("STAR>BEAN", "EUR", book.alice, book.shop),
         (f"STAR+{book.cafe}", "USD", book.cafe, book.shop),
     ]:
@@ -927,7 +995,7 @@ def test_whatever_happens_in_between_no_more_comes_back_than_there_was(
         assert back <= owed
     for (account, asset), lots in book.state.lots.items():
         if account[:4] != "sys_" and asset in book.state.assets:
-            allowed = refunds == "negative" and (account, asset) == (book.alice, "STAR")
+            allowed = refunds != "owe" and (account, asset) == (book.alice, "STAR")  # points on hold are no gift
             assert all(points > 0 for day, points in lots.items() if not (allowed and day == NO_LAST_DAY))
 
 
@@ -1068,16 +1136,40 @@ def test_reference_is_good_for_one_refund_of_any_kind() -> None:
 
 
 def test_allotment_does_not_grow_beyond_what_can_be_counted() -> None:
-    """What a partner may give again must be a number that the format knows."""
+    """What was allotted in all must be a number that the format knows, however much of it was given."""
     book = Store()
     book.agree(book.shop, book.cafe, earning("STAR"))
     allot: dict[str, Any] = {"actor": book.shop, "asset": "STAR", "partner": book.cafe}
     book.do("allot", points=10, reference="one", **allot)
     book.buy(1_000, actor=book.cafe)
-    book.do("allot", points=MAX_INTEGER - 5, reference="two", **allot)
-    refusal = book.refused("refund", **book.of_purchase(600, actor=book.cafe))
-    assert (refusal.code, refusal.path) == (Code.POINTS_OVERFLOW, ("of", "amount"))
-    book.refund(500, actor=book.cafe)
+    refusal = book.refused("allot", points=MAX_INTEGER - 9, reference="two", **allot)
+    assert (refusal.code, refusal.path) == (Code.POINTS_OVERFLOW, ("points",))
+    book.do("allot", points=MAX_INTEGER - 10, reference="two", **allot)
+    book.refund(1_000, actor=book.cafe)
+    assert [each.remaining for each in book.state.allotments] == [MAX_INTEGER]
+
+
+@pytest.mark.parametrize("kind", ["transfer", "redeem"])
+def test_lots_do_not_grow_beyond_what_an_entry_can_say(kind: str) -> None:
+    """A debt takes back points that others still have, so more than 2^53-1 could gather; to expire them is an entry."""
+    bands = (Band(from_amount=0, points=10**9, per=1),)
+    book = Store(make_program(bands=bands, refunds="negative", round_amount="none"))
+    friend = book.member()
+    amount = MAX_INTEGER // 10**9
+    points = amount * 10**9
+    for last in (False, True):
+        book.alice = book.member()
+        book.buy(amount, order := f"A-{last}")
+        fields: dict[str, Any] = {"actor": book.alice, "asset": "STAR"}
+        if kind == "transfer":
+            fields["recipients"] = [{"amount": points, "to": friend}]
+        else:
+            fields |= {"amount": points, "merchant": book.shop}
+        if last:
+            assert book.refused(kind, **fields).code is Code.POINTS_OVERFLOW
+            break
+        book.do(kind, **fields)
+        book.refund(amount, order)
 
 
 def test_money_that_goes_back_must_be_countable() -> None:

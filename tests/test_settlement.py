@@ -103,6 +103,13 @@ def test_lines_name_partners_operations_agreements_and_references(three: Three) 
     assert {line.amount for line in lines if line.what == "disputed_claim"} == {40, 9}
 
 
+def test_claim_is_told_with_the_bill_it_comes_from(three: Three) -> None:
+    """By which a bookkeeper finds it in its own books; none where the operation has none."""
+    three.redeem(0, 1, 500, reference="bill-7")
+    three.redeem(0, 1, 5)
+    assert [line.reference for line in statement(three, 1).lines] == ["bill-7", None]
+
+
 def test_who_only_pays_by_a_netting_has_a_line_for_it(three: Three) -> None:
     make_march(three)
     assert short(three, statement(three, 2).lines) == [

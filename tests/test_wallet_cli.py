@@ -90,8 +90,9 @@ class Terminal(io.TextIOWrapper):
 
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: str, *arguments: str) -> Result:
     """Run a command as :func:`guerdon` does, at a terminal, with what is typed there."""
-    monkeypatch.setattr(io, "TextIOWrapper", Terminal)
-    return guerdon(*arguments, stdin=answer)
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "TextIOWrapper", Terminal)
+        return guerdon(*arguments, stdin=answer)
 
 
 # send

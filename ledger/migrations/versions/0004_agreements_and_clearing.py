@@ -110,8 +110,10 @@ def _create_holds() -> None:
             *_big("seq"),
             *_text("status"),
         ],
+        sqlite_with_rowid=True,
     )
-    for name, by in (("hold_open", ["account", "asset"]), ("hold_merchant_open", ["merchant", "seq"])):
+    open_holds = {"hold_open": ["account", "status", "asset"], "hold_merchant_open": ["merchant", "status", "seq"]}
+    for name, by in (open_holds | {"hold_due": ["status", "until", "hold"]}).items():
         columns = ["ledger_id", *by]
         op.create_index(name, "hold", columns, unique=False, sqlite_where=OPEN, postgresql_where=OPEN)
     op.create_index("hold_account", "hold", ["ledger_id", "account", "seq"], unique=False)
