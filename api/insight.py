@@ -237,12 +237,12 @@ class Insight:
         found = await info.context.read(points_in, self.question, wanted, expected)
         return window.connection([str(each.first_day) for each in found], found)
 
-    @resolved("Members by period, the earliest first.")
-    async def members(
+    @resolved("Members by period, the earliest first: how many, how many of them new, active and churned.")
+    async def activity(
         self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
     ) -> Connection[InsightMembers]:
         """A page of members by period."""
-        window = self._window("members", (str,), first=first, after=after, last=last, before=before)
+        window = self._window("activity", (str,), first=first, after=after, last=last, before=before)
         wanted = insight.page_of(self.question.periods, window.page)
         found = await info.context.read(members_in, self.question, wanted)
         return window.connection([str(each.first_day) for each in found], found)

@@ -390,15 +390,6 @@ def _lots_moved_with(
     store: Store, connection: Connection, account: str, *, code: str, days: tuple[str, str], span: Span
 ) -> Counter[str]:
     """How holders' lots changed in the entries of a span in which a system account has a leg."""
-    other = POSTING.alias()
-    # A list, not a join: given both an entry and the span, a planner may look through the span for each of its entries.
-    its_entries = sa.select(other.c.seq).where(
-        other.c.ledger_id == store.ledger_id,
-        other.c.account == account,
-        other.c.asset == code,
-        other.c.seq >= span.first,
-        other.c.seq < span.end,
-    )
     query = (
         sa.select(POSTING.c.lot, sa.func.sum(POSTING.c.amount).label("points"))
         .where(
@@ -407,25 +398,38 @@ def _lots_moved_with(
             POSTING.c.lot >= days[0],
             POSTING.c.lot <= days[1],
             POSTING.c.account.not_in(SYSTEM_ACCOUNTS),
-            POSTING.c.seq.in_(its_entries),
+            POSTING.c.seq.in_(_entries_of(store, account, code, span)),
         )
         .group_by(POSTING.c.lot)
     )
     return Counter({row.lot: int(row.points) for row in connection.execute(query)})
 
 
+def _entries_of(store: Store, account: str, code: str, span: Span) -> Any:
+    """The entries of a span in which a system account has a leg of an asset.
+
+    A list, not a join: given both an entry and the span, a planner may look through the span for each of its entries.
+    """
+    other = POSTING.alias()
+    return sa.select(other.c.seq).where(
+        other.c.ledger_id == store.ledger_id,
+        other.c.account == account,
+        other.c.asset == code,
+        other.c.seq >= span.first,
+        other.c.seq < span.end,
+    )
+
+
 def _lapsed(store: Store, connection: Connection, code: str, days: tuple[str, str], span: Span) -> Counter[str]:
     """Points by lot that lapsed holds gave back in entries that issue points or take them back; there are few."""
     mine = (POSTING.c.ledger_id == store.ledger_id, POSTING.c.asset == code)
-    held, issued = POSTING.alias(), POSTING.alias()
     query = (
         sa.select(POSTING.c.seq, POSTING.c.leg, POSTING.c.account, POSTING.c.amount, POSTING.c.lot)
-        .join(held, sa.and_(held.c.ledger_id == POSTING.c.ledger_id, held.c.seq == POSTING.c.seq))
-        .join(issued, sa.and_(issued.c.ledger_id == POSTING.c.ledger_id, issued.c.seq == POSTING.c.seq))
-        .where(*mine, held.c.account == SYS_HELD, held.c.asset == code)
-        .where(held.c.seq >= span.first, held.c.seq < span.end)
-        .where(issued.c.account == SYS_ISSUED, issued.c.asset == code)
-        .distinct()
+        .where(
+            *mine,
+            POSTING.c.seq.in_(_entries_of(store, SYS_HELD, code, span)),
+            POSTING.c.seq.in_(_entries_of(store, SYS_ISSUED, code, span)),
+        )
         .order_by(POSTING.c.seq, POSTING.c.leg)
     )
     returned: Counter[str] = Counter()

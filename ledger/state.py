@@ -281,7 +281,10 @@ class PurchaseRefund(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """Money that entry ``seq`` says ``debtor`` owes ``creditor``; ``status`` is open, disputed or cancelled."""
+    """Money that entry ``seq`` says ``debtor`` owes ``creditor``; ``status`` is open, disputed or cancelled.
+
+    ``disputed_by`` is who disputed it last: of one that stands, the party that cannot dispute it again.
+    """
 
     seq: int
     index: int

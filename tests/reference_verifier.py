@@ -1292,8 +1292,10 @@ class Replica:
         self._changes.append(lambda _: spending.update(refunded=already + amount))
         return legs
 
-    def _give_back(self, merchant: str, asset: str, parts: Parts, last_days: list[str | None], time: str) -> list[Posting]:
-        """The legs with which a merchant gives points it kept: each part of its own lot, or of lots that last as long."""
+    def _give_back(
+        self, merchant: str, asset: str, parts: Parts, last_days: list[str | None], time: str
+    ) -> list[Posting]:
+        """The legs with which a merchant gives points it kept: of the very lots, or others that last as long."""
         legs, lots = self._with_lapsed(merchant, asset, time)
         missing = []
         for lot, points in parts:

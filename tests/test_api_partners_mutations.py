@@ -295,7 +295,7 @@ OPERATIONS: dict[str, tuple[Make, str, Callable[[Partners], dict[str, Any]]]] = 
         lambda c: c.bakery.sign(ResolveDispute, claim=c.disputed_claim, outcome="stands"),
         "claim { id status disputedById }",
         lambda c: {
-            "claim": {"id": f"clm_{c.disputed_claim.seq}_0", "status": "OPEN", "disputedById": None},
+            "claim": {"id": f"clm_{c.disputed_claim.seq}_0", "status": "OPEN", "disputedById": c.bakery.account},
         },
     ),
     "dispute": (

@@ -142,6 +142,37 @@ def test_points_of_every_customer_and_month_are_those_of_naive_arithmetic(runs: 
     assert (len(totals), sum(p for p, _ in totals), sum(p for _, p in totals)) == (2357, 6919, 63131)
 
 
+def test_insight_is_that_of_a_walk_over_the_sample(runs: Runs) -> None:
+    """Members, newcomers and who of them came back, purchases and their amounts, month by month of 1997 and 1998."""
+    sold = [line.split() for line in SAMPLE.read_text().splitlines()]
+    months: dict[str, set[str]] = defaultdict(set)
+    for customer, _, day, _, _ in sold:
+        months[customer].add(f"{day[:4]}-{day[4:6]}")
+    period = ["--asset", "CDNOW", "--from", "1997-01-01", "--through", "1998-06-30", "--format", "json"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from api.cli import main; main()", "--data", str(runs.data), "insight", *period],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert sum(each["purchases"] for each in found["periods"]) == len(sold) == 6_919
+    assert found["periods"][-1]["members"] == len(months) == 2_357
+    for each in found["periods"]:
+        month = each["first_day"][:7]
+        mine = [amount for _, _, day, _, amount in sold if day.startswith(month.replace("-", ""))]
+        assert (each["purchases"], each["amount"]) == (len(mine), sum(int(Decimal(amount) * 100) for amount in mine))
+        assert each["new"] == sum(min(active) == month for active in months.values())
+        assert each["buyers"] == sum(month in active for active in months.values())
+    for cohort in found["cohorts"]:
+        newcomers = [active for active in months.values() if min(active) == cohort["month"]]
+        later = [each["first_day"][:7] for each in found["periods"] if each["first_day"][:7] >= cohort["month"]]
+        assert cohort["members"] == len(newcomers)
+        assert cohort["active"] == [sum(month in active for active in newcomers) for month in later]
+
+
 def test_files_with_keys_and_customers_are_the_owners_alone(runs: Runs) -> None:
     """Private keys, and which customer has which account, are readable by nobody else."""
     private = [runs.data / "customers.csv", runs.data / "points.csv", *(runs.data / "keys").iterdir()]

@@ -422,6 +422,7 @@ class Partners(RuleBasedStateMachine):
 
     @rule(number=picks, who=picks, outcome=st.sampled_from(["stands", "cancelled"]))
     def resolve_dispute(self, number: int, who: int, outcome: Any) -> None:
+        self.hand_in()
         among = [claim for claim in self.state.claims if claim.status == "disputed"] or list(self.state.claims)[-3:]
         if among:
             claim = pick(among, number)

@@ -879,9 +879,9 @@ def test_any_split_of_a_refund_of_points_comes_to_the_whole(
     assert worldly(bit_by_bit) == worldly(once)
     if whole == total:
         assert worldly(bit_by_bit) == before
-    for debtor, creditor in [(debtor, creditor), (book.alice, book.shop)]:
-        owed = sum(item.amount for item in bit_by_bit.claims if (item.debtor, item.creditor) == (debtor, creditor))
-        back = sum(item.amount for item in bit_by_bit.claims if (item.debtor, item.creditor) == (creditor, debtor))
+    for owing, owed_to in [(debtor, creditor), (book.alice, book.shop)]:
+        owed = sum(item.amount for item in bit_by_bit.claims if (item.debtor, item.creditor) == (owing, owed_to))
+        back = sum(item.amount for item in bit_by_bit.claims if (item.debtor, item.creditor) == (owed_to, owing))
         assert back <= owed
         assert (back == owed) or whole < total
 
