@@ -63,7 +63,7 @@ from ledger.cosignatures import read_cosignatures
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
 from ledger.entries import Entry as RecordedEntry
 from ledger.entries import decode_entry
-from ledger.operations import AnyOperation, operation_id, signed_message
+from ledger.operations import AnyOperation, Refund, operation_id, signed_message
 from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.sequencer import Preview, read_unsigned
 from ledger.state import Account as StoredAccount
@@ -681,7 +681,8 @@ async def _may_preview(context: Context, op: AnyOperation) -> bool:
     if context.viewer is None:
         return False
     sight = await context.read(sight_of, context.viewer, [actor])
-    return sight.everything or actor in sight.accounts or asset in sight.assets
+    # A refund takes back what an exchange gave, so it tells a balance in an asset that it does not name.
+    return sight.everything or actor in sight.accounts or (asset in sight.assets and not isinstance(op, Refund))
 
 
 def _error(refusal: Rejection, fields: Unsigned | None) -> UserError:

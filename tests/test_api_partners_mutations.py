@@ -611,6 +611,20 @@ def test_preview_names_the_way_that_was_chosen(recorded: Recorded) -> None:
     assert answer["userErrors"] == [{"code": "REFUND_TOO_LARGE", "path": ["input", "of", "redemption", "amount"]}]
 
 
+def test_preview_of_anothers_refund_is_not_told(recorded: Recorded) -> None:
+    """Nor to the issuer of the asset it names: what an exchange gave, and would take back, is the other's asset."""
+    c = recorded.partners
+    of = {"exchange": {"amount": 3_000, "operation": c.exchanged.op_id.hex()}}
+    fields = {"actor": c.cafe.account, "asset": "STAR", "of": of, "reference": "refund-10"}
+    told = {}
+    for wallet in (c.bakery, c.cafe):
+        variables = {"input": {"refund": fields}}
+        told[wallet.account] = c.service.query(PREVIEW, variables, c.service.sign_in(wallet))["operationPreview"]
+    assert told[c.bakery.account]["postings"] is None
+    assert told[c.bakery.account]["userErrors"] == []
+    assert told[c.cafe.account]["postings"] or told[c.cafe.account]["userErrors"]
+
+
 ASSET = """query { asset(code: "STAR") {
   transferTerms { fee { amount fixed maximum points round currency } inCap { period points } maximum minimum step }
   program { approvalAbove refunds returnedLotDays }
