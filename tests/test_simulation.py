@@ -685,7 +685,7 @@ class Simulation(RuleBasedStateMachine):
 def test_ledger_does_what_the_model_says(database_url: str) -> None:
     """Whatever merchants and members do, in whatever batches: outcomes, lots and projections are the model's."""
     simulation = type("Simulation", (Simulation,), {"url": database_url})
-    examples = 100 if database_url.startswith("sqlite") else 30
+    examples = 50 if database_url.startswith("sqlite") else 20
     run_state_machine_as_test(
         simulation,
         settings=settings(
