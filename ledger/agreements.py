@@ -136,7 +136,7 @@ def received_by(agreement: Agreement | None) -> Received:
 
 def claim_by(move: Movement, agreement: Agreement, amount: int) -> Rejection | None:
     """Book an amount of money that an agreement's claim came to; nothing when it is 0."""
-    if amount == 0 or agreement.terms.claim is None:
+    if agreement.terms.claim is None:
         return None
     debtor, creditor = parties_of_claim(agreement)
     return move.claim(debtor, creditor, agreement.terms.claim.currency, amount, agreement.agreement)

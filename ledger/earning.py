@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from ledger.agreements import claim_by, earning_name, in_force
 from ledger.encoding import format_time, parse_time
-from ledger.entries import NO_LAST_DAY, Posting
+from ledger.entries import NO_LAST_DAY, Posting, lot_posting
 from ledger.movements import ALL_HOLDERS, Movement, claim_for
 from ledger.operations import Grant, RecordPurchases
 from ledger.programs import last_day, local_date, points_for, version_at
@@ -90,7 +90,7 @@ def admit_grant(ask: Request[Grant]) -> Decision:
     member = state.accounts.get(op.member)
     if member is None or member.role != "member":
         return unknown_member(op.member, ("member",))
-    version = version_at(state.programs.get(op.asset, ()), op.at)
+    version = state.program_at(op.asset, op.at)
     if version is None or (version.ends is not None and op.at >= version.ends):
         return no_program_then(op.asset, version, op.at, ("at",))
     rule = next((rule for rule in version.program.grants if rule.activity == op.activity), None)
@@ -116,7 +116,7 @@ def admit_grant(ask: Request[Grant]) -> Decision:
 
 def needs_approval(state: State, asset: str, points: int, time: str) -> bool:
     """Whether so many points need approval by the program in force now, whatever it was when something happened."""
-    version = version_at(state.programs.get(asset, ()), time)
+    version = state.program_at(asset, time)
     bound = None if version is None else version.program.approval_above
     return bound is not None and points > bound
 
@@ -148,10 +148,7 @@ def _issue(
         return refusal
     indebted = any(state.lots_of(account, asset).get(NO_LAST_DAY, 0) < 0 for account, _, _ in gains)
     if partner is None and not indebted:  # as nearly always: no leg depends on another
-        legs = [
-            Posting(account=account, amount=points, asset=asset, lot=None if day == NO_LAST_DAY else day)
-            for account, day, points in gains
-        ]
+        legs = [lot_posting(account, asset, points, day) for account, day, points in gains]
         return Admission((Posting(account=SYS_ISSUED, amount=-total, asset=asset), *legs), tuple(earnings))
     move.leg(SYS_ISSUED, asset, -total)
     for account, day, points in gains:

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from ledger.encoding import MAX_INTEGER, EncodingError, LeafHash, describe_difference
 from ledger.merkle import hash_leaf
 from ledger.operations import AnyOperation, Signature, SignedOperation, check_operation, operation_id
-from ledger.terms import Time
+from ledger.terms import HashText, Time
 
 MAX_ENTRY_BYTES = 65_535
 """The bound of the 16-bit length in an entry bundle."""
@@ -27,8 +27,6 @@ FIRST_PREV = LeafHash(bytes(32))
 
 NO_LAST_DAY = "9999-12-31"
 """The last day of points that never expire, where one is needed to sort by; never written in an entry."""
-
-HashText = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -42,6 +40,11 @@ class Posting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     amount: Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
     asset: str
     lot: str | None = None
+
+
+def lot_posting(account: str, asset: str, amount: int, day: str) -> Posting:
+    """A leg of a lot, whose last day may be :data:`NO_LAST_DAY`."""
+    return Posting(account=account, amount=amount, asset=asset, lot=None if day == NO_LAST_DAY else day)
 
 
 class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ledger.encoding import MAX_INTEGER
-from ledger.entries import NO_LAST_DAY, Posting
+from ledger.entries import NO_LAST_DAY, Posting, lot_posting
 from ledger.programs import ProgramVersion, last_day, local_date, round_ratio
 from ledger.state import (
     NOT_NETTED,
@@ -89,6 +89,11 @@ def split(parts: Sequence[Part], amount: int) -> tuple[list[Part], list[Part]]:
     return taken, rest
 
 
+def usable_lots(lots: Mapping[str, int], today: str) -> list[Part]:
+    """The lots that can be used on a local date, earliest last day first; a debt is none."""
+    return [(day, points) for day, points in sorted(lots.items()) if day >= today and points > 0]
+
+
 def choose_lots(
     lots: Mapping[str, int], today: str, asset: str, amount: int, path: tuple[str, ...]
 ) -> list[Part] | Rejection:
@@ -100,8 +105,14 @@ def choose_lots(
     available = spendable(lots, today)
     if available < amount:
         return insufficient_points(asset, amount, available, path)
-    usable = [(day, points) for day, points in sorted(lots.items()) if day >= today and points > 0]
-    return split(usable, amount)[0]
+    return split(usable_lots(lots, today), amount)[0]
+
+
+def lot_at(version: ProgramVersion | None, time: str) -> str:
+    """The last day of points that a program version gives at a time; they have none without a program."""
+    if version is None:
+        return NO_LAST_DAY
+    return last_day(version.program.expiry, local_date(time, version.program.time_zone))
 
 
 def insufficient_points(asset: str, amount: int, available: int, path: tuple[str, ...]) -> Rejection:
@@ -184,8 +195,7 @@ class Movement:
         lots[day] = lots.get(day, 0) + amount
         if lots[day] == 0:
             del lots[day]
-        lot = None if day == NO_LAST_DAY else day
-        self.legs.append(Posting(account=account, amount=amount, asset=asset, lot=lot))
+        self.legs.append(lot_posting(account, asset, amount, day))
 
     def give(self, account: str, asset: str, parts: Iterable[Part]) -> None:
         """Post points to lots of an account."""
@@ -244,12 +254,6 @@ class Movement:
         repaid = min(debt, amount) if day != NO_LAST_DAY else 0
         self.leg(account, asset, repaid)
         self.leg(account, asset, amount - repaid, day)
-
-    def lot_of(self, version: ProgramVersion | None) -> str:
-        """The last day of points that a program version gives now."""
-        if version is None:
-            return NO_LAST_DAY
-        return last_day(version.program.expiry, local_date(self.time, version.program.time_zone))
 
     def receive(self, merchant: str, asset: str, parts: Sequence[Part], received: str) -> None:
         """Post spent points to who receives them: out of circulation, or kept in their lots."""

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from ledger.agreements import earning_name, outcome, parties_of_claim, received_by
 from ledger.earning import needs_approval
 from ledger.entries import NO_LAST_DAY
-from ledger.movements import Movement, insufficient_points, spendable, split
+from ledger.movements import Movement, insufficient_points, lot_at, spendable, split, usable_lots
 from ledger.operations import Correct, Refund
-from ledger.programs import ProgramVersion, last_day, local_date, points_for, round_ratio, version_at
+from ledger.programs import ProgramVersion, last_day, points_for, round_ratio
 from ledger.refusals import (
     approval_missing,
     check_issuer,
@@ -277,22 +277,10 @@ def _take_outcome(move: Movement, spending: Spending, into: str, back: int) -> R
     available = spendable(move.lots(spending.account, into), today)
     if available < back:
         return insufficient_points(into, back, available, _AMOUNT)
-    own = _lot_then(_version_then(move, into, spending), spending.time)
+    own = lot_at(move.state.program_at(into, spending.time), spending.time)
     _take(move, spending.account, into, [(own, back)] if own >= today else [], back)
     move.leg(SYS_ISSUED, into, back)
     return None
-
-
-def _version_then(move: Movement, asset: str, spending: Spending) -> ProgramVersion | None:
-    """The program version that was in force when points were spent, closed or not."""
-    return version_at(move.state.programs.get(asset, ()), spending.time)
-
-
-def _lot_then(version: ProgramVersion | None, time: str) -> str:
-    """The last day of points that a program version gave at a time."""
-    if version is None:
-        return NO_LAST_DAY
-    return last_day(version.program.expiry, local_date(time, version.program.time_zone))
 
 
 def _return_points(move: Movement, spending: Spending, agreement: Agreement | None, amount: int) -> Rejection | None:
@@ -301,7 +289,7 @@ def _return_points(move: Movement, spending: Spending, agreement: Agreement | No
     parts, _ = split(rest, amount)
     if refusal := _recover(move, spending, agreement, parts, amount):
         return refusal
-    today, version = move.today(spending.asset), _version_then(move, spending.asset, spending)
+    today, version = move.today(spending.asset), move.state.program_at(spending.asset, spending.time)
     for day, points in parts:
         move.leg(spending.account, spending.asset, points, _returned_day(day, today, version))
     move.put("spendings", replace(spending, refunded=spending.refunded + amount))
@@ -336,7 +324,8 @@ def _take_kept(move: Movement, spending: Spending, parts: Sequence[Part]) -> int
     """
     merchant, asset = spending.merchant, spending.asset
     move.return_lapsed(merchant, asset)
-    lots, today, version = move.lots(merchant, asset), move.today(asset), _version_then(move, asset, spending)
+    lots, today = move.lots(merchant, asset), move.today(asset)
+    version = move.state.program_at(asset, spending.time)
     taken, missing = 0, []
     for day, points in parts:
         own = min(lots.get(day, 0), points)
@@ -380,8 +369,7 @@ def _take(move: Movement, account: str, asset: str, first: Sequence[Part], amoun
         part = max(min(lots.get(day, 0), points, wanted), 0)
         move.leg(account, asset, -part, day)
         wanted -= part
-    usable = [(day, points) for day, points in sorted(lots.items()) if day >= today and points > 0]
-    parts, _ = split(usable, wanted)
+    parts, _ = split(usable_lots(lots, today), wanted)
     move.take(account, asset, parts)
     return amount - wanted + sum(points for _, points in parts)
 
@@ -399,7 +387,7 @@ def admit_correct(ask: Request[Correct]) -> Decision:
         return unknown_member(op.member, ("member",))
     if refusal := check_reference(ask, CORRECTION_SCOPE, op.reference, ("reference",)):
         return refusal
-    version = version_at(state.programs.get(op.asset, ()), time)
+    version = state.program_at(op.asset, time)
     if op.amount > 0 and version is None:
         return no_program_then(op.asset, None, time, ("asset",))
     if not ask.approved and needs_approval(state, op.asset, abs(op.amount), time):
@@ -414,7 +402,7 @@ def _add(move: Movement, op: Correct, version: ProgramVersion | None) -> Rejecti
     if refusal := move.check_issue(op.asset, op.amount, ("amount",)):
         return refusal
     move.leg(SYS_ISSUED, op.asset, -op.amount)
-    move.earn(op.member, op.asset, op.amount, move.lot_of(version))
+    move.earn(op.member, op.asset, op.amount, lot_at(version, move.time))
     return None
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection
 
 from ledger.accounting import OpenClaims, Owed, day_start
 from ledger.books import Span, exact_sum, exactly, moved
+from ledger.bulk import chunks_of
 from ledger.entries import decode_entry
 from ledger.operations import Genesis
 from ledger.queries import Page, first_seq_at
@@ -282,7 +283,7 @@ class Clearing:
     def _disputed_claims(self) -> dict[tuple[int, int], ClaimRecord]:
         names = {step.claim for step in self._steps}
         found: dict[tuple[int, int], ClaimRecord] = {}
-        for chunk in _chunks(sorted({seq for seq, _ in names})):
+        for chunk in chunks_of(sorted({seq for seq, _ in names}), PAGE_ENTRIES):
             for claim in self._claims(CLAIM.c.seq.in_(chunk)):
                 if (claim.seq, claim.index) in names:
                     found[claim.seq, claim.index] = claim
@@ -336,9 +337,9 @@ class Clearing:
         settled = list(self._paid("settle"))
         yield from settled
         seqs = [*self._nettings, *self._disputes, *(seq for seq, _ in settled)]
-        days = sorted({day for chunk in _chunks(sorted(seqs)) for day in self._days(chunk)})
+        days = sorted({day for chunk in chunks_of(sorted(seqs), PAGE_ENTRIES) for day in self._days(chunk)})
         yield from self._claims_by_day(days)
-        for chunk in _chunks(days):
+        for chunk in chunks_of(days, PAGE_ENTRIES):
             for claim in self._claims(CLAIM.c.seq < self.end, CLAIM.c.day.in_(chunk)):
                 yield claim.seq, claim
 
@@ -381,7 +382,7 @@ class Clearing:
             ENTRY.c.seq >= first,
             ENTRY.c.seq < self.end,
         )
-        for chunk in _chunks(sorted(self._connection.execute(of_kind).scalars())):
+        for chunk in chunks_of(sorted(self._connection.execute(of_kind).scalars()), PAGE_ENTRIES):
             yield from self._paid_in(chunk)
 
     def _paid_in(self, seqs: Sequence[int]) -> Iterator[tuple[int, Owed]]:
@@ -679,8 +680,3 @@ def _sums(moved: Iterable[tuple[int, Owed]], account: str) -> Turnover:
 def _is_within(line: SettlementLine, page: Page) -> bool:
     key = (line.seq, line.part)
     return (page.after is None or key > page.after) and (page.before is None or key < page.before)
-
-
-def _chunks(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

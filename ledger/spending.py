@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from ledger.agreements import acceptance_name, claim_by, exchange_name, given_of, in_force, outcome, received_by
 from ledger.encoding import account_id, format_time, parse_time
-from ledger.entries import NO_LAST_DAY, Posting
+from ledger.entries import NO_LAST_DAY, Posting, lot_posting
 from ledger.movements import (
     ALL_HOLDERS,
     Movement,
@@ -16,10 +16,10 @@ from ledger.movements import (
     claim_for,
     fee_for,
     has_lapsed,
+    lot_at,
     split,
 )
 from ledger.operations import Capture, Exchange, Expire, Hold, Redeem, Release, Transfer
-from ledger.programs import version_at
 from ledger.refusals import HOLDER_ROLES, check_holder, check_not_frozen, unknown_account, unknown_asset
 from ledger.state import (
     SYS_EXPIRED,
@@ -122,10 +122,7 @@ def _check_terms(move: Movement, op: Transfer, asset: Asset, total: int) -> int 
 
 def _move(op: Transfer, parts: list[tuple[str, int]]) -> tuple[Posting, ...]:
     """Legs of a transfer: what each lot gives, then what each recipient gets of which lot, in the document's order."""
-    legs = [
-        Posting(account=op.actor, amount=-points, asset=op.asset, lot=None if day == NO_LAST_DAY else day)
-        for day, points in parts
-    ]
+    legs = [lot_posting(op.actor, op.asset, -points, day) for day, points in parts]
     if len(parts) == 1 and len(op.recipients) == 1:
         legs.append(Posting(account=op.recipients[0].to, amount=parts[0][1], asset=op.asset, lot=legs[0].lot))
         return tuple(legs)
@@ -138,8 +135,7 @@ def _move(op: Transfer, parts: list[tuple[str, int]]) -> tuple[Posting, ...]:
             if points > taken:
                 rest.append((day, points - taken))
             wanted -= taken
-            lot = None if day == NO_LAST_DAY else day
-            legs.append(Posting(account=recipient.to, amount=taken, asset=op.asset, lot=lot))
+            legs.append(lot_posting(recipient.to, op.asset, taken, day))
     return tuple(legs)
 
 
@@ -177,10 +173,7 @@ def _redeem_at_issuer(ask: Request[Redeem]) -> Decision:
     parts = choose_lots(lots, state.today(op.asset, ask.time), op.asset, op.amount, ("amount",))
     if isinstance(parts, Rejection):
         return parts
-    legs = [
-        Posting(account=op.actor, amount=-points, asset=op.asset, lot=None if day == NO_LAST_DAY else day)
-        for day, points in parts
-    ]
+    legs = [lot_posting(op.actor, op.asset, -points, day) for day, points in parts]
     legs.append(Posting(account=SYS_SPENT, amount=op.amount, asset=op.asset))
     spent = _spent(ask, op.actor, op.merchant, op.asset, parts)
     return Admission(
@@ -261,18 +254,22 @@ def admit_exchange(ask: Request[Exchange]) -> Decision:
     move, terms = Movement(state, ask.time), agreement.terms
     assert isinstance(terms, ExchangeTerms)
     given = given_of(terms, op.amount)
-    if refusal := _check_amount(move, agreement, op.actor, given) or _check_outcome(op, terms, given):
+    if refusal := _check_amount(move, agreement, op.actor, given):
+        return refusal
+    out, fee = outcome(terms, given), fee_for(terms.fee, given)
+    if refusal := _check_outcome(op, terms, given, out=out, fee=fee):
         return refusal
     parts = move.spend(op.actor, op.asset, given, ("amount",))
     if isinstance(parts, Rejection):
         return parts
-    out = outcome(terms, given)
     if refusal := move.check_issue(op.into, out, ("into",)):
         return refusal
     move.receive(agreement.partner, op.asset, parts, terms.received)
     move.leg(SYS_ISSUED, op.into, -out)
-    move.leg(op.actor, op.into, out, move.lot_of(version_at(state.programs.get(op.into, ()), ask.time)))
-    claimed, fee = claim_for(terms.claim, given), _fee_owed(op, terms, given)
+    move.leg(op.actor, op.into, out, lot_at(state.program_at(op.into, ask.time), ask.time))
+    claimed = claim_for(terms.claim, given)
+    if terms.fee is not None and terms.fee.kept_by == op.actor:
+        fee = 0  # nobody owes itself
     if refusal := claim_by(move, agreement, claimed) or _owe_fee(move, agreement, op.actor, fee):
         return refusal
     spent = _spent(ask, op.actor, agreement.partner, op.asset, parts)
@@ -296,20 +293,14 @@ def _exchange_agreement(ask: Request[Exchange]) -> Agreement | Rejection:
     return agreement
 
 
-def _check_outcome(op: Exchange, terms: ExchangeTerms, given: int) -> Rejection | None:
+def _check_outcome(op: Exchange, terms: ExchangeTerms, given: int, *, out: int, fee: int) -> Rejection | None:
     """Why what comes out, and what it costs, is not what the holder agreed to."""
-    out = outcome(terms, given)
     if out < op.minimum_out:
         message = f"{given} points of {op.asset} become {out} of {op.into}, fewer than minimum_out"
         return Rejection(Code.OUTCOME_TOO_SMALL, message, ("minimum_out",), {"outcome_points": out})
     if terms.fee is None:
         return None
-    return check_fee(fee_for(terms.fee, given), op.maximum_fee, terms.fee.currency)
-
-
-def _fee_owed(op: Exchange, terms: ExchangeTerms, given: int) -> int:
-    """The fee of an exchange; 0 for the one that would keep it, since nobody owes itself."""
-    return fee_for(terms.fee, given) if terms.fee is not None and terms.fee.kept_by != op.actor else 0
+    return check_fee(fee, op.maximum_fee, terms.fee.currency)
 
 
 def _owe_fee(move: Movement, agreement: Agreement, account: str, amount: int) -> Rejection | None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ledger.encoding import AccountId, OpId
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.operations import Operation
-from ledger.programs import ProgramVersion, local_date
+from ledger.programs import ProgramVersion, local_date, version_at
 from ledger.terms import Terms, TransferTerms, Value
 
 SYS_ISSUED = AccountId("sys_issued")
@@ -496,6 +496,10 @@ class State:
         """The local date of a time for an asset: in the time zone of its program, UTC without one."""
         versions = self.programs.get(asset)
         return local_date(time, versions[0].program.time_zone) if versions else time[:10]
+
+    def program_at(self, asset: str, time: str) -> ProgramVersion | None:
+        """The version of an asset's program that was in force at a time, closed or not."""
+        return version_at(self.programs.get(asset, ()), time)
 
     def add_lot(self, account: str, asset: str, day: str, amount: int) -> None:
         """Change one lot, keeping the index of dated lots in step."""

@@ -32,7 +32,7 @@ from ledger.encoding import (
     parse_date,
     parse_time,
 )
-from ledger.entries import FIRST_PREV, NO_LAST_DAY, HashText, encode_entry, leaf_hash
+from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
 from ledger.keys import decode_public_key, encode_public_key, verify
 from ledger.merkle import CompactRange
 from ledger.operations import (
@@ -236,7 +236,7 @@ TYPES: dict[str, Any] = {
     "nonce": terms.Nonce,
     "key": terms.KeyText,
     "signature": terms.SignatureText,
-    "hash": HashText,
+    "hash": terms.HashText,
     "reference": terms.Reference,
     "activity": terms.Activity,
     "hold": terms.HoldRef,

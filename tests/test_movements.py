@@ -22,6 +22,7 @@ from ledger.movements import (
     fee_for,
     has_lapsed,
     lapsed_holds,
+    lot_at,
     period_of,
     spendable,
     split,
@@ -206,9 +207,9 @@ def test_new_points_get_the_lot_of_the_program_by_its_own_calendar() -> None:
     shop = book.merchant()
     book.asset(shop, "STAR", make_program(expiry=ExpiresAfterDays(count=1), time_zone="Asia/Shanghai"))
     (version,) = book.state.programs["STAR"]
-    assert Movement(book.state, "2026-03-02T15:59:59.999Z").lot_of(version) == "2026-03-03"
-    assert Movement(book.state, "2026-03-02T16:00:00.000Z").lot_of(version) == "2026-03-04"
-    assert Movement(book.state, NOW).lot_of(None) == NO_LAST_DAY
+    assert lot_at(version, "2026-03-02T15:59:59.999Z") == "2026-03-03"
+    assert lot_at(version, "2026-03-02T16:00:00.000Z") == "2026-03-04"
+    assert lot_at(None, NOW) == NO_LAST_DAY
 
 
 # Supply
