@@ -126,7 +126,10 @@ class PointsMovement:
     closing: Points = field("Points in circulation at its end. Those on hold, and those overdue, are among them.")
     on_hold: Points = field("Points on hold at its end.")
     issued: Points = field("Points issued.")
-    issued_by_purchases: Points = field("Issued for purchases, those that partners recorded included.")
+    issued_by_purchases: Points = field(
+        "Issued for purchases, those that partners recorded included. Points that vest are issued when they do; what "
+        "an inviter gets for a first purchase is among them."
+    )
     issued_by_grants: Points = field("Issued for activities.")
     issued_by_exchanges: Points = field("Issued for points of other assets.")
     issued_by_corrections: Points = field("Issued by hand.")
@@ -137,6 +140,7 @@ class PointsMovement:
         "Points spent, at the issuer and elsewhere, and exchanged, where that retired them. Points that a partner "
         "keeps are redeemed when the partner spends them."
     )
+    converted: Points = field("Redeemed points that an automatic reward turned into vouchers.")
     returned: Points = field("Redeemed points that came back as redemptions and exchanges were refunded.")
     expired: Points = field("Points retired after their last day.")
 

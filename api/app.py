@@ -51,6 +51,7 @@ from api.witnessing import Witnessing, policy_of
 from ledger.checkpoint import WitnessPolicy
 from ledger.entries import decode_entry
 from ledger.operations import Genesis
+from ledger.profiles import Profiles
 from ledger.queries import concerned
 from ledger.sequencer import Clock, Sequencer
 from ledger.store import Store
@@ -187,7 +188,7 @@ def open_service(settings: Settings, clock: Clock) -> Service:
             witnessing=start_witnessing(settings, store, policy),
             webhooks=start_webhooks(settings, store, log_keys, clock),
             profiles=profiles,
-            due=start_due_work(settings, sequencer, wallet),
+            due=start_due_work(settings, sequencer, wallet, profiles),
             tail=tail.start(),
             streams=Streams(News(tail, asker(store, readers)), stream_limits(settings), settings.readers),
         )
@@ -237,13 +238,15 @@ def start_webhooks(settings: Settings, store: Store, log_keys: Sequence[Ed25519P
     ).start()
 
 
-def start_due_work(settings: Settings, sequencer: Sequencer, wallet: Wallet | None) -> DueScheduler | None:
+def start_due_work(
+    settings: Settings, sequencer: Sequencer, wallet: Wallet | None, profiles: Profiles | None = None
+) -> DueScheduler | None:
     """Begin to do due work, if there is somebody to sign it."""
     if wallet is None:
         return None
     interval_ms = settings.due_interval_s * 1000
     store, clock = sequencer.store, sequencer.clock
-    return DueScheduler(store, sequencer.submit, wallet, clock, interval_ms=interval_ms).start()
+    return DueScheduler(store, sequencer.submit, wallet, clock, interval_ms=interval_ms, profiles=profiles).start()
 
 
 def close_service(service: Service) -> None:

@@ -25,6 +25,9 @@ USER_ERRORS = """userErrors {
   ... on SupplyExceededError { supplyCap circulatingPoints }
   ... on ReferenceUsedError { entryId }
   ... on GrantTooLargeError { maxPoints }
+  ... on LimitReachedError { count period }
+  ... on OutOfStockError { left }
+  ... on PriceMismatchError { price }
   ... on OffStepError { step }
   ... on BelowMinimumError { minimum }
   ... on AboveMaximumError { maximum }

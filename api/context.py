@@ -17,16 +17,17 @@ from api.streams import Streams
 from api.submitter import Submitter
 from api.webhook_delivery import Webhooks
 from api.witnessing import Witnessing
-from ledger import partner_queries, queries
+from ledger import partner_queries, program_queries, queries
 from ledger.checkpoint import WitnessPolicy
 from ledger.encoding import AccountId, format_time
 from ledger.operations import Genesis
 from ledger.partner_queries import Debt, Owing
 from ledger.profiles import Profiles
+from ledger.program_queries import Event, ExplainedEvent, TierStanding
 from ledger.programs import ProgramVersion
 from ledger.queries import Balance, Supply
 from ledger.sequencer import Clock, Sequencer
-from ledger.state import Agreement, Claim
+from ledger.state import Agreement, Claim, Membership, Pool
 from ledger.store import Store, WriteTransaction
 from ledger.tail import Tail
 
@@ -63,6 +64,9 @@ class Service(Struct, frozen=True, kw_only=True):
 Holding = tuple[str, tuple[str, ...] | None]
 """An account, and the assets in which its balances are wanted; ``None`` for all."""
 
+PoolMembers = tuple[str, tuple[str, ...]]
+"""The asset of a pool, and its members."""
+
 
 class Context:
     """One request: who asks, from where, under which id errors are logged, and whether it is all ``in_url``."""
@@ -94,6 +98,11 @@ class Context:
         """The time of the server's clock."""
         return format_time(self.service.clock())
 
+    @property
+    def scales(self) -> dict[str, int]:
+        """The decimal places of each settlement currency."""
+        return {currency.code: currency.scale for currency in self.service.genesis.currencies}
+
     @functools.cached_property
     def loaders(self) -> "Loaders":
         """What this request reads for many objects at once; never shared with another request."""
@@ -118,6 +127,13 @@ class Loaders:
         self.agreement_in_force = DataLoader(self._agreements_in_force, cache=False)
         self.unnetted = DataLoader(self._unnetted, cache=False)
         self.netting = DataLoader(self._nettings, cache=False)
+        self.today = DataLoader(self._todays, cache=False)
+        self.is_own = DataLoader(self._are_own, cache=False)
+        self.standing = DataLoader(self._standings, cache=False)
+        self.pool = DataLoader(self._pools, cache=False)
+        self.pool_points = DataLoader(self._pool_points, cache=False)
+        self.events_behind = DataLoader(self._events_behind, cache=False)
+        self.explained = DataLoader(self._explained, cache=False)
 
     async def _names(self, accounts: list[str]) -> Sequence[str | None]:
         found = await self._context.read(Store.accounts, accounts)
@@ -151,6 +167,35 @@ class Loaders:
     async def _nettings(self, claims: list[Claim]) -> Sequence[int | None]:
         found = await self._context.read(partner_queries.nettings_of, claims)
         return [found.get((claim.seq, claim.index)) for claim in claims]
+
+    async def _todays(self, codes: list[str]) -> Sequence[str]:
+        found = await self._context.read(program_queries.todays, codes, self._context.now())
+        return [found[code] for code in codes]
+
+    async def _are_own(self, accounts: list[str]) -> Sequence[bool]:
+        """Whether accounts are the viewer's own, or in its custody."""
+        viewer = self._context.viewer
+        if viewer is None:
+            return [False] * len(accounts)
+        held = await self._context.read(queries.in_custody, viewer.account, accounts, viewer.time)
+        return [account == viewer.account or account in held for account in accounts]
+
+    async def _standings(self, memberships: list[Membership]) -> Sequence[TierStanding | None]:
+        return await self._context.read(program_queries.standings, memberships, self._context.now())
+
+    async def _pools(self, names: list[str]) -> Sequence[Pool | None]:
+        found = await self._context.read(program_queries.pools, names)
+        return [found.get(name) for name in names]
+
+    async def _pool_points(self, pools: list[PoolMembers]) -> Sequence[int]:
+        return await self._context.read(program_queries.pools_points, pools, self._context.now())
+
+    async def _events_behind(self, lines: list[tuple[int, str]]) -> Sequence[list[Event]]:
+        found = await self._context.read(program_queries.events_behind, lines)
+        return [found[line] for line in lines]
+
+    async def _explained(self, events: list[Event]) -> Sequence[ExplainedEvent]:
+        return await self._context.read(program_queries.explain, events, self._context.scales)
 
 
 def _balances(store: Store, connection: Connection, holdings: Sequence[Holding], time: str) -> list[list[Balance]]:

@@ -25,7 +25,8 @@ from ledger.store import Store
 @strawberry.type(
     description=(
         "What is due of an asset: lots whose last day is over in the time zone of its program, for `expirySubmit`, and "
-        "holds that have lapsed, for `releaseSubmit`. Neither can be spent nor captured any more, done or not."
+        "holds that have lapsed, for `releaseSubmit`: neither can be spent nor captured any more, done or not. And "
+        "points that vest, for `vestSubmit`, and tiers that have ended, for `reviewTiersSubmit`."
     )
 )
 class DueWork:
@@ -41,6 +42,11 @@ class DueWork:
     )
     held_points: Points = field("Points that are left on these holds. They return by themselves when they are needed.")
     lapsed_since: Time | None = field("When the first of them lapsed; null when none has.")
+    vesting_purchases: UInt53 = field("Purchases whose points vest by now; 0 when the issuer is somebody else.")
+    vesting_points: Points = field("Points of these purchases, which are issued by that.")
+    vests_since: Date | None = field("The earliest day on which some of them vest; null when there are none.")
+    members_to_review: UInt53 = field("Members whose tier has ended; 0 when the issuer is somebody else.")
+    tiers_until: Date | None = field("The earliest last day of these tiers; null when there are none.")
 
 
 def _due_work_of(found: DueOfAsset) -> DueWork:
@@ -53,6 +59,11 @@ def _due_work_of(found: DueOfAsset) -> DueWork:
         lapsed_holds=UInt53(found.holds),
         held_points=Points(found.held_points),
         lapsed_since=Time(found.lapsed_since) if found.lapsed_since is not None else None,
+        vesting_purchases=UInt53(found.vesting),
+        vesting_points=Points(found.vesting_points),
+        vests_since=Date(found.vests_since) if found.vests_since is not None else None,
+        members_to_review=UInt53(found.members),
+        tiers_until=Date(found.tiers_until) if found.tiers_until is not None else None,
     )
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from api.cli_options import PassphraseFile
 from api.due_work import operator_of
-from api.opening import key_passphrase, load_log_keys, opened_store, system_clock
+from api.opening import key_passphrase, load_log_keys, open_profiles, opened_store, system_clock
 from api.progress import ProgressTasks, progress_bar
 from api.settings import Settings
 from ledger.amounts import format_amount
@@ -46,12 +46,16 @@ def run_due(  # noqa: PLR0917 - typer makes an option of each parameter
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is due, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; points in the smallest unit.")] = False,
 ) -> None:
-    """Do what time has made due: retire lots whose last day is over, give back what is left of holds that have lapsed.
+    """Do what time has made due.
+
+    Lots whose last day is over are retired, what is left of holds that have lapsed is given back, points that vest are
+    issued, and tiers that have ended are noted. Members are reminded of what there is to tell them. With an issuer's
+    key, and the server's profile key, they have what their birthday brings.
 
     By signed operations, in batches. Killed or stopped with Ctrl-C, it goes on where it was when it is run again; a
     server or another run that does the same is in nobody's way. The exit status is 0 only if all that was due is done.
 
-    A merchant's key does its part: lots of its assets, and lapsed holds of these and for it.
+    A merchant's key does its part: lots, vesting and tiers of its assets, and lapsed holds of these and for it.
 
     Example: guerdon run-due --account opr_… --key operator.pem
     """
@@ -112,6 +116,7 @@ def _run(settings: Settings, store: Store, wallet: Wallet, wanted: DueFilter) ->
             wanted,
             progress=tasks.update,
             goes_on=lambda: not stopping.is_set(),
+            profiles=open_profiles(settings, store),
         )
         return run.run()
 
@@ -128,7 +133,8 @@ def _until_interrupted() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-_SHOWN = ("asset", "lots", "points", "holds", "held_points")
+_SHOWN = ("asset", "lots", "points", "holds", "held_points", "vesting", "vesting_points", "members")
+_DONE = ("reminded", "birthdays")
 
 
 def _print(store: Store, time: str, rows: Iterable[Any], *, as_json: bool, report: DueReport | None = None) -> None:
@@ -147,17 +153,29 @@ def _print(store: Store, time: str, rows: Iterable[Any], *, as_json: bool, repor
         return
     with store.read() as connection:
         scales = {each.code: each.scale for each in store.assets(connection, [row.asset for row in rows])}
-    verbs = ("due", "lapsed") if report is None else ("expired", "released")
-    table = Table(
-        "asset", box=box.ROUNDED, title=f"{'Due' if report is None else 'Done'} at {time}", title_justify="left"
-    )
-    for title in (f"lots {verbs[0]}", "points", f"holds {verbs[1]}", "points"):
-        table.add_column(title, justify="right")
+    table = Table("asset", "what", box=box.ROUNDED, title=f"{'Due' if report is None else 'Done'} at {time}")
+    table.title_justify = "left"
+    table.add_column("how many", justify="right")
+    table.add_column("points", justify="right")
     for row in rows:
-        points, held = (format_amount(amount, scales[row.asset]) for amount in (row.points, row.held_points))
-        table.add_row(row.asset, f"{row.lots:,}", points, f"{row.holds:,}", held)
+        for what, count, points in _pieces(row, was_done=report is not None):
+            of_it = "" if points is None else format_amount(points, scales[row.asset])
+            table.add_row(row.asset, what, f"{count:,}", of_it)
     Console().print(table)
 
 
+def _pieces(row: Any, *, was_done: bool) -> Iterator[tuple[str, int, int | None]]:
+    """What there is of each kind of work of an asset, with its points if it is about points; nothing is left out."""
+    pieces: list[tuple[str, int, int | None]] = [
+        ("lots expired" if was_done else "lots due", row.lots, row.points),
+        ("holds released" if was_done else "holds lapsed", row.holds, row.held_points),
+        ("purchases vested" if was_done else "purchases vesting", row.vesting, row.vesting_points),
+        ("tiers reviewed" if was_done else "tiers over", row.members, None),
+    ]
+    if was_done:
+        pieces += [("members reminded", row.reminded, None), ("birthdays", row.birthdays, None)]
+    return (piece for piece in pieces if piece[1])
+
+
 def _more(report: DueReport | None) -> tuple[str, ...]:
-    return ("through", "first_day", "lapsed_since") if report is None else ()
+    return ("through", "first_day", "lapsed_since", "vests_since", "tiers_until") if report is None else _DONE

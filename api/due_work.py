@@ -16,6 +16,7 @@ from ledger.due import DueReport, DueRun, Submit, due_filter
 from ledger.entries import decode_entry
 from ledger.keyring import load_private_key
 from ledger.operations import Genesis, encode_operation, operation_id
+from ledger.profiles import Profiles
 from ledger.rules import operator_account
 from ledger.store import Store, StoreError
 from ledger.turns import Turn
@@ -58,13 +59,21 @@ class DueScheduler:
     """
 
     def __init__(
-        self, store: Store, submit: Submit, wallet: Wallet, clock: Callable[[], int], *, interval_ms: int
+        self,
+        store: Store,
+        submit: Submit,
+        wallet: Wallet,
+        clock: Callable[[], int],
+        *,
+        interval_ms: int,
+        profiles: Profiles | None = None,
     ) -> None:
         self._store = store
         self._submit = submit
         self._wallet = wallet
         self._clock = clock
         self._interval_ms = interval_ms
+        self._profiles = profiles
         self._turn = Turn(store, "due")
         self._stopping = threading.Event()
         self._steps = Steps(logger, "not all that is due is done")
@@ -95,7 +104,13 @@ class DueScheduler:
         with self._store.read() as connection:
             wanted = due_filter(self._store, connection, str(self._wallet.account))
         run = DueRun(
-            self._store, self._submit, self._wallet, self._clock, wanted, goes_on=lambda: not self._stopping.is_set()
+            self._store,
+            self._submit,
+            self._wallet,
+            self._clock,
+            wanted,
+            goes_on=lambda: not self._stopping.is_set(),
+            profiles=self._profiles,
         )
         report = run.run()
         tell(report)
@@ -107,10 +122,16 @@ def tell(report: DueReport) -> None:
     """Say in the log what a run did, a line for each asset."""
     for done in report.assets:
         logger.info(
-            "due work in %s: %d lots of %d points expired, %d lapsed holds of %d points released",
+            "due work in %s: %d lots of %d points expired, %d lapsed holds of %d points released, "
+            "%d points of %d purchases vested, %d tiers reviewed, %d members reminded, %d birthdays",
             done.asset,
             done.lots,
             done.points,
             done.holds,
             done.held_points,
+            done.vesting_points,
+            done.vesting,
+            done.members,
+            done.reminded,
+            done.birthdays,
         )

@@ -17,6 +17,7 @@ HOLD_ID = re.compile(r"hld_[a-z2-7]{26}")
 IDENTIFIER_ID = re.compile(r"idf_[a-z2-7]{26}")
 MESSAGE_ID = re.compile(r"msg_([a-z2-7]{26})_(0|[1-9][0-9]{0,15})")
 PROGRAM_ID = re.compile(r"prg_([A-Z][A-Z0-9]{1,15})_([1-9][0-9]{0,6})")
+VOUCHER_ID = re.compile(r"vch_(0|[1-9][0-9]{0,14})_(0|[1-9][0-9]{0,5})")
 WEBHOOK_ID = re.compile(r"whk_[a-z2-7]{26}")
 
 

@@ -123,6 +123,14 @@ class CorrectionReason(Enum):
     OTHER = strawberry.enum_value("other", description="Another reason, known to who holds the reference.")
 
 
+@strawberry.enum(description="Why a member's plan ends before its time.")
+class PlanEndReason(Enum):
+    """Reasons to end a plan."""
+
+    REFUNDED = strawberry.enum_value("refunded", description="What the member paid for it was paid back.")
+    OTHER = strawberry.enum_value("other", description="Another reason, known to the merchant.")
+
+
 @strawberry.enum(description="Why an account is frozen.")
 class FreezeReason(Enum):
     """Reasons to freeze."""
@@ -171,57 +179,21 @@ class ValueInput:
     points: Points = required("Points that are worth the amount.")
 
 
-@strawberry.input(
-    description="From `from` minor units upwards, `points` points for every `per` minor units (marginal rate)."
-)
-class BandInput:
-    """A band of a program's rates."""
+@strawberry.input(description="A part of a purchase.")
+class PurchaseLineInput:
+    """A line of a purchase."""
 
-    from_amount: MinorUnits = strawberry.field(name="from", description="Where the band begins, in minor units.")
-    per: MinorUnits = required("Minor units that earn `points`.")
-    points: Points = required("Points for every `per` minor units.")
+    amount: MinorUnits = required("What was paid for it, in minor units.")
+    category: str | None = optional("The category of goods; taxes are one, gift cards another.")
+    product: str | None = optional("The merchant's number of the product.")
 
 
-@strawberry.input(description="When points expire: exactly one of the ways.", one_of=True)
-class ExpiryInput:
-    """A rule of expiry."""
+@strawberry.input(description="How much of something that is no money a purchase has, such as miles flown.")
+class QuantityInput:
+    """A quantity of a purchase."""
 
-    never: bool | None = optional("`true`: never.")
-    days: int | None = optional("So many days after the day of earning is the last day.")
-    months: int | None = optional("The same day so many months later is the last day, at most that month's last.")
-    year_end: int | None = optional("31 December, so many years after the year of earning, is the last day.")
-
-
-@strawberry.input(description="An activity points may be granted for, and the most one grant may give.")
-class GrantRuleInput:
-    """A rule for grants."""
-
-    activity: str = required("Name of the activity: `birthday`, `referral`, …")
-    max_points: Points = required("The most one grant may give.")
-
-
-@strawberry.input(description="A merchant's rules for earning and expiry.")
-class ProgramRulesInput:
-    """The document of a program."""
-
-    approval_above: Points | None = optional(
-        "A grant or correction of more points than this needs approval: the merchant's `approvalThreshold` of keys. "
-        "None does when left out."
-    )
-    bands: list[BandInput] = required("Rates; they rise strictly, and an amount below the first earns nothing.")
-    currency: str = required("The currency amounts are in.")
-    expiry: ExpiryInput = required("When the points expire.")
-    grants: list[GrantRuleInput] | None = optional("Activities points may be granted for; left out when none.")
-    refunds: RefundPolicy | None = optional(
-        "What happens when a refund takes back more points than the member has left; `CAP` when left out."
-    )
-    returned_lot_days: int | None = optional(
-        "For how many days, 1 to 365, points can be used that return by a refund after their last day; when left out, "
-        "they stay expired."
-    )
-    round_amount: AmountRounding = required("What happens to an amount before rates are applied.")
-    round_points: PointsRounding = required("How the points of a purchase are rounded.")
-    time_zone: str = required("IANA time zone in which a purchase's date and a last day are understood.")
+    name: str = required("Of what, as the program's formulas name it.")
+    quantity: UInt53 = required("How much.")
 
 
 @strawberry.input(description="One purchase.")
@@ -230,8 +202,12 @@ class PurchaseInput:
 
     amount: MinorUnits = required("What was paid, in minor units.")
     at: Time = required("When it was made.")
+    channel: str | None = optional("Where it was made, such as `web`, as the program's conditions name channels.")
+    lines: list[PurchaseLineInput] | None = optional("Up to 100 parts of it, which add up to the amount.")
     member: strawberry.ID = required("The member's account.")
     order: str = required("The merchant's order reference, good once per merchant.")
+    quantities: list[QuantityInput] | None = optional("Up to 8 quantities that are no money, each name once.")
+    tender: str | None = optional("How it was paid, such as `gift_card`, as the program's conditions name tenders.")
 
 
 @strawberry.input(description="Who receives how many points.")
@@ -379,11 +355,22 @@ class AgreementTermsInput:
     earning: EarningTermsInput | None = optional("The partner gives points of the actor to those who buy from it.")
 
 
+@strawberry.input(description="A line of a purchase, or part of it, to be refunded.")
+class RefundedLineInput:
+    """A refunded line."""
+
+    amount: MinorUnits = required("What is paid back of it, in minor units, at least 1.")
+    line: int = required("Which line of the purchase it is, from 0.")
+
+
 @strawberry.input(description="A purchase, or part of it, to be refunded.")
 class RefundedPurchaseInput:
     """A refunded purchase."""
 
     amount: MinorUnits = required("What is paid back, in minor units, at least 1.")
+    lines: list[RefundedLineInput] | None = optional(
+        "Of which lines, which add up to the amount; of the last lines when left out."
+    )
     order: str = required("The order under which the merchant recorded the purchase.")
 
 
@@ -427,3 +414,19 @@ class ClaimInput:
 
     index: int = required("Which of the entry's claims it is, from 0.")
     seq: UInt53 = required("Sequence number of the entry that made it.")
+
+
+@strawberry.input(description="A purchase: by the merchant that recorded it, and its order reference there.")
+class PurchaseRefInput:
+    """A purchase that is named."""
+
+    merchant: strawberry.ID = required("The merchant.")
+    order: str = required("The order.")
+
+
+@strawberry.input(description="A voucher: the `index`-th, from 0, that entry `seq` gave.")
+class VoucherInput:
+    """A voucher that is named."""
+
+    index: int = required("Which of the entry's vouchers it is, from 0.")
+    seq: UInt53 = required("Sequence number of the entry that gave it.")

@@ -25,17 +25,20 @@ from api.input_parts import (
     DisputeReason,
     FreezeReason,
     PaymentInput,
-    ProgramRulesInput,
+    PlanEndReason,
     PurchaseInput,
+    PurchaseRefInput,
     RecipientInput,
     RefundedInput,
     TransferTermsInput,
     UnfreezeReason,
     ValueInput,
+    VoucherInput,
     optional,
     required,
 )
-from api.scalars import Date, MinorUnits, Points, SignedOperationText, Time
+from api.program_inputs import ProgramRulesInput, ReminderAbout
+from api.scalars import Date, Hash, MinorUnits, Points, SignedOperationText, Time
 from ledger.encoding import encode_base64url, format_time
 from ledger.state import Rejection
 
@@ -137,10 +140,14 @@ class GrantFields:
 
     activity: str = required("An activity of the program.")
     actor: strawberry.ID = required("The asset's issuer, or a partner with an agreement to give its points.")
-    amount: Points = required("Points to grant.")
+    amount: Points | None = optional("Points to grant; 0, for an achievement without points, when left out.")
     asset: str = required("The asset's code.")
+    evidence: Hash | None = optional(
+        "SHA-256 of what proves the event, good once in the program; for activities that ask for evidence."
+    )
     member: strawberry.ID = required("The member who receives them.")
     reference: str = required("Names the event behind the grant; good once per merchant and activity.")
+    score: int | None = optional("The member's answer to a survey, 0 to 10; for activities that are scored.")
 
 
 @strawberry.input
@@ -162,8 +169,14 @@ class RedemptionFields:
     actor: strawberry.ID = required("The account that spends.")
     amount: Points = required("Points to spend, at least 1.")
     asset: str = required("The asset's code.")
+    from_pool: bool | None = optional(
+        "`true`: points of all members of the actor's pool, in proportion to what each can use. `false` when left out."
+    )
     merchant: strawberry.ID = required("The merchant at which they are spent, or the beneficiary they are given to.")
     reference: str | None = optional("The merchant's bill or order, if there is one.")
+    reward: str | None = optional(
+        "A reward of the program, of the issuer, that is had for the points: one voucher for each time its price."
+    )
 
 
 @strawberry.input
@@ -243,6 +256,99 @@ class ExpiryFields:
     asset: str = required("The asset's code.")
     limit: int = required("How many lots to retire at most, 1 to 400.")
     through: Date = required("Lots whose last day is this or earlier are retired; it must have passed.")
+
+
+@strawberry.input
+class EnrollmentFields:
+    """Fields of an enrollment."""
+
+    actor: strawberry.ID = required("The member.")
+    asset: str = required("The asset whose program it is.")
+    formula: str | None = optional(
+        "The formula of the program by which the member earns from then on; the program's own bands when left out."
+    )
+    invited_by: strawberry.ID | None = optional(
+        "The member who invited it; said once, before the first purchase. Nobody when left out."
+    )
+
+
+@strawberry.input
+class VestingFields:
+    """Fields of a vesting."""
+
+    actor: strawberry.ID = required("The operator or the asset's issuer.")
+    asset: str = required("The asset's code.")
+    purchases: list[PurchaseRefInput] = required(
+        "1 to 200 purchases; those whose points have not vested by now, or are issued, are passed over."
+    )
+
+
+@strawberry.input
+class TierReviewFields:
+    """Fields of a review of tiers."""
+
+    actor: strawberry.ID = required("The operator or the asset's issuer.")
+    asset: str = required("The asset whose program has the tiers.")
+    members: list[strawberry.ID] = required("1 to 400 members; those who are in the tier noted last are passed over.")
+
+
+@strawberry.input
+class PlanStartFields:
+    """Fields of a plan's start."""
+
+    actor: strawberry.ID = required("The merchant that issues the asset.")
+    asset: str = required("The asset whose program has the plan.")
+    member: strawberry.ID = required("The member who paid.")
+    plan: str = required("The plan; of one that the member has, the end is put off.")
+    reference: str = required("The merchant's number of the payment; good once.")
+
+
+@strawberry.input
+class PlanEndFields:
+    """Fields of a plan's end before its time."""
+
+    actor: strawberry.ID = required("The merchant that issues the asset.")
+    asset: str = required("The asset whose program has the plan.")
+    member: strawberry.ID = required("The member whose plan ends.")
+    reason: PlanEndReason = required("Why.")
+
+
+@strawberry.input
+class PoolFields:
+    """Fields of a pool's forming."""
+
+    actor: strawberry.ID = required("A member.")
+    asset: str = required("The asset whose points they spend together.")
+    members: list[strawberry.ID] = required("1 to 7 other members, each of whom signs too; in their order.")
+
+
+@strawberry.input
+class PoolLeaveFields:
+    """Fields of a member's leaving a pool."""
+
+    actor: strawberry.ID = required("The member.")
+    asset: str = required("The asset of the pool.")
+
+
+@strawberry.input
+class VoucherUseFields:
+    """Fields of the use of a voucher."""
+
+    actor: strawberry.ID = required("The merchant whose voucher it is.")
+    reference: str | None = optional("The merchant's bill or order, if there is one.")
+    voucher: VoucherInput = required("The voucher.")
+
+
+@strawberry.input
+class ReminderFields:
+    """Fields of reminders."""
+
+    about: ReminderAbout = required("What the members are reminded of.")
+    actor: strawberry.ID = required("The operator or the asset's issuer.")
+    asset: str = required("The asset whose program says what members are reminded of.")
+    members: list[strawberry.ID] = required(
+        "1 to 400 members; those who are not to be reminded of it by now are passed over."
+    )
 
 
 @strawberry.input
@@ -458,6 +564,51 @@ class ExpirySubmitInput(ExpiryFields, Signed):
     """A signed expiry."""
 
 
+@strawberry.input(description="Makes the actor a member of a program, or changes how it earns.")
+class EnrollmentSubmitInput(EnrollmentFields, Signed):
+    """A signed enrollment."""
+
+
+@strawberry.input(description="Issues points of purchases that have vested.")
+class VestingSubmitInput(VestingFields, Signed):
+    """A signed vesting."""
+
+
+@strawberry.input(description="Notes the tiers in which members are by now.")
+class TierReviewSubmitInput(TierReviewFields, Signed):
+    """A signed review of tiers."""
+
+
+@strawberry.input(description="Notes that a member paid for a plan.")
+class PlanStartSubmitInput(PlanStartFields, Signed):
+    """A signed start of a plan."""
+
+
+@strawberry.input(description="Ends a member's plan before its time.")
+class PlanEndSubmitInput(PlanEndFields, Signed):
+    """A signed end of a plan."""
+
+
+@strawberry.input(description="Lets members spend each other's points.")
+class PoolSubmitInput(PoolFields, Signed):
+    """A signed forming of a pool."""
+
+
+@strawberry.input(description="Takes a member out of its pool.")
+class PoolLeaveSubmitInput(PoolLeaveFields, Signed):
+    """A signed leaving of a pool."""
+
+
+@strawberry.input(description="Notes that a voucher was used.")
+class VoucherUseSubmitInput(VoucherUseFields, Signed):
+    """A signed use of a voucher."""
+
+
+@strawberry.input(description="Reminds members of something in a program.")
+class ReminderSubmitInput(ReminderFields, Signed):
+    """A signed document of reminders."""
+
+
 @strawberry.input(description="Publishes a version of an agreement between merchants.")
 class AgreementSubmitInput(AgreementFields, Signed):
     """A signed version of an agreement."""
@@ -593,6 +744,51 @@ class ExpiryPreviewInput(ExpiryFields, Unsigned):
     """An expiry not signed yet."""
 
 
+@strawberry.input(description="A member to be enrolled.")
+class EnrollmentPreviewInput(EnrollmentFields, Unsigned):
+    """An enrollment not signed yet."""
+
+
+@strawberry.input(description="Points to be issued that have vested.")
+class VestingPreviewInput(VestingFields, Unsigned):
+    """A vesting not signed yet."""
+
+
+@strawberry.input(description="Tiers to be noted.")
+class TierReviewPreviewInput(TierReviewFields, Unsigned):
+    """A review of tiers not signed yet."""
+
+
+@strawberry.input(description="A plan to be started.")
+class PlanStartPreviewInput(PlanStartFields, Unsigned):
+    """A start of a plan not signed yet."""
+
+
+@strawberry.input(description="A plan to be ended.")
+class PlanEndPreviewInput(PlanEndFields, Unsigned):
+    """An end of a plan not signed yet."""
+
+
+@strawberry.input(description="A pool to be formed.")
+class PoolPreviewInput(PoolFields, Unsigned):
+    """A forming of a pool not signed yet."""
+
+
+@strawberry.input(description="A pool to be left.")
+class PoolLeavePreviewInput(PoolLeaveFields, Unsigned):
+    """A leaving of a pool not signed yet."""
+
+
+@strawberry.input(description="A voucher to be used.")
+class VoucherUsePreviewInput(VoucherUseFields, Unsigned):
+    """An use of a voucher not signed yet."""
+
+
+@strawberry.input(description="Members to be reminded.")
+class ReminderPreviewInput(ReminderFields, Unsigned):
+    """Reminders not signed yet."""
+
+
 @strawberry.input(description="An agreement to be made.")
 class AgreementPreviewInput(AgreementFields, Unsigned):
     """An agreement's version not signed yet."""
@@ -676,6 +872,15 @@ class OperationPreviewInput:
     release: ReleasePreviewInput | None = optional("A hold to be released.")
     refund: RefundPreviewInput | None = optional("A refund to be made.")
     expiry: ExpiryPreviewInput | None = optional("An expiry to be carried out.")
+    enrollment: EnrollmentPreviewInput | None = optional("A member to be enrolled.")
+    vesting: VestingPreviewInput | None = optional("Points to be issued that have vested.")
+    tier_review: TierReviewPreviewInput | None = optional("Tiers to be noted.")
+    plan_start: PlanStartPreviewInput | None = optional("A plan to be started.")
+    plan_end: PlanEndPreviewInput | None = optional("A plan to be ended.")
+    pool: PoolPreviewInput | None = optional("A pool to be formed.")
+    pool_leave: PoolLeavePreviewInput | None = optional("A pool to be left.")
+    voucher_use: VoucherUsePreviewInput | None = optional("A voucher to be used.")
+    reminder: ReminderPreviewInput | None = optional("Members to be reminded.")
     agreement: AgreementPreviewInput | None = optional("An agreement to be made.")
     agreement_end: AgreementEndPreviewInput | None = optional("An agreement to be ended.")
     allotment: AllotmentPreviewInput | None = optional("Points to be allotted.")
@@ -735,6 +940,15 @@ KIND_OF: dict[type[Any], str] = {
     ReleaseFields: "release",
     RefundFields: "refund",
     ExpiryFields: "expire",
+    EnrollmentFields: "enroll",
+    VestingFields: "vest",
+    TierReviewFields: "review_tiers",
+    PlanStartFields: "start_plan",
+    PlanEndFields: "end_plan",
+    PoolFields: "form_pool",
+    PoolLeaveFields: "leave_pool",
+    VoucherUseFields: "use_voucher",
+    ReminderFields: "remind",
     AgreementFields: "agree",
     AgreementEndFields: "end_agreement",
     AllotmentFields: "allot",
@@ -755,19 +969,53 @@ TAGS = {"expiry": "after", "of": "type", "terms": "type"}
 """Fields whose ``@oneOf`` input stands for a part of the document that is told apart by a tag, with the tag's name."""
 
 ABSENT: dict[str, Any] = {
+    "automatic": False,
+    "benefits": [],
+    "bonuses": [],
+    "categories": [],
+    "channels": [],
+    "drop": "to_earned",
+    "evidence": False,
+    "excluded_categories": [],
+    "expiring_days": [],
     "final": False,
+    "first_purchase": False,
     "fixed": 0,
+    "formulas": [],
+    "from_amount": 0,
+    "from_pool": False,
+    "grace_days": 0,
     "grants": [],
+    "invited": False,
+    "kept": 0,
     "keys": [],
+    "lines": [],
     "maximum_fee": 0,
+    "merchants": [],
     "minimum": 1,
+    "multipliers": [],
+    "never_expires": False,
+    "new_tier": False,
     "off_step": "refuse",
+    "plans": [],
+    "products": [],
+    "quantities": [],
     "refunds": "cap",
     "returned_lot_days": 0,
+    "rewards": [],
+    "scored": False,
+    "stacking": "best",
     "step": 1,
+    "tenders": [],
     "threshold": 1,
+    "tiers": [],
+    "weekdays": [],
+    "window": 1,
 }
 """What the absence of a field means in every document: an input may say it, a document never does."""
+
+ABSENT_OF: dict[str, dict[str, Any]] = {"grant": {"amount": 0}}
+"""The same of the fields of one kind whose names mean something else elsewhere: a purchase of 0 says so."""
 
 RandomBytes = Callable[[int], bytes]
 
@@ -804,7 +1052,10 @@ def unsigned_document(fields: Unsigned, origin: str, now_ms: int, random_bytes: 
 def _document(fields: Signed | Unsigned, origin: str) -> dict[str, Any]:
     document: dict[str, Any] = _plain(fields.given)
     document["guerdon"] = 1
-    document["kind"] = KIND_OF[type(fields).__mro__[1]]
+    kind = document["kind"] = KIND_OF[type(fields).__mro__[1]]
+    for name, absence in ABSENT_OF.get(kind, {}).items():
+        if document.get(name) == absence:
+            del document[name]
     document.setdefault("ledger", origin)
     return document
 
@@ -834,7 +1085,7 @@ def _tagged(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if name != "expiry":
         return {TAGS[name]: _snake(way), **_plain(chosen)}
     if way != "never":
-        return {TAGS[name]: _snake(way), "count": chosen}
+        return {TAGS[name]: _snake(way), "months" if way == "inactivity" else "count": chosen}
     if chosen is not True:
         raise BadInputError("expiry.never can only be true; choose another field for points that expire")
     return {TAGS[name]: way}

@@ -1,8 +1,8 @@
 """Insight in GraphQL: what an asset's program does for its merchant, by day, month or year.
 
 It is its issuer's to read, and auditors' and the operator's. Each field of :class:`Insight` is a page of periods,
-months or merchants, computed when it is asked for, by :mod:`ledger.insight`; what points cost is computed as in
-:mod:`api.accounting`. Every number has its definition in its description.
+months, merchants or rewards, computed when it is asked for, by :mod:`ledger.insight`; what points cost is computed as
+in :mod:`api.accounting`. Every number has its definition in its description.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,10 @@ class InsightPoints:
         "How points moved: issued, by purchases, activities (granted), exchanges (in) and corrections; taken back; "
         "redeemed; returned by refunds; expired. `closing` is what is outstanding at the end of the period."
     )
-    redeemed_at_issuer: Points = field("Points spent at the issuer, before what was refunded.")
+    redeemed_at_issuer: Points = field(
+        "Points spent at the issuer, before what was refunded. What an automatic reward takes is not among them, but "
+        "`converted` of `movement`."
+    )
     redeemed_at_partners: Points = field(
         "Points spent at others, before what was refunded. Those a partner keeps go on circulating, and count again "
         "when it spends them."
@@ -97,8 +100,9 @@ class InsightPoints:
 @strawberry.type(
     description=(
         "Members at the end of a period. To earn is to have a purchase or an activity recorded, also one that gave no "
-        "points; to spend is to redeem points, also by a capture, or to exchange them, whatever was refunded since. "
-        "Each is of the day it happened, so what is recorded late changes a period that is over."
+        "points or whose points have yet to vest, or to get points for somebody one invited; to spend is to redeem "
+        "points, also by a capture, or to exchange them, whatever was refunded since. Each is of the day it happened, "
+        "so what is recorded late changes a period that is over."
     )
 )
 class InsightMembers:
@@ -134,9 +138,108 @@ class InsightSales:
     last_day: Date = field("The last day.")
     purchases: UInt53 = field("How many purchases.")
     amount: MinorUnits = field("What they came to, in minor units of the program's currency.")
-    points: Points = field("Points that they gave.")
+    points: Points = field("Points that they gave, those that have yet to vest included.")
     buyers: UInt53 = field("How many members made them.")
     average_basket: Ratio | None = field("amount / purchases, in minor units; null without purchases.")
+
+
+@strawberry.type(
+    description=(
+        "Purchases in a period by members who were in a tier when they were recorded, or in none; as in `sales`."
+    )
+)
+class InsightTierSales:
+    """Purchases of a tier."""
+
+    tier: str | None = field("The tier's name in the program of then; null for those in none.")
+    purchases: UInt53 = field("How many purchases.")
+    amount: MinorUnits = field("What they came to, in minor units of the program's currency.")
+    points: Points = field("Points that they gave, those that have yet to vest included.")
+    buyers: UInt53 = field("How many members made them in this tier.")
+    average_basket: Ratio = field("amount / purchases, in minor units.")
+
+
+@strawberry.type(description="Purchases of a period by tier.")
+class InsightSalesByTier:
+    """Purchases of a period by tier."""
+
+    first_day: Date = field("The first day.")
+    last_day: Date = field("The last day.")
+    tiers: list[InsightTierSales] = field("By the tiers in which anything was bought, by name, none first.")
+
+
+@strawberry.type(
+    description=(
+        "How many members are in a tier, as it was noted when they last earned or were reviewed. Only what is noted "
+        "now is kept; of the past, `salesByTier` tells in which tier members bought."
+    )
+)
+class InsightTier:
+    """Members of a tier."""
+
+    tier: str | None = field("The tier's name; null for members who are in none.")
+    members: UInt53 = field("How many members.")
+    due: UInt53 = field("How many of them have to be reviewed: the day through which they had the tier has passed.")
+
+
+@strawberry.type(
+    description=(
+        "Answers to surveys, from 0 to 10, that were given in a period: of the day they were given, not of that they "
+        "were recorded on. Of a member who answered several times each answer counts."
+    )
+)
+class InsightPromoters:
+    """Answers of a period."""
+
+    first_day: Date = field("The first day.")
+    last_day: Date = field("The last day.")
+    answers: UInt53 = field("How many answers.")
+    promoters: UInt53 = field("Answers of 9 or 10.")
+    passives: UInt53 = field("Answers of 7 or 8.")
+    detractors: UInt53 = field("Answers of 0 to 6.")
+    promoter_score: int | None = field(
+        "Net promoter score: the share of promoters less that of detractors, in hundredths of a percent, -10000 to "
+        "10000, rounded towards 0. Null without answers."
+    )
+
+
+@strawberry.type(description="A number of vouchers, the points they were had for, and what they are worth.")
+class InsightVoucherCount:
+    """A number of vouchers."""
+
+    vouchers: UInt53 = field("How many vouchers.")
+    points: Points = field("Points they were had for.")
+    worth: MinorUnits = field(
+        "What they are worth together, in minor units of the program's currency; vouchers that stand for no money "
+        "count nothing."
+    )
+
+
+@strawberry.type(
+    description=(
+        "Vouchers of a period. To have one and to use one is of the day it was recorded on. A reward that is had by "
+        "itself is had like any other."
+    )
+)
+class InsightVouchers:
+    """Vouchers of a period."""
+
+    first_day: Date = field("The first day.")
+    last_day: Date = field("The last day.")
+    had: InsightVoucherCount = field("Vouchers that members had for points in the period, before what was refunded.")
+    cancelled: UInt53 = field("How many of these were given back since, as their points were refunded.")
+    used: InsightVoucherCount = field("Vouchers that were used in the period.")
+    expired: InsightVoucherCount = field("Vouchers whose last day was in the period and has passed, and nobody used.")
+
+
+@strawberry.type(description="A reward, and the vouchers that members had for it.")
+class InsightReward:
+    """Vouchers of a reward."""
+
+    reward: str = field("The reward's name in the program.")
+    had: InsightVoucherCount = field("Vouchers that members had for points, before what was refunded.")
+    cancelled: UInt53 = field("How many of these were given back since, as their points were refunded.")
+    used: UInt53 = field("How many of these were used since.")
 
 
 @strawberry.type(description="A month's newcomers, and how many of them came back.")
@@ -277,6 +380,65 @@ class Insight:
         window = self._window("spentAt", (int, str), first=first, after=after, last=last, before=before)
         found = await info.context.read(insight.spent_at, self.question.subject, self.question.whole, window.page)
         return window.connection([(-each.points, each.merchant) for each in found], [_spent_at(each) for each in found])
+
+    @resolved("Purchases by period, the earliest first, and by the tier that members were in.")
+    async def sales_by_tier(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[InsightSalesByTier]:
+        """A page of sales by tier."""
+        window = self._window("salesByTier", (str,), first=first, after=after, last=last, before=before)
+        wanted = insight.page_of(self.question.periods, window.page)
+        found = await info.context.read(sales_by_tier_in, self.question, wanted)
+        return window.connection([str(each.first_day) for each in found], found)
+
+    @resolved(
+        "Members by the tier they are in now, by name, those in none first. Members are who takes part in a program "
+        "that has more than bands; there are none in others."
+    )
+    async def tiers(self, info: ApiInfo) -> list[InsightTier]:
+        """How many members each tier has."""
+        return await info.context.read(tiers_in, self.question)
+
+    @resolved("Answers to surveys by period, the earliest first, with the net promoter score.")
+    async def promoters(
+        self,
+        info: ApiInfo,
+        *,
+        activity: Annotated[
+            str | None, argument("Answers to this survey alone, by the name of its activity; to all when left out.")
+        ] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[InsightPromoters]:
+        """A page of answers by period."""
+        name = f"promoters:{activity}" if activity is not None else "promoters"
+        window = self._window(name, (str,), first=first, after=after, last=last, before=before)
+        wanted = insight.page_of(self.question.periods, window.page)
+        found = await info.context.read(promoters_in, self.question, wanted, activity)
+        return window.connection([str(each.first_day) for each in found], found)
+
+    @resolved("Vouchers by period, the earliest first: had, used and expired.")
+    async def vouchers(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[InsightVouchers]:
+        """A page of vouchers by period."""
+        window = self._window("vouchers", (str,), first=first, after=after, last=last, before=before)
+        wanted = insight.page_of(self.question.periods, window.page)
+        found = await info.context.read(vouchers_in, self.question, wanted)
+        return window.connection([str(each.first_day) for each in found], found)
+
+    @resolved("Rewards that members had vouchers for between the two days, most vouchers first.")
+    async def rewards(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[InsightReward]:
+        """A page of rewards."""
+        window = self._window("rewards", (int, str), first=first, after=after, last=last, before=before)
+        found = await info.context.read(insight.rewards, self.question.subject, self.question.whole, window.page)
+        return window.connection(
+            [(-each.had.vouchers, each.reward) for each in found], [_reward(each) for each in found]
+        )
 
     def _window(self, name: str, shape: tuple[type, ...], **page: int | str | None) -> Window:
         return Window(f"insight.{name}", self.question.filters, shape, **page)  # type: ignore[arg-type]
@@ -433,6 +595,89 @@ def sales_in(store: Store, connection: Snapshot, question: Question, wanted: Seq
         )
         for each in found
     ]
+
+
+def sales_by_tier_in(
+    store: Store, connection: Snapshot, question: Question, wanted: Sequence[Period]
+) -> list[InsightSalesByTier]:
+    """Purchases in periods that follow each other, by tier."""
+    found = insight.sales_by_tier(store, connection, question.subject, wanted, question.by)
+    return [
+        InsightSalesByTier(
+            first_day=Date(period.first.isoformat()),
+            last_day=Date(period.last.isoformat()),
+            tiers=[
+                InsightTierSales(
+                    tier=each.tier,
+                    purchases=UInt53(each.purchases),
+                    amount=MinorUnits(each.amount),
+                    points=Points(each.points),
+                    buyers=UInt53(each.buyers),
+                    average_basket=ratio_of(each.amount, each.purchases),
+                )
+                for each in tiers
+            ],
+        )
+        for period, tiers in zip(wanted, found, strict=True)
+    ]
+
+
+def tiers_in(store: Store, connection: Snapshot, question: Question) -> list[InsightTier]:
+    """How many members each tier has now."""
+    found = insight.tier_counts(store, connection, question.subject, today=question.today)
+    return [InsightTier(tier=each.tier, members=UInt53(each.members), due=UInt53(each.due)) for each in found]
+
+
+def promoters_in(
+    store: Store, connection: Snapshot, question: Question, wanted: Sequence[Period], activity: str | None = None
+) -> list[InsightPromoters]:
+    """Answers in periods that follow each other, to all surveys or to one."""
+    found = insight.answers_by_period(store, connection, question.subject, wanted, question.by, activity=activity)
+    return [
+        InsightPromoters(
+            first_day=Date(each.period.first.isoformat()),
+            last_day=Date(each.period.last.isoformat()),
+            answers=UInt53(each.answers),
+            promoters=UInt53(each.promoters),
+            passives=UInt53(each.answers - each.promoters - each.detractors),
+            detractors=UInt53(each.detractors),
+            promoter_score=each.promoter_score,
+        )
+        for each in found
+    ]
+
+
+def vouchers_in(
+    store: Store, connection: Snapshot, question: Question, wanted: Sequence[Period]
+) -> list[InsightVouchers]:
+    """Vouchers of periods that follow each other."""
+    found = insight.vouchers_by_period(store, connection, question.subject, wanted, today=question.today)
+    return [
+        InsightVouchers(
+            first_day=Date(each.period.first.isoformat()),
+            last_day=Date(each.period.last.isoformat()),
+            had=_counted(each.had),
+            cancelled=UInt53(each.had.cancelled),
+            used=_counted(each.used),
+            expired=_counted(each.expired),
+        )
+        for each in found
+    ]
+
+
+def _counted(found: insight.Vouchers) -> InsightVoucherCount:
+    return InsightVoucherCount(
+        vouchers=UInt53(found.vouchers), points=Points(found.points), worth=MinorUnits(found.worth)
+    )
+
+
+def _reward(found: insight.RewardInsight) -> InsightReward:
+    return InsightReward(
+        reward=found.reward,
+        had=_counted(found.had),
+        cancelled=UInt53(found.had.cancelled),
+        used=UInt53(found.used),
+    )
 
 
 def _share_of(part: int, whole: int) -> Ratio | None:

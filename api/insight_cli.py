@@ -14,7 +14,18 @@ from rich.table import Table
 
 from api.accounting import Expectation, Ratio
 from api.errors import BadInputError
-from api.insight import ACTIVE_DAYS, MAX_ACTIVE_DAYS, Question, members_in, points_in, question_of, sales_in
+from api.insight import (
+    ACTIVE_DAYS,
+    MAX_ACTIVE_DAYS,
+    Question,
+    members_in,
+    points_in,
+    promoters_in,
+    question_of,
+    sales_by_tier_in,
+    sales_in,
+    vouchers_in,
+)
 from api.opening import opened_store, system_clock
 from api.settings import Settings
 from ledger import insight as insights
@@ -28,7 +39,7 @@ MAX_PERIODS = 1_000
 """Periods of one table: about three years of days."""
 
 MAX_PLACES = 20
-"""Merchants of one table, of those at which most points were spent."""
+"""Merchants of one table, of those at which most points were spent; and rewards, of which most vouchers were had."""
 
 
 class Share(Struct, frozen=True, kw_only=True):
@@ -42,8 +53,9 @@ class InsightRow(Struct, frozen=True, kw_only=True):
     """A period; its fields are defined in the descriptions of the GraphQL schema. ``None`` where there is no ratio.
 
     ``granted`` was issued for activities, ``corrected`` by hand less what was taken back so; ``outstanding`` is at the
-    end. ``refunded`` points were spent and came back, ``taken_back`` ones were earned by what was refunded since.
-    ``amount``, ``average_basket`` and ``liability`` are in minor units.
+    end. ``refunded`` points were spent and came back, ``taken_back`` ones were earned by what was refunded since,
+    ``converted`` ones became vouchers by themselves. ``amount``, ``average_basket``, ``liability`` and what vouchers
+    are worth are in minor units, ``promoter_score`` in hundredths of a percent.
     """
 
     first_day: str
@@ -54,6 +66,7 @@ class InsightRow(Struct, frozen=True, kw_only=True):
     taken_back: int
     redeemed_at_issuer: int
     redeemed_at_partners: int
+    converted: int
     exchanged_in: int
     exchanged_out: int
     refunded: int
@@ -71,6 +84,28 @@ class InsightRow(Struct, frozen=True, kw_only=True):
     amount: int
     buyers: int
     average_basket: Share | None
+    vouchers_had: int
+    had_worth: int
+    vouchers_used: int
+    used_worth: int
+    vouchers_expired: int
+    expired_worth: int
+    answers: int
+    promoters: int
+    detractors: int
+    promoter_score: int | None
+
+
+class TierRow(Struct, frozen=True, kw_only=True):
+    """What members bought in a period while in a ``tier``, or in none. ``amount`` is in minor units."""
+
+    first_day: str
+    last_day: str
+    tier: str | None
+    purchases: int
+    amount: int
+    points: int
+    buyers: int
 
 
 class InsightReport(Struct, frozen=True, kw_only=True):
@@ -80,6 +115,9 @@ class InsightReport(Struct, frozen=True, kw_only=True):
     time_zone: str
     active_days: int
     periods: tuple[InsightRow, ...]
+    sales_by_tier: tuple[TierRow, ...]
+    tiers: tuple[insights.TierCount, ...]
+    rewards: tuple[insights.RewardInsight, ...]
     cohorts: tuple[insights.Cohort, ...]
     spent_at: tuple[insights.SpentAt, ...]
 
@@ -103,10 +141,10 @@ def insight(  # noqa: PLR0917 - typer makes an option of each parameter
     ] = ACTIVE_DAYS,
     output: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print it.")] = "table",
 ) -> None:
-    """What an asset's program does: points, members, sales, newcomers month by month, and where points were spent.
+    """What an asset's program does: points, members, sales, tiers, vouchers, survey answers, newcomers month by month.
 
-    Points are of the day they were recorded on, members and sales of the day something happened. CSV has a line for
-    each period, ratios in it as 3/4; JSON has everything.
+    Points and vouchers are of the day they were recorded on, all else of the day something happened. CSV has a line
+    for each period, ratios in it as 3/4; JSON has everything.
 
     Example: guerdon insight --asset STAR --from 2026-01-01 --through 2026-06-30
     """
@@ -139,6 +177,11 @@ def gather(store: Store, asset: str, days: tuple[date, date], *, by: By, active_
             time_zone=question.time_zone,
             active_days=active_days,
             periods=tuple(_rows(store, connection, question)),
+            sales_by_tier=tuple(_tier_rows(store, connection, question)),
+            tiers=tuple(insights.tier_counts(store, connection, question.subject, today=question.today)),
+            rewards=tuple(
+                insights.rewards(store, connection, question.subject, question.whole, Page(limit=MAX_PLACES))
+            ),
             cohorts=tuple(
                 insights.cohorts(store, connection, question.subject, question.whole, Page(limit=MAX_PERIODS))
             ),
@@ -155,6 +198,8 @@ def _rows(store: Store, connection: Any, question: Question) -> list[InsightRow]
         points_in(store, connection, question, wanted, expected),
         members_in(store, connection, question, wanted),
         sales_in(store, connection, question, wanted),
+        vouchers_in(store, connection, question, wanted),
+        promoters_in(store, connection, question, wanted),
         strict=True,
     )
     return [
@@ -167,6 +212,7 @@ def _rows(store: Store, connection: Any, question: Question) -> list[InsightRow]
             taken_back=points.movement.taken_back_by_refunds,
             redeemed_at_issuer=points.redeemed_at_issuer,
             redeemed_at_partners=points.redeemed_at_partners,
+            converted=points.movement.converted,
             exchanged_in=points.movement.issued_by_exchanges,
             exchanged_out=points.exchanged_out,
             refunded=points.movement.returned,
@@ -184,8 +230,34 @@ def _rows(store: Store, connection: Any, question: Question) -> list[InsightRow]
             amount=sales.amount,
             buyers=sales.buyers,
             average_basket=_share(sales.average_basket),
+            vouchers_had=vouchers.had.vouchers,
+            had_worth=vouchers.had.worth,
+            vouchers_used=vouchers.used.vouchers,
+            used_worth=vouchers.used.worth,
+            vouchers_expired=vouchers.expired.vouchers,
+            expired_worth=vouchers.expired.worth,
+            answers=answers.answers,
+            promoters=answers.promoters,
+            detractors=answers.detractors,
+            promoter_score=answers.promoter_score,
         )
-        for points, members, sales in rows
+        for points, members, sales, vouchers, answers in rows
+    ]
+
+
+def _tier_rows(store: Store, connection: Any, question: Question) -> list[TierRow]:
+    return [
+        TierRow(
+            first_day=found.first_day,
+            last_day=found.last_day,
+            tier=each.tier,
+            purchases=each.purchases,
+            amount=each.amount,
+            points=each.points,
+            buyers=each.buyers,
+        )
+        for found in sales_by_tier_in(store, connection, question, question.periods)
+        for each in found.tiers
     ]
 
 
@@ -216,6 +288,7 @@ _TABLES = (
             "redeemed_at_issuer",
             "redeemed_at_partners",
             "exchanged_out",
+            "converted",
             "redemption_rate",
             "breakage",
             "liability",
@@ -226,15 +299,27 @@ _TABLES = (
 )
 """The tables a terminal is wide enough for, and the fields in each."""
 
+_MORE_TABLES = (
+    (
+        "vouchers",
+        ("vouchers_had", "had_worth", "vouchers_used", "used_worth", "vouchers_expired", "expired_worth"),
+    ),
+    ("answers to surveys", ("answers", "promoters", "detractors", "promoter_score")),
+)
+"""Those of programs that have such things."""
+
 _FOLLOWED = 7
 """Months of newcomers that a table has room for."""
 
 
 def print_insight(found: InsightReport, console: Console) -> None:
-    """Everything as tables; ratios are rounded down to a tenth of a percent, amounts are in minor units."""
+    """Everything as tables; ratios are cut to a tenth of a percent, amounts are in minor units."""
     for title, names in _TABLES:
-        rows = [[_named(row), *(_shown(name, getattr(row, name)) for name in names)] for row in found.periods]
-        _print_table(console, f"{found.asset} {title}", ["period", *(name.replace("_", " ") for name in names)], rows)
+        _print_periods(console, found, title, names)
+    for title, columns in _MORE_TABLES:
+        if any(getattr(row, name) for row in found.periods for name in columns):
+            _print_periods(console, found, title, columns)
+    _print_tiers(console, found)
     newcomers = [
         [cohort.month, f"{cohort.members:,}", *(f"{count:,}" for count in cohort.active[:_FOLLOWED])]
         for cohort in found.cohorts
@@ -246,6 +331,38 @@ def print_insight(found: InsightReport, console: Console) -> None:
         for place in found.spent_at
     ]
     _print_table(console, f"{found.asset} spent at", ["merchant", "points", "operations", "accounts"], places)
+    rewards = [
+        [each.reward, *(f"{count:,}" for count in (each.had.vouchers, each.had.points, each.had.cancelled, each.used))]
+        for each in found.rewards
+    ]
+    if rewards:
+        _print_table(console, f"{found.asset} rewards", ["reward", "vouchers", "points", "cancelled", "used"], rewards)
+
+
+def _print_periods(console: Console, found: InsightReport, title: str, names: Sequence[str]) -> None:
+    rows = [[_named(row), *(_shown(name, getattr(row, name)) for name in names)] for row in found.periods]
+    _print_table(console, f"{found.asset} {title}", ["period", *(name.replace("_", " ") for name in names)], rows)
+
+
+_NO_TIER = "(none)"
+
+
+def _print_tiers(console: Console, found: InsightReport) -> None:
+    """What was bought by tier, and who is in each; nothing where there are no tiers."""
+    sold = [
+        [
+            _named(row),
+            row.tier or _NO_TIER,
+            *(f"{count:,}" for count in (row.purchases, row.amount, row.points, row.buyers)),
+        ]
+        for row in found.sales_by_tier
+    ]
+    if any(row.tier is not None for row in found.sales_by_tier):
+        columns = ["period", "tier", "purchases", "amount", "points", "buyers"]
+        _print_table(console, f"{found.asset} sales by tier", columns, sold)
+    if any(each.tier is not None for each in found.tiers):
+        members = [[each.tier or _NO_TIER, f"{each.members:,}", f"{each.due:,}"] for each in found.tiers]
+        _print_table(console, f"{found.asset} tiers now", ["tier", "members", "due for review"], members)
 
 
 def _print_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -257,7 +374,7 @@ def _print_table(console: Console, title: str, columns: Sequence[str], rows: Seq
     console.print(table)
 
 
-def _named(row: InsightRow) -> str:
+def _named(row: InsightRow | TierRow) -> str:
     """A month or year by its name where it is whole, else its days."""
     first, last = row.first_day, row.last_day
     if first == last:
@@ -273,6 +390,8 @@ def _named(row: InsightRow) -> str:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if name == "promoter_score":
+        return f"{'-' if value < 0 else ''}{abs(value) // 100}.{abs(value) // 10 % 10}"
     if not isinstance(value, Share):
         return f"{value:,}"
     if name == "average_basket":

@@ -25,6 +25,7 @@ from api.audit_cli import audit_app
 from api.cli_options import PassphraseFile
 from api.due_cli import run_due
 from api.due_work import due_wallet
+from api.gallery_cli import gallery
 from api.insight_cli import insight
 from api.opening import key_passphrase, load_log_keys, open_profiles, opened_store, profile_key_file, system_clock
 from api.points_report import points_report, print_report, write_report_csv
@@ -63,7 +64,7 @@ from ledger.wallet import Wallet
 app = typer.Typer(rich_markup_mode=None)
 app.add_typer(audit_app, name="audit")
 app.add_typer(witness_app, name="witness")
-for _command in (journal, statement, insight, run_due):
+for _command in (journal, statement, insight, run_due, gallery):
     app.command()(_command)
 
 EXPECTED_ERRORS = (

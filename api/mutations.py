@@ -24,6 +24,7 @@ from api.inputs import (
     CorrectionSubmitInput,
     DisputeResolveSubmitInput,
     DisputeSubmitInput,
+    EnrollmentSubmitInput,
     ExchangeSubmitInput,
     ExpirySubmitInput,
     FreezeSubmitInput,
@@ -32,19 +33,27 @@ from api.inputs import (
     NettingSubmitInput,
     OperationsSubmitInput,
     OperationSubmitInput,
+    PlanEndSubmitInput,
+    PlanStartSubmitInput,
+    PoolLeaveSubmitInput,
+    PoolSubmitInput,
     ProgramSubmitInput,
     PurchasesSubmitInput,
     RecoverKeysSubmitInput,
     RedemptionSubmitInput,
     RefundSubmitInput,
     ReleaseSubmitInput,
+    ReminderSubmitInput,
     ReplaceKeysSubmitInput,
     ReplaceLogKeySubmitInput,
     SessionOpenInput,
     SettlementSubmitInput,
     Signed,
+    TierReviewSubmitInput,
     TransferSubmitInput,
     UnfreezeSubmitInput,
+    VestingSubmitInput,
+    VoucherUseSubmitInput,
     as_given,
     signed_document,
 )
@@ -59,6 +68,7 @@ from api.payloads import (
     CorrectionSubmitPayload,
     DisputeResolveSubmitPayload,
     DisputeSubmitPayload,
+    EnrollmentSubmitPayload,
     ExchangeSubmitPayload,
     ExpirySubmitPayload,
     FreezeSubmitPayload,
@@ -68,19 +78,27 @@ from api.payloads import (
     OperationResult,
     OperationsSubmitPayload,
     OperationSubmitPayload,
+    PlanEndSubmitPayload,
+    PlanStartSubmitPayload,
+    PoolLeaveSubmitPayload,
+    PoolSubmitPayload,
     ProgramSubmitPayload,
     PurchasesSubmitPayload,
     RecoverKeysSubmitPayload,
     RedemptionSubmitPayload,
     RefundSubmitPayload,
     ReleaseSubmitPayload,
+    ReminderSubmitPayload,
     ReplaceKeysSubmitPayload,
     ReplaceLogKeySubmitPayload,
     SessionOpenPayload,
     SettlementSubmitPayload,
     SubmitPayload,
+    TierReviewSubmitPayload,
     TransferSubmitPayload,
     UnfreezeSubmitPayload,
+    VestingSubmitPayload,
+    VoucherUseSubmitPayload,
 )
 from api.profiles import ProfileMutations
 from api.queries import ledger_now
@@ -308,6 +326,69 @@ class Mutation(ProfileMutations, WebhookMutations):
     ) -> ExpirySubmitPayload:
         """Submit ``expire``."""
         return (await _submit(info, input)).payload(ExpirySubmitPayload)
+
+    @resolved("Makes the actor a member of a program, or changes how it earns: submits an `enroll` document.")
+    async def enrollment_submit(
+        self, info: ApiInfo, input: Annotated[EnrollmentSubmitInput, argument("The signed document, field by field.")]
+    ) -> EnrollmentSubmitPayload:
+        """Submit ``enroll``."""
+        return (await _submit(info, input)).payload(EnrollmentSubmitPayload)
+
+    @resolved("Issues points of purchases that have vested: submits a `vest` document.")
+    async def vesting_submit(
+        self, info: ApiInfo, input: Annotated[VestingSubmitInput, argument("The signed document, field by field.")]
+    ) -> VestingSubmitPayload:
+        """Submit ``vest``."""
+        return (await _submit(info, input)).payload(VestingSubmitPayload)
+
+    @resolved("Notes the tiers in which members are by now: submits a `review_tiers` document.")
+    async def tier_review_submit(
+        self, info: ApiInfo, input: Annotated[TierReviewSubmitInput, argument("The signed document, field by field.")]
+    ) -> TierReviewSubmitPayload:
+        """Submit ``review_tiers``."""
+        return (await _submit(info, input)).payload(TierReviewSubmitPayload)
+
+    @resolved("Notes that a member paid for a plan: submits a `start_plan` document.")
+    async def plan_start_submit(
+        self, info: ApiInfo, input: Annotated[PlanStartSubmitInput, argument("The signed document, field by field.")]
+    ) -> PlanStartSubmitPayload:
+        """Submit ``start_plan``."""
+        return (await _submit(info, input)).payload(PlanStartSubmitPayload)
+
+    @resolved("Ends a member's plan before its time: submits an `end_plan` document.")
+    async def plan_end_submit(
+        self, info: ApiInfo, input: Annotated[PlanEndSubmitInput, argument("The signed document, field by field.")]
+    ) -> PlanEndSubmitPayload:
+        """Submit ``end_plan``."""
+        return (await _submit(info, input)).payload(PlanEndSubmitPayload)
+
+    @resolved("Lets members spend each other's points, signed by all of them: submits a `form_pool` document.")
+    async def pool_submit(
+        self, info: ApiInfo, input: Annotated[PoolSubmitInput, argument("The signed document, field by field.")]
+    ) -> PoolSubmitPayload:
+        """Submit ``form_pool``."""
+        return (await _submit(info, input)).payload(PoolSubmitPayload)
+
+    @resolved("Takes a member out of its pool: submits a `leave_pool` document.")
+    async def pool_leave_submit(
+        self, info: ApiInfo, input: Annotated[PoolLeaveSubmitInput, argument("The signed document, field by field.")]
+    ) -> PoolLeaveSubmitPayload:
+        """Submit ``leave_pool``."""
+        return (await _submit(info, input)).payload(PoolLeaveSubmitPayload)
+
+    @resolved("Notes that a voucher was used at its merchant: submits a `use_voucher` document.")
+    async def voucher_use_submit(
+        self, info: ApiInfo, input: Annotated[VoucherUseSubmitInput, argument("The signed document, field by field.")]
+    ) -> VoucherUseSubmitPayload:
+        """Submit ``use_voucher``."""
+        return (await _submit(info, input)).payload(VoucherUseSubmitPayload)
+
+    @resolved("Reminds members of something in a program, each once: submits a `remind` document.")
+    async def reminder_submit(
+        self, info: ApiInfo, input: Annotated[ReminderSubmitInput, argument("The signed document, field by field.")]
+    ) -> ReminderSubmitPayload:
+        """Submit ``remind``."""
+        return (await _submit(info, input)).payload(ReminderSubmitPayload)
 
     @resolved("Publishes a version of an agreement between merchants, signed by both: submits an `agree` document.")
     async def agreement_submit(

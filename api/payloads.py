@@ -12,11 +12,21 @@ import strawberry
 from api.fields import ApiInfo, field, resolved
 from api.holds import Hold, hold_of
 from api.partner_types import Agreement, Allotment, Claim, Netting, agreement_of, allotment_of, claim_of, netting_of
+from api.program_types import (
+    Membership,
+    PendingPoints,
+    Pool,
+    Voucher,
+    membership_of,
+    pending_of,
+    pool_of,
+    voucher_of,
+)
 from api.proofs import RECEIPT, receipt_of
 from api.rejections import UserError
 from api.scalars import Hash, MinorUnits, Points, Time, UInt53
 from api.types import Account, Asset, Entry, Ledger, Program
-from ledger import agreements, operations, partner_queries
+from ledger import agreements, operations, partner_queries, program_queries
 from ledger.encoding import account_id
 from ledger.entries import Entry as RecordedEntry
 from ledger.entries import Posting, decode_entry
@@ -26,6 +36,9 @@ from ledger.state import SYS_ISSUED, Rejection, Spending
 from ledger.terms import ClaimRef, RefundedPurchase
 
 K = TypeVar("K", bound=operations.Operation)
+
+MOST_VOUCHERS = 100
+"""How many vouchers of one entry a payload has; one redemption gives no more, one record of purchases may."""
 
 
 @strawberry.interface(description="What became of one submitted operation: an entry, or the reasons why there is none.")
@@ -65,6 +78,23 @@ class SubmitPayload:
         return op
 
 
+def _issued(payload: SubmitPayload) -> Points | None:
+    """Points of the operation's asset that its entry issued."""
+    entry = payload.whole()
+    if entry is None:
+        return None
+    legs = _legs(entry, SYS_ISSUED, getattr(entry.op, "asset", ""))
+    return Points(-sum(leg.amount for leg in legs))
+
+
+async def _vouchers(info: ApiInfo, payload: SubmitPayload) -> list[Voucher]:
+    """The vouchers that an entry gave."""
+    if isinstance(payload.outcome, Rejection) or payload.outcome.replayed:
+        return []
+    found = await info.context.read(program_queries.vouchers_given, payload.outcome.seq, MOST_VOUCHERS)
+    return [voucher_of(each) for each in found]
+
+
 @strawberry.type(description="What became of an account's opening.")
 class AccountSubmitPayload(SubmitPayload):
     """The answer to ``accountSubmit``."""
@@ -86,14 +116,46 @@ class ProgramSubmitPayload(SubmitPayload):
     program: Program | None = field("The program version; null when it was refused.")
 
 
+_ISSUED = "Points of the asset that this entry issued, to all members together; null when it was refused."
+_AUTOMATIC = (
+    f"The vouchers that members had by themselves with it, at most {MOST_VOUCHERS}; none when it was refused or "
+    "replayed."
+)
+
+
 @strawberry.type(description="What became of a record of purchases.")
 class PurchasesSubmitPayload(SubmitPayload):
     """The answer to ``purchasesSubmit``."""
+
+    @resolved(_ISSUED + " Those that have to vest first are in `pending`.")
+    def points_issued(self) -> Points | None:
+        """Points issued."""
+        return _issued(self)
+
+    @resolved("Points of these purchases that will be issued once they vest; none when it was refused or replayed.")
+    async def pending(self, info: ApiInfo) -> list[PendingPoints]:
+        """What will vest."""
+        op = self.news(operations.RecordPurchases)
+        if op is None:
+            return []
+        orders = [purchase.order for purchase in op.purchases]
+        found = await info.context.read(program_queries.pending_purchases, op.actor, orders)
+        return [pending_of(each) for each in found]
+
+    @resolved(_AUTOMATIC)
+    async def vouchers(self, info: ApiInfo) -> list[Voucher]:
+        """Vouchers of an automatic reward."""
+        return await _vouchers(info, self)
 
 
 @strawberry.type(description="What became of a grant.")
 class GrantSubmitPayload(SubmitPayload):
     """The answer to ``grantSubmit``."""
+
+    @resolved(_AUTOMATIC)
+    async def vouchers(self, info: ApiInfo) -> list[Voucher]:
+        """Vouchers of an automatic reward."""
+        return await _vouchers(info, self)
 
 
 _BALANCE = "Points of the asset the actor has after this entry; null when it was refused or replayed."
@@ -116,6 +178,11 @@ class RedemptionSubmitPayload(SubmitPayload):
     """The answer to ``redemptionSubmit``."""
 
     balance: Points | None = field(_BALANCE)
+
+    @resolved("The vouchers that were had for a reward; none without one, and when it was refused or replayed.")
+    async def vouchers(self, info: ApiInfo) -> list[Voucher]:
+        """The vouchers, at most 100 of them."""
+        return await _vouchers(info, self)
 
 
 @strawberry.type(description="What became of an exchange.")
@@ -237,6 +304,122 @@ class RefundSubmitPayload(SubmitPayload):
 @strawberry.type(description="What became of an expiry.")
 class ExpirySubmitPayload(SubmitPayload):
     """The answer to ``expirySubmit``."""
+
+
+_MEMBERSHIP_NOW = "The membership as it is now; null when it was refused or replayed."
+
+
+async def _membership_now(info: ApiInfo, asset: str, account: str) -> Membership | None:
+    found = await info.context.read(program_queries.membership, asset, account)
+    return membership_of(found) if found is not None else None
+
+
+@strawberry.type(description="What became of an enrollment.")
+class EnrollmentSubmitPayload(SubmitPayload):
+    """The answer to ``enrollmentSubmit``."""
+
+    @resolved(_MEMBERSHIP_NOW)
+    async def membership(self, info: ApiInfo) -> Membership | None:
+        """The actor's membership."""
+        op = self.news(operations.Enroll)
+        return await _membership_now(info, op.asset, op.actor) if op is not None else None
+
+
+@strawberry.type(description="What became of a vesting.")
+class VestingSubmitPayload(SubmitPayload):
+    """The answer to ``vestingSubmit``."""
+
+    @resolved(_ISSUED)
+    def points_issued(self) -> Points | None:
+        """Points issued."""
+        return _issued(self)
+
+    @resolved(_AUTOMATIC)
+    async def vouchers(self, info: ApiInfo) -> list[Voucher]:
+        """Vouchers of an automatic reward."""
+        return await _vouchers(info, self)
+
+
+@strawberry.type(description="What became of a review of tiers.")
+class TierReviewSubmitPayload(SubmitPayload):
+    """The answer to ``tierReviewSubmit``."""
+
+    @resolved(
+        "The memberships of the members named, as they are now, by account; none when it was refused or replayed."
+    )
+    async def memberships(self, info: ApiInfo) -> list[Membership]:
+        """The memberships, those that had nothing to be noted included."""
+        op = self.news(operations.ReviewTiers)
+        if op is None:
+            return []
+        found = await info.context.read(program_queries.memberships_of, op.asset, op.members)
+        return [membership_of(each) for each in found]
+
+
+@strawberry.type(description="What became of a plan's start.")
+class PlanStartSubmitPayload(SubmitPayload):
+    """The answer to ``planStartSubmit``."""
+
+    @resolved(_MEMBERSHIP_NOW)
+    async def membership(self, info: ApiInfo) -> Membership | None:
+        """The member's membership."""
+        op = self.news(operations.StartPlan)
+        return await _membership_now(info, op.asset, op.member) if op is not None else None
+
+
+@strawberry.type(description="What became of a plan's end.")
+class PlanEndSubmitPayload(SubmitPayload):
+    """The answer to ``planEndSubmit``."""
+
+    @resolved(_MEMBERSHIP_NOW)
+    async def membership(self, info: ApiInfo) -> Membership | None:
+        """The member's membership."""
+        op = self.news(operations.EndPlan)
+        return await _membership_now(info, op.asset, op.member) if op is not None else None
+
+
+@strawberry.type(description="What became of a pool's forming.")
+class PoolSubmitPayload(SubmitPayload):
+    """The answer to ``poolSubmit``."""
+
+    @resolved("The pool as it is now; null when it was refused or replayed.")
+    async def pool(self, info: ApiInfo) -> Pool | None:
+        """The pool."""
+        if isinstance(self.outcome, Rejection) or self.outcome.replayed:
+            return None
+        name = account_id("pol", self.outcome.op_id)
+        found = (await info.context.read(program_queries.pools, [name])).get(name)
+        return pool_of(found) if found is not None else None
+
+
+@strawberry.type(description="What became of a leaving of a pool.")
+class PoolLeaveSubmitPayload(SubmitPayload):
+    """The answer to ``poolLeaveSubmit``."""
+
+    @resolved(_MEMBERSHIP_NOW)
+    async def membership(self, info: ApiInfo) -> Membership | None:
+        """The actor's membership."""
+        op = self.news(operations.LeavePool)
+        return await _membership_now(info, op.asset, op.actor) if op is not None else None
+
+
+@strawberry.type(description="What became of a use of a voucher.")
+class VoucherUseSubmitPayload(SubmitPayload):
+    """The answer to ``voucherUseSubmit``."""
+
+    @resolved("The voucher as it is now; null when it was refused or replayed.")
+    async def voucher(self, info: ApiInfo) -> Voucher | None:
+        """The voucher."""
+        op = self.news(operations.UseVoucher)
+        if op is None:
+            return None
+        found = await info.context.read(program_queries.voucher, op.voucher.seq, op.voucher.index)
+        return voucher_of(found) if found is not None else None
+
+
+@strawberry.type(description="What became of reminders.")
+class ReminderSubmitPayload(SubmitPayload):
+    """The answer to ``reminderSubmit``."""
 
 
 _ACCOUNT_NOW = "The account as it is now; null when it was refused or replayed."

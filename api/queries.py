@@ -26,14 +26,25 @@ from api.accounting import AccountingQueries
 from api.context import Context, Service
 from api.due import DueQueries
 from api.errors import BadInputError, ForbiddenError
+from api.explanations import EVENT_SHAPE, Earning, cut, explained_page
 from api.fields import ApiInfo, Node, argument, field, resolved
-from api.ids import ACCOUNT_ID, ASSET_CODE, ASSET_ID, ENTRY_ID, PROGRAM_ID, require_account_id, require_asset_code
+from api.ids import (
+    ACCOUNT_ID,
+    ASSET_CODE,
+    ASSET_ID,
+    ENTRY_ID,
+    PROGRAM_ID,
+    VOUCHER_ID,
+    require_account_id,
+    require_asset_code,
+)
 from api.input_parts import AccountRole
 from api.inputs import OperationPreviewInput, Unsigned, as_given, unsigned_document
 from api.insight import InsightQueries
 from api.paging import After, Before, Connection, First, Last, Window
 from api.partners import PartnerQueries, partner_node
 from api.profiles import ProfileQueries
+from api.programs import ProgramQueries, voucher_seen
 from api.proofs import RECEIPT, ConsistencyProof, InclusionProof, consistency_proof, inclusion_proof, receipt_of
 from api.rejections import UserError, user_error
 from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
@@ -64,6 +75,7 @@ from ledger.encoding import EncodingError, encode_base64url, encode_canonical, f
 from ledger.entries import Entry as RecordedEntry
 from ledger.entries import decode_entry
 from ledger.operations import AnyOperation, Refund, operation_id, signed_message
+from ledger.program_queries import GIVING_KINDS, Event
 from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.sequencer import Preview, read_unsigned
 from ledger.state import Account as StoredAccount
@@ -158,6 +170,23 @@ class StatementLine:
     amount: Points = field("Points in (positive) or out (negative).")
     last_day: Date | None = field("The last day these points can be used; null when they never expire.")
     balance: Points = field("All points after this line.")
+    account: strawberry.Private[str]
+
+    @resolved(
+        "The purchases, activities and invitations for which the entry gave the account points, with why each gave so "
+        "many; none where the line takes points away. Lines of one entry have the same."
+    )
+    async def earnings(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Earning]:
+        """A page of what is behind the line."""
+        names = [self.entry_id, self.account]
+        window = Window("lineEarnings", names, EVENT_SHAPE, first=first, after=after, last=last, before=before)
+        events: list[Event] = []
+        if self.amount > 0 and cast(str, self.kind) in GIVING_KINDS:
+            seq = int(self.entry_id.removeprefix("ent_"))
+            events = await info.context.loaders.events_behind.load((seq, self.account))
+        return await explained_page(info.context, window, cut(events, window.page))
 
 
 @strawberry.type(description="An account's points of one asset over a span of recording time.")
@@ -210,7 +239,9 @@ class PointsTotals:
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query(AccountingQueries, DueQueries, InsightQueries, PartnerQueries, ProfileQueries, WebhookQueries):
+class Query(
+    AccountingQueries, DueQueries, InsightQueries, PartnerQueries, ProfileQueries, ProgramQueries, WebhookQueries
+):
     """The root of queries."""
 
     @resolved("The ledger. Public.")
@@ -386,7 +417,7 @@ class Query(AccountingQueries, DueQueries, InsightQueries, PartnerQueries, Profi
         wanted = StatementKey(account=account, asset=asset, start=from_, end=to)
         found = await info.context.read(_statement, viewer, wanted, window.page)
         page = window.connection(
-            [(line.seq, line.leg) for line in found.lines], [_statement_line(line) for line in found.lines]
+            [(line.seq, line.leg) for line in found.lines], [_statement_line(line, account) for line in found.lines]
         )
         return Statement(
             edges=page.edges,
@@ -437,7 +468,7 @@ class Query(AccountingQueries, DueQueries, InsightQueries, PartnerQueries, Profi
         return PointsTotals(total=cast(EarningTotal, total), months=cast("list[MonthTotal]", months))
 
     @resolved(
-        "Whatever has an id (account, entry, asset, program version, agreement version, hold, claim, webhook, "
+        "Whatever has an id (account, entry, asset, program version, agreement version, hold, claim, voucher, webhook, "
         "delivery); null when there is nothing or this session may not see it."
     )
     async def node(self, info: ApiInfo, id: Annotated[strawberry.ID, argument("Its id.")]) -> Node | None:
@@ -589,7 +620,7 @@ def _statement(
     return queries.statement(store, connection, wanted, page)
 
 
-def _statement_line(line: queries.StatementLine) -> StatementLine:
+def _statement_line(line: queries.StatementLine, account: str) -> StatementLine:
     return StatementLine(
         entry_id=strawberry.ID(f"ent_{line.seq}"),
         leg=line.leg,
@@ -599,6 +630,7 @@ def _statement_line(line: queries.StatementLine) -> StatementLine:
         amount=Points(line.amount),
         last_day=Date(line.last_day) if line.last_day is not None else None,
         balance=Points(line.balance),
+        account=account,
     )
 
 
@@ -642,6 +674,8 @@ def _node(store: Store, connection: Snapshot, viewer: Viewer | None, node_id: st
         return _entry(store, connection, viewer, EntryKey(seq=int(match[1])))
     if ACCOUNT_ID.fullmatch(node_id):
         return _account(store, connection, viewer, node_id)
+    if match := VOUCHER_ID.fullmatch(node_id):
+        return voucher_seen(store, connection, viewer, int(match[1]), int(match[2]))
     found = partner_node(store, connection, viewer, node_id)
     return found if found is not None else webhook_node(store, connection, viewer, node_id)
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import strawberry
 
 from api.input_parts import CapPeriod
-from api.scalars import MinorUnits, Points, Time
+from api.scalars import MinorUnits, Points, Time, UInt53
 from ledger.state import Code, Rejection
 
 
@@ -137,11 +137,53 @@ class UserErrorCode(Enum):
     REFUND_TOO_LARGE = strawberry.enum_value(
         "REFUND_TOO_LARGE", description="Less of the original is left to be refunded."
     )
+    PURCHASE_TOO_OLD = strawberry.enum_value(
+        "PURCHASE_TOO_OLD", description="The purchase was made longer ago than the program lets purchases be recorded."
+    )
+    ALREADY_ENROLLED = strawberry.enum_value(
+        "ALREADY_ENROLLED", description="The member is enrolled already, and earns so already."
+    )
+    UNKNOWN_FORMULA = strawberry.enum_value("UNKNOWN_FORMULA", description="The program has no such formula.")
+    INVITED_TOO_LATE = strawberry.enum_value(
+        "INVITED_TOO_LATE", description="Who invited a member is said once, before its first purchase."
+    )
+    LIMIT_REACHED = strawberry.enum_value(
+        "LIMIT_REACHED", description="The member has had this as often as the program lets it in this period."
+    )
+    EVIDENCE_MISSING = strawberry.enum_value("EVIDENCE_MISSING", description="The activity asks for evidence.")
+    EVIDENCE_USED = strawberry.enum_value("EVIDENCE_USED", description="The evidence was used before.")
+    EVIDENCE_UNEXPECTED = strawberry.enum_value("EVIDENCE_UNEXPECTED", description="The activity asks for no evidence.")
+    SCORE_MISSING = strawberry.enum_value("SCORE_MISSING", description="The activity asks for the answer of a survey.")
+    SCORE_UNEXPECTED = strawberry.enum_value(
+        "SCORE_UNEXPECTED", description="The activity asks for no answer of a survey."
+    )
+    UNKNOWN_REWARD = strawberry.enum_value(
+        "UNKNOWN_REWARD", description="The program in force has no such reward, or it is not the merchant's."
+    )
+    REWARD_UNAVAILABLE = strawberry.enum_value(
+        "REWARD_UNAVAILABLE", description="The reward is not for this member, or not now."
+    )
+    OUT_OF_STOCK = strawberry.enum_value("OUT_OF_STOCK", description="Fewer of the reward are left.")
+    PRICE_MISMATCH = strawberry.enum_value(
+        "PRICE_MISMATCH",
+        description="The points are not the reward's price, or a multiple of it; a voucher is refunded whole.",
+    )
+    UNKNOWN_VOUCHER = strawberry.enum_value("UNKNOWN_VOUCHER", description="There is no such voucher of this merchant.")
+    VOUCHER_CLOSED = strawberry.enum_value("VOUCHER_CLOSED", description="The voucher was used or cancelled.")
+    VOUCHER_EXPIRED = strawberry.enum_value("VOUCHER_EXPIRED", description="The last day of the voucher has passed.")
+    UNKNOWN_PLAN = strawberry.enum_value("UNKNOWN_PLAN", description="The program in force has no such plan.")
+    NO_PLAN = strawberry.enum_value("NO_PLAN", description="The member has no plan now.")
+    NO_POOL = strawberry.enum_value("NO_POOL", description="The account is in no pool of the asset.")
+    ALREADY_POOLED = strawberry.enum_value(
+        "ALREADY_POOLED", description="One of the members is in a pool of the asset already."
+    )
+    UNKNOWN_LINE = strawberry.enum_value("UNKNOWN_LINE", description="The purchase has no such line.")
     NOT_YET_DUE = strawberry.enum_value(
         "NOT_YET_DUE", description="The day named has not passed; for a netting, has not come."
     )
     NOTHING_DUE = strawberry.enum_value(
-        "NOTHING_DUE", description="No lot is due, or nothing is owed that could be netted."
+        "NOTHING_DUE",
+        description="No lot or purchase is due, no tier has changed, or nothing is owed that could be netted.",
     )
     UNKNOWN_CLAIM = strawberry.enum_value(
         "UNKNOWN_CLAIM", description="There is no such claim that concerns the actor."
@@ -227,7 +269,7 @@ class SupplyExceededError(UserError):
     circulating_points: Points = strawberry.field(description="Points in circulation now.")
 
 
-@strawberry.type(description="The order or event was recorded before.")
+@strawberry.type(description="The order or event was recorded before, or the evidence of one used.")
 class ReferenceUsedError(UserError):
     """A reference that was used."""
 
@@ -239,6 +281,30 @@ class GrantTooLargeError(UserError):
     """A grant above its rule."""
 
     max_points: Points = strawberry.field(description="The most one grant of this activity may give.")
+
+
+@strawberry.type(description="The member has had this as often as the program lets it in this period.")
+class LimitReachedError(UserError):
+    """A limit that was reached."""
+
+    count: UInt53 = strawberry.field(description="How often a member may have it in a period.")
+    period: CapPeriod = strawberry.field(description="The period; another one begins anew.")
+
+
+@strawberry.type(description="Fewer of the reward are left.")
+class OutOfStockError(UserError):
+    """A reward that is used up."""
+
+    left: UInt53 = strawberry.field(description="How many are left.")
+
+
+@strawberry.type(description="The points are not the reward's price, or a multiple of it.")
+class PriceMismatchError(UserError):
+    """An amount that is no price."""
+
+    price: Points = strawberry.field(
+        description="What one costs; of a refund, what the vouchers cost together, which is refunded whole."
+    )
 
 
 @strawberry.type(description="The points are not a multiple of the step of the terms.")
@@ -368,6 +434,9 @@ USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     SupplyExceededError,
     ReferenceUsedError,
     GrantTooLargeError,
+    LimitReachedError,
+    OutOfStockError,
+    PriceMismatchError,
     OffStepError,
     BelowMinimumError,
     AboveMaximumError,
@@ -392,6 +461,10 @@ _DETAILED: dict[Code, type[UserError]] = {
     Code.ORDER_EXISTS: ReferenceUsedError,
     Code.REFERENCE_EXISTS: ReferenceUsedError,
     Code.GRANT_TOO_LARGE: GrantTooLargeError,
+    Code.EVIDENCE_USED: ReferenceUsedError,
+    Code.LIMIT_REACHED: LimitReachedError,
+    Code.OUT_OF_STOCK: OutOfStockError,
+    Code.PRICE_MISMATCH: PriceMismatchError,
     Code.OFF_STEP: OffStepError,
     Code.BELOW_MINIMUM: BelowMinimumError,
     Code.ABOVE_MAXIMUM: AboveMaximumError,

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any, cast
 
+import msgspec
 import strawberry
 
 from api.access import sees_as_its_own, sees_whole
+from api.explanations import EVENT_SHAPE, Earning, explained_page
 from api.fields import ApiInfo, Node, argument, field, resolved
 from api.holds import Hold, HoldStatus, hold_of, holds_seen
 from api.ids import require_asset_code
@@ -25,18 +27,54 @@ from api.input_parts import (
     RefundPolicy,
 )
 from api.paging import After, Before, Connection, First, Last, Window
+from api.program_inputs import Stacking
+from api.program_rules import (
+    Band,
+    Benefit,
+    Birthday,
+    ExpiryTerms,
+    Formula,
+    GrantRule,
+    Multiplier,
+    Plan,
+    PurchaseBonus,
+    Referral,
+    Reminders,
+    Reward,
+    Tiers,
+    expiry_terms,
+)
+from api.program_types import (
+    Achievement,
+    Membership,
+    PendingPoints,
+    Pool,
+    Voucher,
+    VoucherStatus,
+    achievements_seen,
+    membership_of,
+    memberships_seen,
+    pending_of,
+    pending_seen,
+    pool_of,
+    pools_seen,
+    voucher_of,
+    vouchers_seen,
+)
 from api.scalars import Date, Hash, MinorUnits, Points, Time, UInt53
-from ledger import queries, state
+from ledger import program_queries, queries, state
 from ledger.checkpoint import WitnessKey, WitnessPolicy, encode_witness_key
 from ledger.cosignatures import Cosignatures, CosignedCheckpoint, StoredCosignature
 from ledger.encoding import format_time
 from ledger.entries import decode_entry, read_outline
 from ledger.operations import Genesis
 from ledger.partner_queries import HoldFilter
+from ledger.program_queries import MembershipFilter, VoucherFilter, VoucherState
+from ledger.program_terms import Program as ProgramTerms
 from ledger.programs import ProgramVersion
 from ledger.queries import ALL, Sight, StoredEntry
 from ledger.store import HeadState
-from ledger.terms import DEFAULT_RECOVERY_DELAY_MS, ExpiresAfterDays, ExpiresAfterMonths, ExpiresAtYearEnd, Expiry
+from ledger.terms import DEFAULT_RECOVERY_DELAY_MS
 
 
 @strawberry.enum(description="What an operation does.")
@@ -58,6 +96,15 @@ class OperationKind(Enum):
     RELEASE = strawberry.enum_value("release", description="Gives points on hold back to their holder.")
     REFUND = strawberry.enum_value("refund", description="Undoes a purchase, redemption, capture or exchange.")
     EXPIRE = strawberry.enum_value("expire", description="Retires points whose last day has passed.")
+    ENROLL = strawberry.enum_value("enroll", description="Makes a member of a program, or changes how it earns.")
+    VEST = strawberry.enum_value("vest", description="Issues points of purchases that have vested.")
+    REVIEW_TIERS = strawberry.enum_value("review_tiers", description="Notes the tiers in which members are by now.")
+    START_PLAN = strawberry.enum_value("start_plan", description="Notes that a member paid for a plan.")
+    END_PLAN = strawberry.enum_value("end_plan", description="Ends a member's plan before its time.")
+    FORM_POOL = strawberry.enum_value("form_pool", description="Lets members spend each other's points.")
+    LEAVE_POOL = strawberry.enum_value("leave_pool", description="Takes a member out of its pool.")
+    USE_VOUCHER = strawberry.enum_value("use_voucher", description="Notes that a voucher was used.")
+    REMIND = strawberry.enum_value("remind", description="Reminds members of something in a program.")
     AGREE = strawberry.enum_value("agree", description="Publishes a version of an agreement between merchants.")
     END_AGREEMENT = strawberry.enum_value("end_agreement", description="Ends an agreement.")
     ALLOT = strawberry.enum_value("allot", description="Sells a prepaid partner a block of points.")
@@ -127,6 +174,20 @@ class Entry(Node):
         "The entry's stored bytes, which are canonical JSON: the truth all else is read from. Null where not all of "
         "the entry is told."
     )
+    readers: strawberry.Private[tuple[str, ...]] = ()
+
+    @resolved(
+        "The purchases, activities and invitations that the entry recorded, with why each gave its points, by "
+        "merchant and reference; only the reader's own where not all of the entry is told."
+    )
+    async def earnings(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Earning]:
+        """A page of what the entry gave points for."""
+        window = Window("earnings", [self.seq], EVENT_SHAPE, first=first, after=after, last=last, before=before)
+        accounts = None if self.document is not None else self.readers
+        found = await info.context.read(program_queries.events_page, self.seq, accounts, window.page)
+        return await explained_page(info.context, window, found)
 
 
 class LazyEntry(Entry):
@@ -145,6 +206,7 @@ class LazyEntry(Entry):
         self._data = data
         self._sight = sight
         self._concerned = concerned
+        self.readers = sight.accounts
         self.id = strawberry.ID(f"ent_{seq}")
         self.seq = UInt53(seq)
         self.hash = Hash(leaf_hash.hex())
@@ -220,50 +282,12 @@ class Value:
     currency: str = field("A settlement currency.")
 
 
-@strawberry.type(description="A rate: from `from` minor units upwards, `points` points for every `per` minor units.")
-class Band:
-    """A band; the core's record stands for it."""
+@strawberry.type(description="The most points in a period.")
+class Cap:
+    """A cap; the core's record stands for it."""
 
-    from_amount: MinorUnits = strawberry.field(name="from", description="Where the band begins.")
-    per: MinorUnits = field("Minor units that earn `points`.")
-    points: Points = field("Points for every `per` minor units.")
-
-
-@strawberry.type(description="An activity points are granted for.")
-class GrantRule:
-    """A rule for grants; the core's record stands for it."""
-
-    activity: str = field("Name of the activity.")
-    max_points: Points = field("The most one grant may give.")
-
-
-@strawberry.enum(description="How the last day of points is reckoned from the day of earning.")
-class ExpiryRule(Enum):
-    """Rules of expiry, with the names they have in documents as values."""
-
-    NEVER = strawberry.enum_value("never", description="They never expire.")
-    DAYS = strawberry.enum_value("days", description="`count` days later.")
-    MONTHS = strawberry.enum_value("months", description="The same day `count` months later, at most the month's last.")
-    YEAR_END = strawberry.enum_value("year_end", description="31 December, `count` years later.")
-
-
-@strawberry.type(description="When points expire.")
-class ExpiryTerms:
-    """A rule of expiry."""
-
-    after: ExpiryRule = field("The rule.")
-    count: int | None = field("Its number of days, months or years; null for `NEVER`.")
-
-
-def _expiry_terms(expiry: Expiry) -> ExpiryTerms:
-    match expiry:
-        case ExpiresAfterDays(count=count):
-            return ExpiryTerms(after=ExpiryRule.DAYS, count=count)
-        case ExpiresAfterMonths(count=count):
-            return ExpiryTerms(after=ExpiryRule.MONTHS, count=count)
-        case ExpiresAtYearEnd(count=count):
-            return ExpiryTerms(after=ExpiryRule.YEAR_END, count=count)
-    return ExpiryTerms(after=ExpiryRule.NEVER, count=None)
+    period: CapPeriod = field("The period.")
+    points: Points = field("The most points in each.")
 
 
 @strawberry.type(description="A published version of the rules of an asset. It never changes; a later one may follow.")
@@ -274,22 +298,51 @@ class Program(Node):
     version: int = field("Its number, from 1.")
     starts: Time = field("Purchases from this time on are under this version, until a later one starts.")
     ends: Time | None = field("Purchases from this time on earn nothing under this version.")
-    bands: list[Band] = field("Rates, by rising amount.")
-    currency: str = field("The currency amounts are in.")
-    expiry: ExpiryTerms = field("When the points expire.")
-    grants: list[GrantRule] = field("Activities points are granted for.")
     approval_above: Points | None = field(
         "A grant or correction of more points than this needs approval: the merchant's `approvalThreshold` of keys. "
         "Null when none does."
     )
+    bands: list[Band] = field("Rates, by rising amount.")
+    benefits: list[Benefit] = field("What is no points, such as free shipping, and for whom.")
+    birthday: Birthday | None = field("What is granted on birthdays; null for nothing.")
+    bonuses: list[PurchaseBonus] = field("Points more for whole purchases.")
+    currency: str = field("The currency amounts are in.")
+    earning_cap: Cap | None = field("The most a member earns by purchases in a period; null for no cap.")
+    excluded_categories: list[str] = field("Lines of these categories of goods earn nothing.")
+    expiry: ExpiryTerms = field("When the points expire.")
+    formulas: list[Formula] = field("Other ways to earn that a member may choose in place of `bands`.")
+    grants: list[GrantRule] = field("Activities points are granted for.")
+    multipliers: list[Multiplier] = field("Campaigns, and what tiers and tenders give.")
+    plans: list[Plan] = field("Paid memberships.")
+    purchase_within_days: int | None = field(
+        "Up to so many days after it was made a purchase can be recorded; null for no bound."
+    )
+    referral: Referral | None = field("What whoever invited a member gets; null for nothing.")
     refunds: RefundPolicy = field("What happens when a refund takes back more points than the member has left.")
+    reminders: Reminders | None = field("What members are reminded of; null for nothing.")
     returned_lot_days: int = field(
         "For how many days points can be used that return by a refund after their last day; 0: they stay expired."
     )
+    rewards: list[Reward] = field("What points buy.")
     round_amount: AmountRounding = field("What happens to an amount before rates are applied.")
     round_points: PointsRounding = field("How the points of a purchase are rounded.")
+    stacking: Stacking = field("How multipliers that hold together combine.")
+    status_asset: str | None = field(
+        "The asset in which base points, before any multiplier, are given too; null for none."
+    )
+    tiers: Tiers | None = field("Who stands where; null where there are no tiers.")
     time_zone: str = field("IANA time zone of dates and last days.")
+    vesting_days: int | None = field("So many days after a purchase its points are issued; null for at once.")
     entry_id: strawberry.ID = field("The entry that published it.")
+    rules: strawberry.Private[ProgramTerms]
+
+    @resolved(
+        "The rules as the canonical JSON of their document, as `/program.schema.json` describes it: what one merchant "
+        "publishes another can read, and publish too."
+    )
+    def document(self) -> str:
+        """The document of the rules."""
+        return msgspec.json.encode(self.rules, order="sorted").decode()
 
 
 def _points(amount: int | None) -> Points | None:
@@ -297,25 +350,19 @@ def _points(amount: int | None) -> Points | None:
 
 
 def program_of(found: ProgramVersion) -> Program:
-    """A program version as clients see it."""
-    rules_of_program = found.program
+    """A program version as clients see it: its rules stand for themselves, but for those of expiry."""
+    rules = found.program
+    parts = {name: getattr(rules, name) for name in rules.__struct_fields__ if name != "expiry"}
     return Program(
         id=strawberry.ID(f"prg_{found.asset}_{found.version}"),
         asset=found.asset,
         version=found.version,
         starts=Time(found.starts),
         ends=Time(found.ends) if found.ends is not None else None,
-        bands=cast("list[Band]", rules_of_program.bands),
-        currency=rules_of_program.currency,
-        expiry=_expiry_terms(rules_of_program.expiry),
-        grants=cast("list[GrantRule]", rules_of_program.grants),
-        approval_above=_points(rules_of_program.approval_above),
-        refunds=cast(RefundPolicy, rules_of_program.refunds),
-        returned_lot_days=rules_of_program.returned_lot_days,
-        round_amount=cast(AmountRounding, rules_of_program.round_amount),
-        round_points=cast(PointsRounding, rules_of_program.round_points),
-        time_zone=rules_of_program.time_zone,
+        expiry=expiry_terms(rules.expiry),
         entry_id=strawberry.ID(f"ent_{found.seq}"),
+        rules=rules,
+        **parts,
     )
 
 
@@ -334,14 +381,6 @@ class Fee:
     maximum: MinorUnits | None = field("The most it comes to; null for no limit.")
     points: Points = field("Points for which `amount` is due.")
     round: MoneyRounding = field("How `amount` times the points moved, divided by `points`, is rounded.")
-
-
-@strawberry.type(description="The most points in a period.")
-class Cap:
-    """A cap; the core's record stands for it."""
-
-    period: CapPeriod = field("The period.")
-    points: Points = field("The most points in each.")
 
 
 @strawberry.type(
@@ -398,6 +437,27 @@ class Asset(Node):
         window = Window("programs", [self.code], (int,), first=first, after=after, last=last, before=before)
         found = await info.context.read(queries.programs_page, self.code, window.page)
         return window.connection([version.version for version in found], [program_of(version) for version in found])
+
+    @resolved(
+        "Who takes part in its program, by account: all to the asset's issuer, auditors and the operator, to others "
+        "themselves. Without a session none."
+    )
+    async def memberships(
+        self,
+        info: ApiInfo,
+        *,
+        tier: Annotated[str | None, argument("Only those whose `notedTier` is this one.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Membership]:
+        """A page of memberships that the viewer may see."""
+        names = [self.code, tier]
+        window = Window("memberships", names, (str, str), first=first, after=after, last=last, before=before)
+        viewer, wanted = info.context.viewer, MembershipFilter(asset=self.code, tier=tier)
+        found = await info.context.read(memberships_seen, viewer, wanted, window.page) if viewer is not None else []
+        return window.connection([(each.asset, each.account) for each in found], [membership_of(e) for e in found])
 
 
 def asset_of(found: state.Asset) -> Asset:
@@ -522,6 +582,98 @@ class Account(Node):
         viewer = info.context.viewer
         found = await info.context.read(holds_seen, viewer, wanted, window.page) if viewer is not None else []
         return window.connection([each.seq for each in found], [hold_of(each) for each in found])
+
+    @resolved(
+        "The programs it takes part in, by asset. Told to itself, its custodian, auditors and the operator; to a "
+        "merchant those of its own assets."
+    )
+    async def memberships(
+        self, info: ApiInfo, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Membership]:
+        """A page of memberships that the viewer may see."""
+        names = [self.id]
+        window = Window("accountMemberships", names, (str, str), first=first, after=after, last=last, before=before)
+        viewer, wanted = info.context.viewer, MembershipFilter(account=self.id)
+        found = await info.context.read(memberships_seen, viewer, wanted, window.page) if viewer is not None else []
+        return window.connection([(each.asset, each.account) for each in found], [membership_of(e) for e in found])
+
+    @resolved(
+        "Its vouchers, in the order in which it had them. Told to itself, its custodian, auditors and the operator; to "
+        "a merchant those that are good there."
+    )
+    async def vouchers(
+        self,
+        info: ApiInfo,
+        *,
+        asset: Annotated[str | None, argument("Only those paid for in this asset.")] = None,
+        status: Annotated[VoucherStatus | None, argument("Only those that stand so now.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Voucher]:
+        """A page of vouchers that the viewer may see."""
+        if asset is not None:
+            require_asset_code(asset)
+        stands = cast("VoucherState | None", status.value if status is not None else None)
+        names = [self.id, asset, stands]
+        window = Window("accountVouchers", names, (int, int), first=first, after=after, last=last, before=before)
+        wanted = VoucherFilter(account=self.id, assets=None if asset is None else (asset,), status=stands)
+        viewer = info.context.viewer
+        found = await info.context.read(vouchers_seen, viewer, wanted, window.page) if viewer is not None else []
+        return window.connection([(each.seq, each.index) for each in found], [voucher_of(each) for each in found])
+
+    @resolved(
+        "Points of its purchases that have not vested, by the day they do. Told to itself, its custodian, auditors and "
+        "the operator; to a merchant those of its own assets."
+    )
+    async def pending_points(
+        self,
+        info: ApiInfo,
+        *,
+        asset: Annotated[str | None, argument("Only points of this asset.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[PendingPoints]:
+        """A page of points to come that the viewer may see."""
+        if asset is not None:
+            require_asset_code(asset)
+        names, shape = [self.id, asset], (str, str, str)
+        window = Window("pendingPoints", names, shape, first=first, after=after, last=last, before=before)
+        viewer = info.context.viewer
+        found = (
+            await info.context.read(pending_seen, viewer, self.id, window.page, asset=asset)
+            if viewer is not None
+            else []
+        )
+        keys = [(each.vests_on, each.merchant, each.order) for each in found]
+        return window.connection(keys, [pending_of(each) for each in found])
+
+    @resolved(
+        "What it did of the activities of an asset's program, by name. Told to itself, its custodian, the asset's "
+        "issuer, auditors and the operator; none to others."
+    )
+    async def achievements(
+        self, info: ApiInfo, asset: Annotated[str, argument("The asset's code.")]
+    ) -> list[Achievement]:
+        """Activities that the viewer may see."""
+        require_asset_code(asset)
+        viewer = info.context.viewer
+        if viewer is None:
+            return []
+        return cast("list[Achievement]", await info.context.read(achievements_seen, viewer, self.id, asset))
+
+    @resolved(
+        "The pools it is in, by asset. Told to itself, its custodian, auditors and the operator; to a merchant those "
+        "of its own assets."
+    )
+    async def pools(self, info: ApiInfo) -> list[Pool]:
+        """Pools that the viewer may see."""
+        viewer = info.context.viewer
+        found = await info.context.read(pools_seen, viewer, self.id) if viewer is not None else []
+        return [pool_of(each) for each in found]
 
 
 def _freezing_of(found: state.Account) -> Freezing | None:

@@ -47,6 +47,7 @@ from ledger.operations import (
     Release,
     ReplaceLogKey,
     Transfer,
+    Vest,
 )
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StoredEntry
 from ledger.state import Account, AllotmentAlert
@@ -63,6 +64,15 @@ EVENTS: dict[str, str] = {
     "points.exchanged": "exchange",
     "points.refunded": "refund",
     "points.expired": "expire",
+    "points.vested": "vest",
+    "member.enrolled": "enroll",
+    "tiers.reviewed": "review_tiers",
+    "plan.started": "start_plan",
+    "plan.ended": "end_plan",
+    "pool.formed": "form_pool",
+    "pool.left": "leave_pool",
+    "voucher.used": "use_voucher",
+    "members.reminded": "remind",
     "hold.placed": "hold",
     "hold.captured": "capture",
     "hold.released": "release",
@@ -102,7 +112,7 @@ _TYPE_OF_KIND = {
 
 assert set(EVENTS.values()) == set(KINDS)
 
-_MOVING = (Transfer, RecordPurchases, Grant, Correct, Redeem, Exchange, Hold, Capture, Release, Refund, Expire)
+_MOVING = (Transfer, RecordPurchases, Grant, Correct, Redeem, Exchange, Hold, Capture, Release, Refund, Expire, Vest)
 """Operations that move points."""
 
 _FROM_AFAR = ("recover_keys", "cancel_recovery", "replace_log_key")

@@ -78,6 +78,28 @@ class WebhookEventType(Enum):
     POINTS_EXPIRED = strawberry.enum_value(
         "points.expired", description="`points.expired`: Points whose last day has passed were retired."
     )
+    POINTS_VESTED = strawberry.enum_value(
+        "points.vested", description="`points.vested`: Points of purchases that have vested were issued."
+    )
+    MEMBER_ENROLLED = strawberry.enum_value(
+        "member.enrolled", description="`member.enrolled`: A member joined a program, or changed how it earns."
+    )
+    TIERS_REVIEWED = strawberry.enum_value(
+        "tiers.reviewed", description="`tiers.reviewed`: Members are in other tiers than before, by time alone."
+    )
+    PLAN_STARTED = strawberry.enum_value("plan.started", description="`plan.started`: A member paid for a plan.")
+    PLAN_ENDED = strawberry.enum_value(
+        "plan.ended", description="`plan.ended`: A member's plan was ended before its time."
+    )
+    POOL_FORMED = strawberry.enum_value(
+        "pool.formed", description="`pool.formed`: Members can spend each other's points from now on."
+    )
+    POOL_LEFT = strawberry.enum_value("pool.left", description="`pool.left`: A member left its pool.")
+    VOUCHER_USED = strawberry.enum_value("voucher.used", description="`voucher.used`: A voucher was used.")
+    MEMBERS_REMINDED = strawberry.enum_value(
+        "members.reminded",
+        description="`members.reminded`: Members were reminded of their balance, of points that expire, or of a tier.",
+    )
     HOLD_PLACED = strawberry.enum_value(
         "hold.placed", description="`hold.placed`: Points were set aside for a merchant."
     )

@@ -26,14 +26,21 @@ from ledger.state import (
     Asset,
     Claim,
     Earning,
+    Membership,
     Netting,
     Obligation,
     Parameters,
+    Pending,
     PointsHold,
+    Pool,
+    Progress,
     PurchaseRefund,
+    Reminded,
+    Reminder,
     Spending,
     State,
     Usage,
+    Voucher,
 )
 
 _OWNER_ONLY = 0o600
@@ -89,6 +96,13 @@ class SavedState(Struct, frozen=True, kw_only=True):
     allotments: tuple[Allotment, ...]
     allotment_alerts: tuple[AllotmentAlert, ...]
     usages: tuple[Usage, ...]
+    memberships: tuple[Membership, ...]
+    progress: tuple[Progress, ...]
+    pending: tuple[Pending, ...]
+    vouchers: tuple[Voucher, ...]
+    pools: tuple[Pool, ...]
+    reminders: tuple[Reminder, ...]
+    reminded: tuple[Reminded, ...]
 
 
 def save_state(state: State) -> SavedState:

@@ -47,6 +47,7 @@ class PointsMoved(Struct, frozen=True, kw_only=True):
 
     ``opening`` and ``closing`` are the points in circulation, those ``on_hold`` at the end included. What was issued is
     told by why, what was taken back too; ``redeemed`` were spent and retired, of which ``returned`` came back.
+    ``converted`` are those of the redeemed that automatic rewards turned into vouchers.
     """
 
     opening: int
@@ -61,6 +62,7 @@ class PointsMoved(Struct, frozen=True, kw_only=True):
     redeemed: int
     returned: int
     expired: int
+    converted: int = 0
 
     @property
     def issued(self) -> int:
@@ -165,7 +167,7 @@ def _points_moved(
         opening=closing - sum(got.values()) + sum(put.values()),
         closing=closing,
         on_hold=on_hold,
-        issued_by_purchases=got[SYS_ISSUED, "record_purchases"],
+        issued_by_purchases=got[SYS_ISSUED, "record_purchases"] + got[SYS_ISSUED, "vest"],
         issued_by_grants=got[SYS_ISSUED, "grant"],
         issued_by_exchanges=got[SYS_ISSUED, "exchange"],
         issued_by_corrections=got[SYS_ISSUED, "correct"],
@@ -174,7 +176,12 @@ def _points_moved(
         redeemed=total(put, SYS_SPENT),
         returned=total(got, SYS_SPENT),
         expired=total(put, SYS_EXPIRED),
+        converted=sum(put[SYS_SPENT, kind] for kind in _GIVING),
     )
+
+
+_GIVING = ("grant", "record_purchases", "vest")
+"""Kinds of entries that give points: whatever of these is spent at once, an automatic reward took."""
 
 
 def _balance_before(store: Store, connection: Connection, account: str, code: str, end: int) -> int:

@@ -1,16 +1,20 @@
 """Due work: what time alone has made true, and no entry says yet.
 
 Lots whose last day has passed are retired (``expire``), and what is left of holds that have lapsed goes back to its
-holder (``release``). Neither changes what anybody can spend: the rules count by the time, so nothing is wrong while due
-work is late. It is done by signed operations like any other, and what is due is found in the tables each time anew:
+holder (``release``). Points of purchases that have vested are issued (``vest``), and members whose tier has ended are
+noted to be in another (``review_tiers``). Members are told what there is to tell (``remind``), and given what their
+birthday brings (``grant``, which the issuer says alone). Lots, holds and tiers count by the time, so that nothing is
+wrong while such work is late; points that have vested are there once it is done, in the lot they would have been in on
+their day. It is done by signed operations like any other, and what is due is found in the tables each time anew:
 
 - killed in between, whoever runs it next goes on where it was, for what was done is not due any more;
 - two who run it at the same time disturb each other in nothing: what one has done is refused to the other, as
   ``NOTHING_DUE`` or ``HOLD_CLOSED``;
-- however late it is, one run does all of it. Holds come first, since the points that return may be past their day.
+- however late it is, one run does all of it. Holds and vesting come before expiry, since points may be past their day.
 
-A lot is due once its last day is over in the time zone of its asset's program, a hold once the time is after its
-``until``: by the time that the next entry would have at least. The clock, who signs and who records are passed in.
+A lot or a tier is due once its last day is over in the time zone of its asset's program, points of a purchase on the
+day they vest there, a hold once the time is after its ``until``: by the time that the next entry would have at least.
+The clock, who signs and who records are passed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,16 +27,19 @@ from msgspec import Struct, structs
 from sqlalchemy.engine import Connection
 
 from ledger import queries
+from ledger.due_members import birthdays, members_to_remind
 from ledger.encoding import format_time
 from ledger.entries import decode_entry
-from ledger.operations import Expire, Release, SignedOperation
-from ledger.programs import local_date
+from ledger.operations import Expire, Grant, Release, Remind, ReviewTiers, SignedOperation, Vest
+from ledger.profiles import Profiles
+from ledger.program_terms import Program
+from ledger.programs import local_date, noon_of
 from ledger.queries import Page, paged
 from ledger.sequencer import Clock, Outcome, Recorded
-from ledger.state import SYS_EXPIRED, SYS_HELD, Code, Rejection
+from ledger.state import SYS_EXPIRED, SYS_HELD, SYS_ISSUED, Code, Rejection
 from ledger.store import Store, StoreError
-from ledger.tables import ASSET, HOLD, LOT
-from ledger.terms import MAX_EXPIRED_LOTS
+from ledger.tables import ASSET, HOLD, LOT, MEMBERSHIP, PENDING
+from ledger.terms import MAX_EXPIRED_LOTS, MAX_REVIEWED
 from ledger.wallet import Wallet
 
 ASSETS_TOGETHER = 500
@@ -44,8 +51,19 @@ HOLDS_TOGETHER = 100
 EXPIRIES_TOGETHER = 4
 """Expiries of up to 400 lots in one submission. They share a transaction, in which no other operation is recorded."""
 
+VESTED_TOGETHER = 100
+"""Purchases of which one operation issues the points. Where their entry would be too long it is made of fewer."""
+
 EXPIRED_STAGE = "Expiring lots"
 RELEASED_STAGE = "Releasing holds"
+VESTED_STAGE = "Issuing points that vest"
+REVIEWED_STAGE = "Reviewing tiers"
+
+GRANTS_TOGETHER = 100
+"""Birthdays that are celebrated by one submission."""
+
+ABOUT = ("balance", "expiry", "tier")
+"""What members are reminded of, in this order."""
 
 Submit = Callable[[Sequence[SignedOperation | Rejection]], Future[list[Outcome]]]
 """Hands in operations: :meth:`ledger.sequencer.Sequencer.submit`."""
@@ -53,7 +71,9 @@ Submit = Callable[[Sequence[SignedOperation | Rejection]], Future[list[Outcome]]
 Progress = Callable[[str, int, int], None]
 """Is told a stage, how much of it is done, and how much there is."""
 
-_DONE_BY_OTHERS = frozenset({Code.NOTHING_DUE, Code.NOT_YET_DUE, Code.HOLD_CLOSED})
+_DONE_BY_OTHERS = frozenset(
+    {Code.NOTHING_DUE, Code.NOT_YET_DUE, Code.HOLD_CLOSED, Code.REFERENCE_EXISTS, Code.LIMIT_REACHED}
+)
 """Refusals that say there is nothing to do. A day can be over and then not: some zones have gone back past midnight."""
 
 _OF_ALL = frozenset(
@@ -74,12 +94,15 @@ _OF_ALL = frozenset(
 _OPEN = HOLD.c.status == sa.literal_column("'open'")
 """As a literal, a planner sees that this is the condition of the indexes of open holds."""
 
+_HAS_TIER = MEMBERSHIP.c.tier.is_not(None)
+"""The condition of the index of tiers: who is in none cannot lose it."""
+
 
 class DueFilter(Struct, frozen=True, kw_only=True):
     """Which due work: of some assets, or of all; and what a ``merchant`` can do of it, or everything.
 
-    A merchant retires lots of the assets that it issues. Lapsed holds may be released by anybody; it sees to those of
-    its assets and those for it.
+    A merchant retires lots of the assets that it issues, lets their points vest and reviews their tiers. Lapsed holds
+    may be released by anybody; it sees to those of its assets and those for it.
     """
 
     merchant: str | None = None
@@ -90,6 +113,8 @@ class DueOfAsset(Struct, frozen=True, kw_only=True):
     """What is due of an asset: lots whose last day is ``through`` or earlier, and holds that have lapsed.
 
     ``first_day`` is the earliest last day among the lots, ``lapsed_since`` the earliest ``until`` among the holds.
+    ``vesting`` purchases have points to be issued, since the day ``vests_since``; the tier of so many ``members`` has
+    ended, since after ``tiers_until``.
     """
 
     asset: str
@@ -100,6 +125,11 @@ class DueOfAsset(Struct, frozen=True, kw_only=True):
     holds: int = 0
     held_points: int = 0
     lapsed_since: str | None = None
+    vesting: int = 0
+    vesting_points: int = 0
+    vests_since: str | None = None
+    members: int = 0
+    tiers_until: str | None = None
 
 
 class LapsedHold(Struct, frozen=True):
@@ -111,13 +141,22 @@ class LapsedHold(Struct, frozen=True):
 
 
 class DoneOfAsset(Struct, frozen=True, kw_only=True):
-    """What a run did of an asset: lots retired with their points, holds released with theirs."""
+    """What a run did of an asset: lots retired with their points, holds released with theirs.
+
+    Points of ``vesting`` purchases were issued, of ``members`` the tiers were noted anew, and so many were ``reminded``
+    or had points for their ``birthdays``.
+    """
 
     asset: str
     lots: int = 0
     points: int = 0
     holds: int = 0
     held_points: int = 0
+    vesting: int = 0
+    vesting_points: int = 0
+    members: int = 0
+    reminded: int = 0
+    birthdays: int = 0
 
 
 class DueReport(Struct, frozen=True, kw_only=True):
@@ -199,30 +238,65 @@ def _due_among(
     zones = queries.time_zones(store, connection, list(issuers))
     through = {code: _day_before(local_date(time, zones.get(code, "UTC"))) for code in issuers}
     own = [code for code, issuer in issuers.items() if wanted.merchant in {None, issuer}]
-    lots = _due_lots(store, connection, {code: through[code] for code in own})
-    holds = _held(store, connection, wanted, time, issuers)
+    mine = {code: through[code] for code in own}
+    due = (
+        _due_lots(store, connection, mine),
+        _held(store, connection, wanted, time, issuers),
+        _due_vesting(store, connection, mine),
+        _due_reviews(store, connection, mine),
+    )
     for code in issuers:
-        if code in lots or code in holds:
-            yield DueOfAsset(asset=code, through=through[code], **lots.get(code, {}), **holds.get(code, {}))
+        found = {name: value for each in due for name, value in each.get(code, {}).items()}
+        if found:
+            yield DueOfAsset(asset=code, through=through[code], **found)
 
 
 def _day_before(day: str) -> str:
     return (date.fromisoformat(day) - timedelta(days=1)).isoformat()
 
 
-def _due_lots(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Lots due through a day of each asset: one question for each day that is yesterday somewhere, three at most."""
-    found = {}
-    for day in set(through.values()):
+def _day_after(day: str) -> str:
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+
+
+def _by_asset(
+    store: Store, connection: Connection, through: dict[str, str], day: sa.Column[str], *, most: Any = None
+) -> Iterator[tuple[str, int, int, str]]:
+    """Rows whose ``day`` is through that of each asset: how many, the sum of ``most``, and the first day of them.
+
+    One question is asked for each day that is the last somewhere, which are three at most.
+    """
+    table = day.table.c
+    for last in set(through.values()):
         query = (
-            sa.select(LOT.c.asset, sa.func.count(), sa.func.sum(LOT.c.points), sa.func.min(LOT.c.last_day))
-            .where(LOT.c.ledger_id == store.ledger_id, LOT.c.last_day <= day)
-            .where(LOT.c.asset.in_([code for code, its in through.items() if its == day]))
-            .group_by(LOT.c.asset)
+            sa.select(table.asset, sa.func.count(), sa.func.sum(0 if most is None else most), sa.func.min(day))
+            .where(table.ledger_id == store.ledger_id, day <= last)
+            .where(table.asset.in_([code for code, its in through.items() if its == last]))
+            .group_by(table.asset)
         )
-        for code, lots, points, first in connection.execute(query):
-            found[code] = {"lots": lots, "points": int(points), "first_day": first}
-    return found
+        if table is MEMBERSHIP.c:
+            query = query.where(_HAS_TIER)
+        for code, count, amount, first in connection.execute(query):
+            yield code, count, int(amount), first
+
+
+def _due_lots(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
+    found = _by_asset(store, connection, through, LOT.c.last_day, most=LOT.c.points)
+    return {code: {"lots": lots, "points": points, "first_day": first} for code, lots, points, first in found}
+
+
+def _due_vesting(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
+    today = {code: _day_after(day) for code, day in through.items()}
+    most = PENDING.c.points + PENDING.c.inviter_points
+    return {
+        code: {"vesting": purchases, "vesting_points": points, "vests_since": first}
+        for code, purchases, points, first in _by_asset(store, connection, today, PENDING.c.vests_on, most=most)
+    }
+
+
+def _due_reviews(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
+    found = _by_asset(store, connection, through, MEMBERSHIP.c.tier_until)
+    return {code: {"members": members, "tiers_until": first} for code, members, _, first in found}
 
 
 def _held(
@@ -267,6 +341,30 @@ def lapsed_holds(
     return [LapsedHold(*row) for row in connection.execute(query)]
 
 
+def vesting_purchases(
+    store: Store, connection: Connection, asset: str, through: str, *, after: tuple[str, str, str] | None, limit: int
+) -> list[tuple[str, str, str]]:
+    """The next purchases of an asset whose points vest through a day: (that day, merchant, order), in this order."""
+    table = PENDING.c
+    query = sa.select(table.vests_on, table.merchant, table.order).where(
+        table.ledger_id == store.ledger_id, table.asset == asset, table.vests_on <= through
+    )
+    query = paged(query, (table.vests_on, table.merchant, table.order), Page(limit=limit, after=after))
+    return [(day, merchant, order) for day, merchant, order in connection.execute(query)]
+
+
+def members_to_review(
+    store: Store, connection: Connection, asset: str, through: str, *, after: tuple[str, str] | None, limit: int
+) -> list[tuple[str, str]]:
+    """The next members of a program whose tier lasted through a day or less: (its last day, account), in this order."""
+    table = MEMBERSHIP.c
+    query = sa.select(table.tier_until, table.account).where(
+        table.ledger_id == store.ledger_id, table.asset == asset, table.tier_until <= through, _HAS_TIER
+    )
+    query = paged(query, (table.tier_until, table.account), Page(limit=limit, after=after))
+    return [(until, account) for until, account in connection.execute(query)]
+
+
 # Doing it
 
 
@@ -291,6 +389,7 @@ class DueRun:
         *,
         progress: Progress | None = None,
         goes_on: Callable[[], bool] = lambda: True,
+        profiles: Profiles | None = None,
     ) -> None:
         self._store = store
         self._submit = submit
@@ -298,6 +397,7 @@ class DueRun:
         self._wanted = wanted
         self._progress = progress
         self._goes_on = goes_on
+        self._profiles = profiles
         self._clock = clock
         self._time = ""
         self._done: dict[str, DoneOfAsset] = {}
@@ -311,7 +411,13 @@ class DueRun:
             with self._store.read() as connection:
                 self._time = due_time(self._store, connection, self._clock)
             self._release()
+            self._vest()
             self._expire()
+            self._review()
+            for asset, program in self._programs():
+                self._congratulate(asset, program)
+                for about in ABOUT:
+                    self._remind(asset, program, about)
             self._finished = True
         except (_StopError, StoreError) as error:
             self._trouble = self._trouble or str(error) or None
@@ -361,6 +467,106 @@ class DueRun:
             seen, after = seen + len(holds), holds[-1]
             self._tell(RELEASED_STAGE, seen, total)
 
+    def _vest(self) -> None:
+        total = sum(due.vesting for due in self._pages()) if self._progress is not None else 0
+        self._tell(VESTED_STAGE, 0, total)
+        seen = 0
+        for due in self._pages():
+            after: tuple[str, str, str] | None = None
+            while due.vesting:
+                with self._store.read() as connection:
+                    found = vesting_purchases(
+                        self._store,
+                        connection,
+                        due.asset,
+                        _day_after(due.through),
+                        after=after,
+                        limit=VESTED_TOGETHER,
+                    )
+                if not found:
+                    break
+                self._vest_some(due.asset, [{"merchant": merchant, "order": order} for _, merchant, order in found])
+                seen, after = seen + len(found), found[-1]
+                self._tell(VESTED_STAGE, seen, total)
+
+    def _vest_some(self, asset: str, purchases: Sequence[dict[str, str]]) -> None:
+        """Issue points of purchases, in as many entries as they need: some vest into many legs."""
+        (outcome,) = self._record([self._wallet.sign(Vest, asset=asset, purchases=list(purchases))])
+        if isinstance(outcome, Rejection) and outcome.code is Code.TOO_LARGE and len(purchases) > 1:
+            half = len(purchases) // 2
+            self._vest_some(asset, purchases[:half])
+            self._vest_some(asset, purchases[half:])
+            return
+        self._note_all(iter([(asset, asset, outcome)]))
+
+    def _review(self) -> None:
+        total = sum(due.members for due in self._pages()) if self._progress is not None else 0
+        self._tell(REVIEWED_STAGE, 0, total)
+        seen = 0
+        for due in self._pages():
+            after: tuple[str, str] | None = None
+            while due.members:
+                with self._store.read() as connection:
+                    found = members_to_review(
+                        self._store, connection, due.asset, due.through, after=after, limit=MAX_REVIEWED
+                    )
+                if not found:
+                    break
+                members = [account for _, account in found]
+                outcomes = self._record([self._wallet.sign(ReviewTiers, asset=due.asset, members=members)])
+                self._note_all((due.asset, due.asset, outcome) for outcome in outcomes)
+                seen, after = seen + len(found), found[-1]
+                self._tell(REVIEWED_STAGE, seen, total)
+
+    def _programs(self) -> list[tuple[str, Program]]:
+        """The programs in force that say something of reminders or birthdays, of the assets this run is for."""
+        with self._store.read() as connection:
+            found = queries.programs_in_force(
+                self._store, connection, self._time, self._wanted.merchant, self._wanted.assets
+            )
+        return [(code, each) for code, each in found if each.reminders is not None or each.birthday is not None]
+
+    def _congratulate(self, asset: str, program: Program) -> None:
+        birthday, profiles = program.birthday, self._profiles
+        if birthday is None or profiles is None or self._wanted.merchant is None:
+            return  # who was born when is for those who can read profiles, and only an issuer gives points
+        today, after = local_date(self._time, program.time_zone), None
+        while True:
+            with self._store.read() as connection:
+                found = birthdays(
+                    self._store, connection, profiles, asset, birthday, today=today, after=after, limit=GRANTS_TOGETHER
+                )
+            if not found:
+                return
+            fields: dict[str, Any] = {"asset": asset, "activity": birthday.activity, "amount": birthday.points}
+            outcomes = self._record(
+                [
+                    self._wallet.sign(
+                        Grant,
+                        member=account,
+                        reference=f"{birthday.activity}/{day[:4]}/{account}",
+                        at=min(noon_of(day, program.time_zone), self._time),
+                        **fields,
+                    )
+                    for day, account in found
+                ]
+            )
+            self._note_all((asset, asset, outcome) for outcome in outcomes)
+            after = found[-1]
+
+    def _remind(self, asset: str, program: Program, about: str) -> None:
+        today, after = local_date(self._time, program.time_zone), None
+        while True:
+            with self._store.read() as connection:
+                found = members_to_remind(
+                    self._store, connection, asset, program, about=about, today=today, after=after, limit=MAX_REVIEWED
+                )
+            if not found:
+                return
+            outcomes = self._record([self._wallet.sign(Remind, asset=asset, about=about, members=found)])
+            self._note_all((asset, asset, outcome) for outcome in outcomes)
+            after = found[-1]
+
     def _expire(self) -> None:
         total = sum(due.lots for due in self._pages()) if self._progress is not None else 0
         self._tell(EXPIRED_STAGE, 0, total)
@@ -397,11 +603,25 @@ class DueRun:
         return lots
 
     def _note(self, asset: str, recorded: Recorded) -> int:
-        postings = decode_entry(recorded.data).postings
+        entry = decode_entry(recorded.data)
         done = self._done.get(asset) or DoneOfAsset(asset=asset)
-        expired = sum(leg.amount for leg in postings if leg.account == SYS_EXPIRED)
-        lots = len(postings) - 1 if expired else 0
-        released = -sum(leg.amount for leg in postings if leg.account == SYS_HELD)
+        if isinstance(entry.op, ReviewTiers):
+            self._done[asset] = structs.replace(done, members=done.members + len(entry.op.members))
+            return 0
+        if isinstance(entry.op, Remind):
+            self._done[asset] = structs.replace(done, reminded=done.reminded + len(entry.op.members))
+            return 0
+        if isinstance(entry.op, Grant):
+            self._done[asset] = structs.replace(done, birthdays=done.birthdays + 1)
+            return 0
+        if isinstance(entry.op, Vest):
+            issued = -sum(leg.amount for leg in entry.postings if (leg.account, leg.asset) == (SYS_ISSUED, asset))
+            vesting, points = done.vesting + len(entry.op.purchases), done.vesting_points + issued
+            self._done[asset] = structs.replace(done, vesting=vesting, vesting_points=points)
+            return 0
+        expired = sum(leg.amount for leg in entry.postings if leg.account == SYS_EXPIRED)
+        lots = len(entry.postings) - 1 if expired else 0
+        released = -sum(leg.amount for leg in entry.postings if leg.account == SYS_HELD)
         self._done[asset] = structs.replace(
             done,
             lots=done.lots + lots,

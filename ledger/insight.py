@@ -1,13 +1,14 @@
-"""Insight: how an asset's program does, by period: its points, its members, its sales, its newcomers month by month.
+"""Insight: how an asset's program does, by period: its points, members, sales, vouchers, answers, and newcomers.
 
 Each question is set-based: a scan of what is asked about, however many periods there are, or a statement for each of
 them over its own entries. Points are of the period they were recorded in, as in :mod:`ledger.books`: what was told of
 them never changes. What members did is of the day it happened, in the time zone of the asset's program, so that a
 history that was imported tells of its own time; it changes when more of a day is recorded later.
 
-To earn is to have a purchase or an activity recorded, also one that gave no points; to spend is to redeem points, at
-the issuer or elsewhere, also by a capture, or to exchange them for others. Who did either was active on that day,
-whatever was refunded since. Points sent to another member are neither.
+To earn is to have a purchase or an activity recorded, also one that gave no points or whose points have yet to vest,
+or to be given points for somebody one invited; to spend is to redeem points, at the issuer or elsewhere, also by a
+capture, or to exchange them for others. Who did either was active on that day, whatever was refunded since. Points sent
+to another member are neither, nor is what an automatic reward turns into vouchers.
 
 Who may ask is not decided here, nor how answers look.
 """
@@ -37,9 +38,9 @@ from ledger.books import (
 )
 from ledger.encoding import format_moment, parse_moment
 from ledger.queries import Page, paged
-from ledger.state import Asset
+from ledger.state import Asset, grant_scope
 from ledger.store import Store
-from ledger.tables import ACCOUNT, AGREEMENT, EARNING, SPENDING, TEXT
+from ledger.tables import ACCOUNT, AGREEMENT, EARNING, MEMBERSHIP, SPENDING, TEXT, VOUCHER
 from ledger.terms import ROLE_PREFIXES
 
 By = Literal["day", "month", "year"]
@@ -118,6 +119,71 @@ class SalesInsight(Struct, frozen=True, kw_only=True):
     amount: int
     points: int
     buyers: int
+
+
+class TierSales(Struct, frozen=True, kw_only=True):
+    """Purchases that members made while in a ``tier``, or in none; as in :class:`SalesInsight`."""
+
+    tier: str | None
+    purchases: int
+    amount: int
+    points: int
+    buyers: int
+
+
+class TierCount(Struct, frozen=True, kw_only=True):
+    """How many members were noted in a ``tier`` last, or in none; the time of ``due`` of them in it has passed."""
+
+    tier: str | None
+    members: int
+    due: int
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """Answers to surveys, 0 to 10, of a period: all of them, those of 9 or 10, and those of 0 to 6."""
+
+    period: Period
+    answers: int
+    promoters: int
+    detractors: int
+
+    @property
+    def promoter_score(self) -> int | None:
+        """The net promoter score in basis points, towards 0; ``None`` without answers."""
+        if not self.answers:
+            return None
+        more = self.promoters - self.detractors
+        score = abs(more) * 10_000 // self.answers
+        return score if more > 0 else -score
+
+
+class Vouchers(Struct, frozen=True, kw_only=True):
+    """A number of vouchers, the points they were had for, and what they are worth in minor units, as far as it is said.
+
+    ``cancelled`` of them were given back since.
+    """
+
+    vouchers: int = 0
+    points: int = 0
+    worth: int = 0
+    cancelled: int = 0
+
+
+class VouchersInsight(Struct, frozen=True, kw_only=True):
+    """Vouchers that were had in a period, those used in it, and those nobody used whose last day lay in it."""
+
+    period: Period
+    had: Vouchers
+    used: Vouchers
+    expired: Vouchers
+
+
+class RewardInsight(Struct, frozen=True, kw_only=True):
+    """Vouchers for a reward, had over a period, and how many of these were ``used`` since."""
+
+    reward: str
+    had: Vouchers
+    used: int
 
 
 class Cohort(Struct, frozen=True, kw_only=True):
@@ -342,10 +408,14 @@ def _activity_steps(
 
     A member's days of activity lie in runs with fewer than that many days between two of them: a run makes it active
     from its first day until that many days after its last one.
+
+    A day on which it did several things comes as often, which begins and ends no run. To make days distinct first is
+    what PostgreSQL's parallel workers do with the hash function of the process that collects their rows: these come in
+    the order of its table, and fill it in time that grows with the square of their number.
     """
     activity = _activity(store, connection, subject, last).subquery()
     number = _day_number(store, activity.c.day).label("day")
-    days = sa.select(activity.c.account, number).distinct().subquery()
+    days = sa.select(activity.c.account, number).subquery()
     window: dict[str, Any] = {"partition_by": days.c.account, "order_by": days.c.day}
     around = sa.select(
         days.c.day,
@@ -520,32 +590,232 @@ def sales_by_period(
     """Purchases in periods that follow each other."""
     if not wanted:
         return []
-    length = _LENGTHS[by]
-    key = sa.func.substr(EARNING.c.earned_on, 1, sa.literal_column(str(length))).label("key")
+    key = _key(by)
+    query = _sales(store, subject, wanted, key).group_by(key)
+    rows = {row.key: row for row in connection.execute(query)}
+    found = []
+    for period in wanted:
+        row = rows.get(_key_of(period, by))
+        found.append(SalesInsight(period=period, **_sold(row)))
+    return found
+
+
+def sales_by_tier(
+    store: Store, connection: Connection, subject: Subject, wanted: Sequence[Period], by: By
+) -> list[list[TierSales]]:
+    """Purchases in periods that follow each other, by the tier that the member was in; tiers by name, none first."""
+    if not wanted:
+        return []
+    key, tier = _key(by), _tier_then(store).label("tier")
+    query = _sales(store, subject, wanted, key).add_columns(tier).group_by(key, tier)
+    rows: dict[str, list[TierSales]] = {}
+    for row in connection.execute(query):
+        rows.setdefault(row.key, []).append(TierSales(tier=row.tier, **_sold(row)))
+    return [sorted(rows.get(_key_of(period, by), ()), key=lambda each: each.tier or "") for period in wanted]
+
+
+def _key(by: By) -> Any:
+    return sa.func.substr(EARNING.c.earned_on, 1, sa.literal_column(str(_LENGTHS[by]))).label("key")
+
+
+def _key_of(period: Period, by: By) -> str:
+    return period.first.isoformat()[: _LENGTHS[by]]
+
+
+def _sales(store: Store, subject: Subject, wanted: Sequence[Period], key: Any) -> Any:
+    """Sums over the purchases of some periods."""
+    return sa.select(
+        key,
+        sa.func.count().label("purchases"),
+        sa.func.sum(EARNING.c.points).label("points"),
+        sa.func.count(EARNING.c.account.distinct()).label("buyers"),
+        *exact_sum(EARNING.c.amount),
+    ).where(
+        EARNING.c.ledger_id == store.ledger_id,
+        EARNING.c.asset == subject.asset.code,
+        EARNING.c.amount.is_not(None),
+        EARNING.c.earned_on >= wanted[0].first.isoformat(),
+        EARNING.c.earned_on <= wanted[-1].last.isoformat(),
+    )
+
+
+def _sold(row: Any) -> dict[str, int]:
+    if row is None:
+        return {"purchases": 0, "amount": 0, "points": 0, "buyers": 0}
+    return {"purchases": row.purchases, "amount": exactly(row), "points": int(row.points), "buyers": row.buyers}
+
+
+# Tiers
+
+
+def _tier_then(store: Store) -> Any:
+    """The tier that a purchase's member was in, out of the circumstances that were noted."""
+    if store.is_postgres:
+        return sa.func.json_extract_path_text(sa.cast(EARNING.c.circumstances, sa.JSON), "tier")
+    return sa.func.json_extract(EARNING.c.circumstances, "$.tier")
+
+
+def tier_counts(store: Store, connection: Connection, subject: Subject, *, today: str) -> list[TierCount]:
+    """How many members are noted in each tier, by name, those in none first.
+
+    They are who takes part in a program that has more than bands. Where nothing was noted there are none.
+    """
+    due = sa.case((sa.and_(MEMBERSHIP.c.tier.is_not(None), MEMBERSHIP.c.tier_until < today), 1), else_=0)
+    query = (
+        sa.select(MEMBERSHIP.c.tier, sa.func.count().label("members"), sa.func.sum(due).label("due"))
+        .where(MEMBERSHIP.c.ledger_id == store.ledger_id, MEMBERSHIP.c.asset == subject.asset.code)
+        .group_by(MEMBERSHIP.c.tier)
+    )
+    found = [TierCount(tier=row.tier, members=row.members, due=int(row.due)) for row in connection.execute(query)]
+    return sorted(found, key=lambda each: each.tier or "")
+
+
+# Answers
+
+
+def answers_by_period(
+    store: Store,
+    connection: Connection,
+    subject: Subject,
+    wanted: Sequence[Period],
+    by: By,
+    *,
+    activity: str | None = None,
+) -> list[Answers]:
+    """Answers to surveys in periods that follow each other: to all, or to that of one activity. Each answer counts."""
+    if not wanted:
+        return []
+    key, score = _key(by), EARNING.c.score
     query = (
         sa.select(
             key,
-            sa.func.count().label("purchases"),
-            sa.func.sum(EARNING.c.points).label("points"),
-            sa.func.count(EARNING.c.account.distinct()).label("buyers"),
-            *exact_sum(EARNING.c.amount),
+            sa.func.count().label("answers"),
+            sa.func.sum(sa.case((score >= _PROMOTER, 1), else_=0)).label("promoters"),
+            sa.func.sum(sa.case((score <= _DETRACTOR, 1), else_=0)).label("detractors"),
         )
         .where(
             EARNING.c.ledger_id == store.ledger_id,
             EARNING.c.asset == subject.asset.code,
-            EARNING.c.amount.is_not(None),
+            score.is_not(None),
             EARNING.c.earned_on >= wanted[0].first.isoformat(),
             EARNING.c.earned_on <= wanted[-1].last.isoformat(),
         )
         .group_by(key)
     )
+    if activity is not None:
+        query = query.where(EARNING.c.scope == grant_scope(activity))
     rows = {row.key: row for row in connection.execute(query)}
-    return [_sales(period, rows.get(period.first.isoformat()[:length])) for period in wanted]
+    found = []
+    for period in wanted:
+        row = rows.get(_key_of(period, by))
+        answers, promoters, detractors = (row.answers, row.promoters, row.detractors) if row is not None else (0, 0, 0)
+        found.append(Answers(period=period, answers=answers, promoters=int(promoters), detractors=int(detractors)))
+    return found
 
 
-def _sales(period: Period, row: Any) -> SalesInsight:
-    if row is None:
-        return SalesInsight(period=period, purchases=0, amount=0, points=0, buyers=0)
-    return SalesInsight(
-        period=period, purchases=row.purchases, amount=exactly(row), points=int(row.points), buyers=row.buyers
+_PROMOTER, _DETRACTOR = 9, 6
+"""The least answer of a promoter, the greatest of a detractor."""
+
+
+# Vouchers
+
+
+def vouchers_by_period(
+    store: Store, connection: Connection, subject: Subject, wanted: Sequence[Period], *, today: str
+) -> list[VouchersInsight]:
+    """Vouchers of periods that follow each other; ``today`` is the local date of the question.
+
+    To have one and to use one is of the day it was recorded on, as points are.
+    """
+    if not wanted:
+        return []
+    spans = _spans(store, connection, wanted, subject.time_zone)
+    expired = _expired(store, connection, subject, wanted, today)
+    return [
+        VouchersInsight(
+            period=period,
+            had=_had_over(store, connection, subject, VOUCHER.c.seq, span),
+            used=_had_over(store, connection, subject, VOUCHER.c.used_seq, span),
+            expired=gone,
+        )
+        for period, span, gone in zip(wanted, spans, expired, strict=True)
+    ]
+
+
+def _vouchers(store: Store, subject: Subject) -> tuple[Any, ...]:
+    """The conditions of an asset's vouchers. They are all of its issuer."""
+    return (
+        VOUCHER.c.ledger_id == store.ledger_id,
+        VOUCHER.c.merchant == subject.asset.issuer,
+        VOUCHER.c.asset == subject.asset.code,
     )
+
+
+_CANCELLED = sa.case((VOUCHER.c.status == "cancelled", 1), else_=0)
+
+
+def _counted() -> tuple[Any, ...]:
+    return (
+        sa.func.count().label("vouchers"),
+        sa.func.sum(VOUCHER.c.price).label("points"),
+        sa.func.sum(_CANCELLED).label("cancelled"),
+        *exact_sum(VOUCHER.c.worth),
+    )
+
+
+def _vouchers_of(row: Any) -> Vouchers:
+    return Vouchers(
+        vouchers=row.vouchers, points=int(row.points or 0), worth=exactly(row), cancelled=int(row.cancelled or 0)
+    )
+
+
+def _had_over(store: Store, connection: Connection, subject: Subject, seq: Any, span: Span) -> Vouchers:
+    query = sa.select(*_counted()).where(*_vouchers(store, subject), seq >= span.first, seq < span.end)
+    return _vouchers_of(connection.execute(query).one())
+
+
+def _expired(
+    store: Store, connection: Connection, subject: Subject, wanted: Sequence[Period], today: str
+) -> list[Vouchers]:
+    """Vouchers nobody used whose last day lay in each of some periods, and has passed: one scan, by last day."""
+    query = (
+        sa.select(VOUCHER.c.last_day, *_counted())
+        .where(
+            *_vouchers(store, subject),
+            VOUCHER.c.status == "issued",
+            VOUCHER.c.last_day >= wanted[0].first.isoformat(),
+            VOUCHER.c.last_day <= wanted[-1].last.isoformat(),
+            VOUCHER.c.last_day < today,
+        )
+        .group_by(VOUCHER.c.last_day)
+    )
+    firsts = [period.first.isoformat() for period in wanted]
+    found = [Vouchers()] * len(wanted)
+    for row in connection.execute(query):
+        at, more = bisect_right(firsts, row.last_day) - 1, _vouchers_of(row)
+        so_far = found[at]
+        found[at] = Vouchers(
+            vouchers=so_far.vouchers + more.vouchers,
+            points=so_far.points + more.points,
+            worth=so_far.worth + more.worth,
+        )
+    return found
+
+
+def rewards(store: Store, connection: Connection, subject: Subject, whole: Period, page: Page) -> list[RewardInsight]:
+    """A page of what vouchers were had for over a period, most vouchers first; keys are (less the vouchers, reward)."""
+    span = span_of(store, connection, whole.first, whole.last, subject.time_zone)
+    totals = (
+        sa.select(
+            VOUCHER.c.reward,
+            (-sa.func.count()).label("rank"),
+            sa.func.sum(sa.case((VOUCHER.c.status == "used", 1), else_=0)).label("used"),
+            *_counted(),
+        )
+        .where(*_vouchers(store, subject), VOUCHER.c.seq >= span.first, VOUCHER.c.seq < span.end)
+        .group_by(VOUCHER.c.reward)
+        .subquery()
+    )
+    rows = connection.execute(paged(sa.select(totals), (totals.c.rank, totals.c.reward), page))
+    found = [RewardInsight(reward=row.reward, had=_vouchers_of(row), used=int(row.used)) for row in rows]
+    return found[::-1] if page.from_end else found

@@ -7,13 +7,15 @@ Steps that can be refused return a :class:`~ledger.state.Rejection`, the others 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from msgspec.structs import replace
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting, lot_posting
-from ledger.programs import ProgramVersion, last_day, local_date, round_ratio
+from ledger.program_terms import ExpiresAfterInactivity, Limit
+from ledger.programs import ProgramVersion, add_months, last_day, local_date, round_ratio
 from ledger.state import (
     NOT_NETTED,
     SUPPLY_ACCOUNTS,
@@ -29,6 +31,7 @@ from ledger.state import (
     Obligation,
     Part,
     PointsHold,
+    Progress,
     Rejection,
     State,
     Usage,
@@ -70,8 +73,8 @@ def fee_for(fee: Fee | None, points: int) -> int:
     return amount if fee.maximum is None else min(amount, fee.maximum)
 
 
-def period_of(cap: Cap, day: str) -> str:
-    """The period of a cap that a local date is in: ``2026``, ``2026-11``, ``2026-11-22`` or ``ever``."""
+def period_of(cap: Cap | Limit, day: str) -> str:
+    """The period of a cap or limit that a local date is in: ``2026``, ``2026-11``, ``2026-11-22`` or ``ever``."""
     return day[: _PERIOD_LENGTH[cap.period]] if cap.period != "ever" else "ever"
 
 
@@ -108,11 +111,14 @@ def choose_lots(
     return split(usable_lots(lots, today), amount)[0]
 
 
-def lot_at(version: ProgramVersion | None, time: str) -> str:
-    """The last day of points that a program version gives at a time; they have none without a program."""
+def lot_at(version: ProgramVersion | None, time: str, joined_on: str | None = None) -> str:
+    """The last day of points that a program version gives at a time; they have none without a program.
+
+    ``joined_on`` is the day on which who receives them became a member; absent, it is this one.
+    """
     if version is None:
         return NO_LAST_DAY
-    return last_day(version.program.expiry, local_date(time, version.program.time_zone))
+    return last_day(version.program.expiry, local_date(time, version.program.time_zone), joined_on)
 
 
 def insufficient_points(asset: str, amount: int, available: int, path: tuple[str, ...]) -> Rejection:
@@ -134,6 +140,7 @@ class Movement:
         self._references: list[tuple[str, str, str]] = []
         self._parties: list[str] = []
         self._lots: dict[tuple[str, str], dict[str, int]] = {}
+        self._counts: dict[tuple[str, str, str], dict[str, int]] = {}
         self._claims = 0
 
     def admission(self, actor: str) -> Admission:
@@ -255,12 +262,63 @@ class Movement:
         self.leg(account, asset, repaid)
         self.leg(account, asset, amount - repaid, day)
 
+    def lot_for(self, account: str, asset: str, time: str | None = None) -> str:
+        """The last day of points of an asset that come to an account now, or came by the rules of another time."""
+        at = self.time if time is None else time
+        membership = self.get("memberships", asset, account)
+        joined_on = None if membership is None else membership.joined_on
+        return lot_at(self.state.program_at(asset, at), at, joined_on)
+
+    def refresh(self, account: str, asset: str, day: str) -> None:
+        """Note that an account earned or spent points of an asset on a local date.
+
+        Where points end by inactivity, all of its points that can be used get the last day that follows from that date,
+        unless they have a later one.
+        """
+        version = self.state.program_at(asset, self.time)
+        if version is None or not isinstance(version.program.expiry, ExpiresAfterInactivity):
+            return
+        new = add_months(date.fromisoformat(day), version.program.expiry.months).isoformat()
+        lots = [part for part in usable_lots(self.lots(account, asset), self.today(asset)) if part[0] < new]
+        self.take(account, asset, lots)
+        self.leg(account, asset, sum(points for _, points in lots), new)
+
     def receive(self, merchant: str, asset: str, parts: Sequence[Part], received: str) -> None:
         """Post spent points to who receives them: out of circulation, or kept in their lots."""
         if received == "kept":
             self.give(merchant, asset, parts)
         else:
             self.leg(SYS_SPENT, asset, sum(points for _, points in parts))
+
+    # Progress
+
+    def counts(self, account: str, asset: str, basis: str) -> Mapping[str, int]:
+        """How much of what tiers count an account has done in each period, as it is by now."""
+        counts = self._counts.get((account, asset, basis))
+        if counts is None:
+            done: list[Progress] = self.state.progress.group(asset, account)
+            counts = {progress.period: progress.count for progress in done if progress.basis == basis}
+            self._counts[account, asset, basis] = counts
+        return counts
+
+    def count(self, account: str, asset: str, basis: str, period: str, amount: int) -> Rejection | None:
+        """Count what an account did in a period, or what was undone; a count of nothing has no record."""
+        if amount == 0:
+            return None
+        counts = dict(self.counts(account, asset, basis))
+        total = counts.get(period, 0) + amount
+        if total > MAX_INTEGER:
+            message = f"{account} would pass 2^53-1 of what tiers of {asset} count in {period}"
+            return Rejection(Code.AMOUNT_OVERFLOW, message)
+        counts[period] = total
+        if total:
+            progress = Progress(asset=asset, account=account, basis=basis, period=period, count=total)
+            self.put("progress", progress)
+        else:
+            del counts[period]
+            self.remove("progress", asset, account, basis, period)
+        self._counts[account, asset, basis] = counts
+        return None
 
     # Money
 
@@ -339,8 +397,7 @@ class Movement:
         if cap is None:
             return None
         period = period_of(cap, self.today(asset))
-        usage: Usage | None = self.get("usages", scope, account, period)
-        used = 0 if usage is None else usage.points
+        used = self.used(scope, account, period)
         if used + amount > cap.points:
             whose = "all together" if account == ALL_HOLDERS else account
             span = "in all are used" if cap.period == "ever" else f"a {cap.period} are used in {period}"
@@ -349,6 +406,19 @@ class Movement:
             return Rejection(Code.CAP_EXCEEDED, message, path, details)
         self.put("usages", Usage(scope=scope, account=account, period=period, points=used + amount))
         return None
+
+    def used(self, scope: str, account: str, period: str) -> int:
+        """How much was counted under a bound in a period, as it is by now."""
+        usage: Usage | None = self.get("usages", scope, account, period)
+        return 0 if usage is None else usage.points
+
+    def change_use(self, scope: str, account: str, period: str, amount: int) -> None:
+        """Count something under a bound that has been looked at, or what was undone; nothing has no record."""
+        total = self.used(scope, account, period) + amount
+        if total:
+            self.put("usages", Usage(scope=scope, account=account, period=period, points=total))
+        elif amount:
+            self.remove("usages", scope, account, period)
 
 
 def check_bounds(

@@ -16,7 +16,6 @@ This module knows which documents are well formed. Whether one may be recorded i
 """
 
 import hashlib
-from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
@@ -32,18 +31,22 @@ from ledger.encoding import (
     parse_time,
 )
 from ledger.keys import OPERATION_CONTEXT, decode_public_key
+from ledger.program_terms import Program, ProgramError, check_program
 from ledger.terms import (
     DEFAULT_RECOVERY_DELAY_MS,
     FORMS,
     MAX_CLOCK_TOLERANCE_MS,
     MAX_EXPIRED_LOTS,
     MAX_KEYS,
+    MAX_POOL_MEMBERS,
     MAX_RECIPIENTS,
     MAX_RECOVERY_DELAY_MS,
+    MAX_REVIEWED,
     MAX_SIGNATURES,
+    MAX_VESTED,
     MIN_RECOVERY_DELAY_MS,
+    About,
     AccountRef,
-    Activity,
     AgreementName,
     ApprovalThreshold,
     AssetCode,
@@ -54,8 +57,10 @@ from ledger.terms import (
     Document,
     EarningTerms,
     ExchangeTerms,
+    HashText,
     HoldRef,
     KeyText,
+    Label,
     Money,
     Name,
     Nonce,
@@ -63,11 +68,12 @@ from ledger.terms import (
     Origin,
     Payment,
     Points,
-    Program,
     Purchase,
+    PurchaseRef,
     Recipient,
     Reference,
     Refunded,
+    RefundedPurchase,
     SignatureText,
     Terms,
     Threshold,
@@ -75,7 +81,7 @@ from ledger.terms import (
     TransferTerms,
     Value,
     VerifierKeyText,
-    time_zones,
+    VoucherRef,
 )
 
 
@@ -164,18 +170,21 @@ class RecordPurchases(Operation, frozen=True, kw_only=True, tag="record_purchase
 
 
 class Grant(Operation, frozen=True, kw_only=True, tag="grant"):
-    """Points for an activity the program lists; ``reference`` names the event behind it and is good once.
+    """Points for an activity the program lists, or the achievement of it; ``reference`` names the event, good once.
 
-    More than the program's ``approval_above`` needs approval.
+    ``evidence`` is the SHA-256 of what proves the event, ``score`` a member's answer to a survey, where the program
+    asks for them. More than the program's ``approval_above`` needs approval.
     """
 
     KIND: ClassVar[str] = "grant"
-    activity: Activity
+    activity: Label
     actor: AccountRef
-    amount: Points
+    amount: Money = 0
     asset: AssetCode
+    evidence: HashText | None = None
     member: AccountRef
     reference: Reference
+    score: Annotated[int, Meta(ge=0, le=10)] | None = None
 
 
 class Transfer(Operation, frozen=True, kw_only=True, tag="transfer"):
@@ -194,15 +203,19 @@ class Transfer(Operation, frozen=True, kw_only=True, tag="transfer"):
 class Redeem(Operation, frozen=True, kw_only=True, tag="redeem"):
     """Spends the actor's points at a merchant; ``reference`` is the merchant's bill or order, if there is one.
 
-    The merchant issues them, or has an agreement to accept them; a beneficiary may have one too.
+    The merchant issues them, or has an agreement to accept them; a beneficiary may have one too. For a ``reward`` of
+    the program, of which there may be several, a voucher is had for each. ``from_pool`` takes the points of all members
+    of the actor's pool, in proportion to what each can use.
     """
 
     KIND: ClassVar[str] = "redeem"
     actor: AccountRef
     amount: Points
     asset: AssetCode
+    from_pool: bool = False
     merchant: AccountRef
     reference: Reference | None = None
+    reward: Label | None = None
 
 
 class Correct(Operation, frozen=True, kw_only=True, tag="correct"):
@@ -287,6 +300,94 @@ class Expire(Operation, frozen=True, kw_only=True, tag="expire"):
     asset: AssetCode
     limit: Annotated[int, Meta(ge=1, le=MAX_EXPIRED_LOTS)]
     through: Date
+
+
+class Enroll(Operation, frozen=True, kw_only=True, tag="enroll"):
+    """Makes the actor a member of a program, or changes the formula by which it earns.
+
+    ``formula`` is one of the program's, absent for its own bands. ``invited_by`` is said before the first purchase.
+    """
+
+    KIND: ClassVar[str] = "enroll"
+    actor: AccountRef
+    asset: AssetCode
+    formula: Label | None = None
+    invited_by: AccountRef | None = None
+
+
+class Vest(Operation, frozen=True, kw_only=True, tag="vest"):
+    """Issues the points of those of the ``purchases`` whose vesting time has passed."""
+
+    KIND: ClassVar[str] = "vest"
+    actor: AccountRef
+    asset: AssetCode
+    purchases: Annotated[tuple[PurchaseRef, ...], Meta(min_length=1, max_length=MAX_VESTED)]
+
+
+class ReviewTiers(Operation, frozen=True, kw_only=True, tag="review_tiers"):
+    """Notes the tiers in which those of the ``members`` are by now that are no longer in the one noted last."""
+
+    KIND: ClassVar[str] = "review_tiers"
+    actor: AccountRef
+    asset: AssetCode
+    members: Annotated[tuple[AccountRef, ...], Meta(min_length=1, max_length=MAX_REVIEWED)]
+
+
+class StartPlan(Operation, frozen=True, kw_only=True, tag="start_plan"):
+    """Notes that a member paid for a plan of the program; ``reference`` is the payment's, good once."""
+
+    KIND: ClassVar[str] = "start_plan"
+    actor: AccountRef
+    asset: AssetCode
+    member: AccountRef
+    plan: Label
+    reference: Reference
+
+
+class EndPlan(Operation, frozen=True, kw_only=True, tag="end_plan"):
+    """Ends a member's plan before its time, because it was refunded or for another reason."""
+
+    KIND: ClassVar[str] = "end_plan"
+    actor: AccountRef
+    asset: AssetCode
+    member: AccountRef
+    reason: Literal["refunded", "other"]
+
+
+class FormPool(Operation, frozen=True, kw_only=True, tag="form_pool"):
+    """Lets the actor and other members spend each other's points of an asset; all of them sign."""
+
+    KIND: ClassVar[str] = "form_pool"
+    actor: AccountRef
+    asset: AssetCode
+    members: Annotated[tuple[AccountRef, ...], Meta(min_length=1, max_length=MAX_POOL_MEMBERS - 1)]
+
+
+class LeavePool(Operation, frozen=True, kw_only=True, tag="leave_pool"):
+    """Takes the actor out of its pool of an asset, which ends when one member is left."""
+
+    KIND: ClassVar[str] = "leave_pool"
+    actor: AccountRef
+    asset: AssetCode
+
+
+class UseVoucher(Operation, frozen=True, kw_only=True, tag="use_voucher"):
+    """Notes that a voucher was used at its merchant, the actor; ``reference`` is the merchant's bill, if there is."""
+
+    KIND: ClassVar[str] = "use_voucher"
+    actor: AccountRef
+    reference: Reference | None = None
+    voucher: VoucherRef
+
+
+class Remind(Operation, frozen=True, kw_only=True, tag="remind"):
+    """Reminds those of the ``members`` of something who are to be reminded of it by now, each once."""
+
+    KIND: ClassVar[str] = "remind"
+    about: About
+    actor: AccountRef
+    asset: AssetCode
+    members: Annotated[tuple[AccountRef, ...], Meta(min_length=1, max_length=MAX_REVIEWED)]
 
 
 class Agree(Operation, frozen=True, kw_only=True, tag="agree"):
@@ -444,6 +545,15 @@ AnyOperation = (
     | Release
     | Refund
     | Expire
+    | Enroll
+    | Vest
+    | ReviewTiers
+    | StartPlan
+    | EndPlan
+    | FormPool
+    | LeavePool
+    | UseVoucher
+    | Remind
     | Agree
     | EndAgreement
     | Allot
@@ -617,19 +727,22 @@ def _check_publish_program(op: PublishProgram) -> None:
         _check_time(op.ends, "ends")
         if op.ends <= op.starts:
             raise MalformedError("MALFORMED", "ends must be later than starts", ("ends",))
-    program = op.program
-    starts = [band.from_amount for band in program.bands]
-    if any(later <= earlier for earlier, later in pairwise(starts)):
-        raise MalformedError("MALFORMED", "bands must rise: each from above the one before", ("program", "bands"))
-    _check_unique([rule.activity for rule in program.grants], "program.grants")
-    if program.time_zone not in time_zones():
-        message = f"{program.time_zone!r} is not a time zone of the IANA database"
-        raise MalformedError("MALFORMED", message, ("program", "time_zone"))
+    try:
+        check_program(op.program)
+    except ProgramError as error:
+        raise MalformedError("MALFORMED", error.message, ("program", *error.path)) from error
+    if op.program.status_asset == op.asset:
+        message = "base points are the asset's own already: name another asset"
+        raise MalformedError("MALFORMED", message, ("program", "status_asset"))
 
 
 def _check_record_purchases(op: RecordPurchases) -> None:
     for i, purchase in enumerate(op.purchases):
         _check_time(purchase.at, f"purchases[{i}].at")
+        if purchase.lines and sum(line.amount for line in purchase.lines) != purchase.amount:
+            raise MalformedError("MALFORMED", "the lines add up to the amount", (f"purchases[{i}]", "lines"))
+        if purchase.quantities:
+            _check_unique([each.name for each in purchase.quantities], f"purchases[{i}].quantities")
     _check_unique([purchase.order for purchase in op.purchases], "purchases")
 
 
@@ -642,6 +755,31 @@ def _check_transfer(op: Transfer) -> None:
             raise MalformedError("MALFORMED", "a transfer to oneself moves nothing", (f"recipients[{i}]", "to"))
     if sum(recipient.amount for recipient in op.recipients) > MAX_INTEGER:
         raise MalformedError("MALFORMED", "more than 2^53-1 points in all", ("recipients",))
+
+
+def _check_refund(op: Refund) -> None:
+    if not isinstance(op.of, RefundedPurchase) or not op.of.lines:
+        return
+    _check_unique([str(each.line) for each in op.of.lines], "of.lines")
+    if sum(each.amount for each in op.of.lines) != op.of.amount:
+        raise MalformedError("MALFORMED", "the lines add up to the amount", ("of", "lines"))
+
+
+def _check_enroll(op: Enroll) -> None:
+    if op.invited_by == op.actor:
+        raise MalformedError("MALFORMED", "nobody invites itself", ("invited_by",))
+
+
+def _check_vest(op: Vest) -> None:
+    _check_unique([f"{each.merchant} {each.order}" for each in op.purchases], "purchases")
+
+
+def _check_members(op: ReviewTiers | Remind) -> None:
+    _check_unique(list(op.members), "members")
+
+
+def _check_form_pool(op: FormPool) -> None:
+    _check_unique([op.actor, *op.members], "members")
 
 
 def _check_new_keys(op: ReplaceKeys | RecoverKeys) -> None:
@@ -772,6 +910,12 @@ _CHECKS: dict[type, Any] = {
     Exchange: _check_exchange,
     Hold: _check_hold,
     Expire: _check_expire,
+    Refund: _check_refund,
+    Enroll: _check_enroll,
+    Vest: _check_vest,
+    ReviewTiers: _check_members,
+    Remind: _check_members,
+    FormPool: _check_form_pool,
     Agree: _check_agree,
     EndAgreement: _check_end_agreement,
     Allot: _check_allot,

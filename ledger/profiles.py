@@ -42,6 +42,7 @@ from ledger.encoding import encode_canonical
 from ledger.personal_data import IdentifierKind, Profile, shown_characters
 from ledger.store import CorruptionError, Store, StoreError, WriteTransaction
 from ledger.tables import ACCOUNT, IDENTIFIER, PROFILE, PROFILE_ERASURE, PROFILE_KEY
+from ledger.voucher_codes import VoucherCodes
 
 MAX_IDENTIFIERS = 50
 """Identifiers of one account, at all merchants together."""
@@ -120,6 +121,7 @@ class _Row(Struct, frozen=True, kw_only=True):
     sealed: bytes
     revision: int
     updated_at_ms: int
+    birthday_hash: bytes | None = None
 
 
 class ProfileKeys:
@@ -130,6 +132,7 @@ class ProfileKeys:
         self._keys = {_key_id(key): AESGCM(_derive(key)) for key in keys}
         self._random_bytes = random_bytes
         self.key_id = _key_id(keys[0])
+        self.voucher_codes = VoucherCodes(origin, [_derive(key, b"guerdon voucher codes v1") for key in keys])
 
     def knows(self, key_id: str) -> bool:
         """Whether a key is among these."""
@@ -162,6 +165,10 @@ class ProfileKeys:
         # Only the value, which is last, can have a line break in it.
         return hmac.new(key, self._bound(f"identifier {kind}", merchant) + value.encode(), hashlib.sha256).digest()
 
+    def birthday_hash(self, key: bytes, day: str) -> bytes:
+        """What those born on a day of the year, ``MM-DD``, are found by."""
+        return hmac.new(key, self._bound("birthday", _IDENTIFIERS) + day.encode(), hashlib.sha256).digest()
+
     def _bound(self, what: str, owner: str) -> bytes:
         return f"guerdon profile v1\n{self._origin}\n{owner}\n{what}\n".encode()
 
@@ -182,8 +189,7 @@ _FOREIGN = (
 )
 
 
-def _derive(key: Ed25519PrivateKey) -> bytes:
-    info = b"guerdon profile keys v1"
+def _derive(key: Ed25519PrivateKey, info: bytes = b"guerdon profile keys v1") -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=None, info=info).derive(key.private_bytes_raw())
 
 
@@ -197,6 +203,11 @@ class Profiles:
     def __init__(self, keys: ProfileKeys, random_bytes: RandomBytes) -> None:
         self._keys = keys
         self._random_bytes = random_bytes
+
+    @property
+    def voucher_codes(self) -> VoucherCodes:
+        """The codes of vouchers, whose key comes of the same file; they name nobody."""
+        return self._keys.voucher_codes
 
     def check(self, store: Store, connection: Connection) -> None:
         """Raise :class:`ProfileKeyError` when the profiles that are stored were made with other keys."""
@@ -238,6 +249,11 @@ class Profiles:
         row = connection.execute(query).one_or_none()
         return Found(**row._mapping) if row is not None else None
 
+    def birthday_hashes(self, store: Store, connection: Connection, days: Sequence[str]) -> dict[bytes, str]:
+        """The hashes by which profiles of those born on days of the year (``MM-DD``) are found, with the days."""
+        key = self._identifier_key(store, connection)
+        return {} if key is None else {self._keys.birthday_hash(key, day): day for day in days}
+
     # Writing
 
     def update(
@@ -258,8 +274,15 @@ class Profiles:
             changed = structs.replace(row, revision=row.revision + 1, updated_at_ms=now_ms)
             profile = change(self._opened(key, account, row))
             sealed = self._keys.seal(key, account, f"profile {changed.revision}", encode_canonical(profile))
-            _write(transaction, account, structs.replace(changed, sealed=sealed))
+            born = self._birthday_hash(store, connection, profile)
+            _write(transaction, account, structs.replace(changed, sealed=sealed, birthday_hash=born))
         return self.member(store, connection, account)
+
+    def _birthday_hash(self, store: Store, connection: Connection, profile: Profile) -> bytes | None:
+        key = self._identifier_key(store, connection)
+        if profile.birthday is None or key is None:
+            return None
+        return self._keys.birthday_hash(key, profile.birthday[5:])
 
     def erase(self, transaction: WriteTransaction, account: str, now_ms: int) -> None:
         """Delete a member's data key with all that it has sealed, and what the member is found by.
@@ -506,6 +529,8 @@ def _row(store: Store, connection: Connection, account: str) -> _Row | None:
     if row is None:
         return None
     values = dict(row._mapping)
+    born = values["birthday_hash"]
+    values["birthday_hash"] = None if born is None else bytes(born)
     return _Row(**values | {name: bytes(values[name]) for name in ("wrapped_key", "sealed")})
 
 

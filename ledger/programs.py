@@ -13,14 +13,24 @@ import calendar
 import math
 import zoneinfo
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 from msgspec import Struct
 
-from ledger.encoding import parse_moment
+from ledger.encoding import format_time, parse_moment
 from ledger.entries import NO_LAST_DAY
-from ledger.terms import ExpiresAfterDays, ExpiresAfterMonths, ExpiresAtYearEnd, Expiry, Program, Rounding
+from ledger.program_terms import (
+    ExpiresAfterDays,
+    ExpiresAfterInactivity,
+    ExpiresAfterMonths,
+    ExpiresAtMembershipYearEnd,
+    ExpiresAtMonthEnd,
+    ExpiresAtYearEnd,
+    Expiry,
+    Program,
+)
+from ledger.terms import Rounding
 
 
 class ProgramVersion(Struct, frozen=True, kw_only=True):
@@ -79,22 +89,55 @@ def local_date(time: str, time_zone: str) -> str:
     return parse_moment(time).astimezone(zoneinfo.ZoneInfo(time_zone)).date().isoformat()
 
 
-def last_day(expiry: Expiry, earned_on: str) -> str:
-    """The last day points earned on a local date can be used; :data:`NO_LAST_DAY` when they never expire."""
-    return _last_day(expiry, earned_on)
+@lru_cache(maxsize=4_096)
+def noon_of(day: str, time_zone: str) -> str:
+    """The time at which it is noon on a local date: a time that every date has, in every zone."""
+    year, month, number = (int(part) for part in day.split("-"))
+    noon = datetime(year, month, number, 12, tzinfo=zoneinfo.ZoneInfo(time_zone))
+    return format_time(calendar.timegm(noon.utctimetuple()) * 1_000)
+
+
+def last_day(expiry: Expiry, earned_on: str, joined_on: str | None = None) -> str:
+    """The last day points earned on a local date can be used; :data:`NO_LAST_DAY` when they never expire.
+
+    ``joined_on`` is the day on which their holder joined, for those that expire with a membership year; absent, it is
+    the day of earning. Points that expire by inactivity have the last day that this earning alone gives them.
+    """
+    return _last_day(expiry, earned_on, joined_on if isinstance(expiry, ExpiresAtMembershipYearEnd) else None)
 
 
 @lru_cache(maxsize=65_536)
-def _last_day(expiry: Expiry, earned_on: str) -> str:
+def _last_day(expiry: Expiry, earned_on: str, joined_on: str | None) -> str:
     day = date.fromisoformat(earned_on)  # may be the last day of 1899, west of Greenwich
     match expiry:
         case ExpiresAfterDays(count=count):
             return (day + timedelta(days=count)).isoformat()
-        case ExpiresAfterMonths(count=count):
-            return add_months(day, count).isoformat()
+        case ExpiresAfterMonths(count=months) | ExpiresAfterInactivity(months=months):
+            return add_months(day, months).isoformat()
         case ExpiresAtYearEnd(count=count):
             return date(day.year + count, 12, 31).isoformat()
+        case ExpiresAtMonthEnd(count=count):
+            return _month_end(add_months(day, count)).isoformat()
+        case ExpiresAtMembershipYearEnd(count=count):
+            joined = day if joined_on is None else date.fromisoformat(joined_on)
+            years = last_anniversary(joined, day).year + 1 + count - joined.year
+            return (anniversary(joined, years) - timedelta(days=1)).isoformat()
     return NO_LAST_DAY
+
+
+def _month_end(day: date) -> date:
+    return day.replace(day=calendar.monthrange(day.year, day.month)[1])
+
+
+def anniversary(joined: date, years: int) -> date:
+    """The anniversary of joining so many years later, or earlier; of 29 February it is the 28th in other years."""
+    return add_months(joined, 12 * years)
+
+
+def last_anniversary(joined: date, day: date) -> date:
+    """The anniversary of joining, or the day of joining itself, that is on a day or was the last before it."""
+    this_year = anniversary(joined, day.year - joined.year)
+    return this_year if this_year <= day else anniversary(joined, day.year - joined.year - 1)
 
 
 def add_months(day: date, months: int) -> date:

@@ -34,6 +34,7 @@ from ledger.operations import (
     ResolveDispute,
     Settle,
 )
+from ledger.program_terms import Program
 from ledger.programs import ProgramVersion, local_date
 from ledger.rules import account_at
 from ledger.state import SYS_EXPIRED, SYS_ISSUED, SYS_SPENT, SYSTEM_ACCOUNTS, Account, AllotmentAlert, Asset, PointsHold
@@ -55,6 +56,7 @@ from ledger.tables import (
     HEAD,
     HOLD,
     LOT,
+    MEMBERSHIP,
     PARTY,
     POSTING,
     PROGRAM,
@@ -632,11 +634,14 @@ def in_custody(store: Store, connection: Connection, custodian: str, ids: Iterab
 
 
 def holds_any(store: Store, connection: Connection, account_id: str, assets: Sequence[str]) -> bool:
-    """Whether an account ever held one of the assets."""
-    query = sa.select(POSTING.c.seq).where(
-        POSTING.c.ledger_id == store.ledger_id, POSTING.c.account == account_id, POSTING.c.asset.in_(assets)
+    """Whether an account ever held one of the assets, or takes part in its program."""
+    held = (
+        sa.select(table.c.asset).where(
+            table.c.ledger_id == store.ledger_id, table.c.account == account_id, table.c.asset.in_(assets)
+        )
+        for table in (POSTING, MEMBERSHIP)
     )
-    return connection.execute(query.limit(1)).first() is not None
+    return any(connection.execute(query.limit(1)).first() is not None for query in held)
 
 
 def accounts(
@@ -647,10 +652,15 @@ def accounts(
     if role is not None:
         query = query.where(ACCOUNT.c.role == role)
     if not sight.everything:
-        holds = sa.exists().where(
-            POSTING.c.ledger_id == store.ledger_id,
-            POSTING.c.account == ACCOUNT.c.account,
-            POSTING.c.asset.in_(sight.assets),
+        holds = sa.or_(
+            *(
+                sa.exists().where(
+                    table.c.ledger_id == store.ledger_id,
+                    table.c.account == ACCOUNT.c.account,
+                    table.c.asset.in_(sight.assets),
+                )
+                for table in (POSTING, MEMBERSHIP)
+            )
         )
         # Like rules.account_at: a recovery that is in effect ends custody.
         kept = sa.or_(ACCOUNT.c.recovery_at.is_(None), ACCOUNT.c.recovery_at > time)
@@ -831,6 +841,21 @@ def time_zones(store: Store, connection: Connection, codes: Sequence[str]) -> di
         .order_by(PROGRAM.c.asset, PROGRAM.c.version)
     )
     return {code: json.loads(document)["time_zone"] for code, document in connection.execute(query)}
+
+
+def programs_in_force(
+    store: Store, connection: Connection, time: str, issuer: str | None = None, codes: Sequence[str] | None = None
+) -> list[tuple[str, Program]]:
+    """The programs whose last started version has not ended at a time, by asset: of an issuer, or of some assets."""
+    query = sa.select(PROGRAM).where(PROGRAM.c.ledger_id == store.ledger_id, PROGRAM.c.starts <= time)
+    if codes is not None:
+        query = query.where(PROGRAM.c.asset.in_(codes))
+    if issuer is not None:
+        issued = sa.select(ASSET.c.asset).where(ASSET.c.ledger_id == store.ledger_id, ASSET.c.issuer == issuer)
+        query = query.where(PROGRAM.c.asset.in_(issued))
+    rows = connection.execute(query.order_by(PROGRAM.c.asset, PROGRAM.c.version))
+    last = {row.asset: row for row in rows}
+    return [(code, program_of(row).program) for code, row in last.items() if row.ends is None or row.ends > time]
 
 
 def first_seq_at(store: Store, connection: Connection, time: str) -> int:

@@ -3,7 +3,10 @@
 A purchase gives back what its program version gave for the part refunded: ``f(left before) - f(left after)``. Points
 that were spent return to their holder in their own lots, the last spent first. Both are differences of one function of
 what is left, and so is all money: any split of a refund comes to what one refund of the whole does, and never to more
-than the original.
+than the original. Where a part of a purchase had less than nothing given for it (a multiplier below 1 of one line can
+do that), its refund gives nothing, and the next ones take back as much less.
+
+What a purchase counted for, it no longer does: for tiers, under caps, and as a member's first purchase.
 
 Worked example (2 points for every unit over 100, 1 for every unit from 50 to 100): a purchase of 120 gave f(120) = 90;
 a refund of 30 leaves 90, for which the rules give f(90) = 40, so it takes back 50.
@@ -12,14 +15,19 @@ a refund of 30 leaves 90, for which the rules give f(90) = 40, so it takes back 
 from collections.abc import Sequence
 from datetime import date, timedelta
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ledger.agreements import earning_name, outcome, parties_of_claim, received_by
-from ledger.earning import needs_approval
+from ledger.calculation import Bought, calculate, is_special
+from ledger.earning import Gain, lot_of_purchase, needs_approval
 from ledger.entries import NO_LAST_DAY
-from ledger.movements import Movement, insufficient_points, lot_at, spendable, split, usable_lots
+from ledger.movements import Movement, insufficient_points, period_of, spendable, split, usable_lots
 from ledger.operations import Correct, Refund
-from ledger.programs import ProgramVersion, last_day, points_for, round_ratio
+from ledger.participation import count, membership_of, renew_tier
+from ledger.pools import HeldPart
+from ledger.program_terms import Program, RefundPolicy
+from ledger.programs import ProgramVersion, points_for, round_ratio
 from ledger.refusals import (
     approval_missing,
     check_issuer,
@@ -30,30 +38,28 @@ from ledger.refusals import (
 )
 from ledger.state import (
     CORRECTION_SCOPE,
+    INVITATION_SCOPE,
     ORDER_SCOPE,
     REFUND_SCOPE,
     SYS_ISSUED,
     SYS_SPENT,
     Agreement,
     Allotment,
+    Circumstances,
     Code,
     Decision,
     Earning,
     Part,
+    Pending,
     PurchaseRefund,
     Rejection,
     Request,
     Spending,
+    earned_scope,
+    invited_scope,
 )
-from ledger.terms import (
-    EarningTerms,
-    ExchangeTerms,
-    Program,
-    RefundedExchange,
-    RefundedPurchase,
-    RefundedRedemption,
-    Value,
-)
+from ledger.terms import EarningTerms, ExchangeTerms, RefundedExchange, RefundedPurchase, RefundedRedemption, Value
+from ledger.vouchers import take_vouchers_back
 
 _AMOUNT = ("of", "amount")
 _RETURNABLE = {RefundedRedemption: frozenset({"redeem", "capture"}), RefundedExchange: frozenset({"exchange"})}
@@ -87,6 +93,15 @@ def _share(whole: int, of: int, before: int, after: int) -> int:
 # Purchases
 
 
+class _Undone(Struct, frozen=True, gc=False):
+    """What a refund undoes of what a purchase gave and counted; ``whole``: nothing of the purchase is left."""
+
+    points: int
+    status_points: int
+    earning_amount: int
+    whole: bool
+
+
 def _refund_purchase(ask: Request[Refund], of: RefundedPurchase) -> Decision:
     state, op = ask.state, ask.op
     earning = _original_purchase(ask, of)
@@ -100,14 +115,18 @@ def _refund_purchase(ask: Request[Refund], of: RefundedPurchase) -> Decision:
     left = (earning.amount or 0) - before.amount
     if of.amount > left:
         return _too_large(left, "refundable_amount", f"{left} minor units of order {of.order}")
+    lines = _refunded_lines(earning, before, of)
+    if isinstance(lines, Rejection):
+        return lines
     program = state.programs[op.asset][earning.version - 1].program
-    due = _points_due(ask, program, left, left - of.amount)
+    after = replace(before, amount=before.amount + of.amount, lines=lines)
+    undone = _undone(ask, program, earning, before, after)
     move = _begin(ask, earning.account)
-    returned = _take_back(move, op.asset, earning, program, due)
-    after = replace(
-        before, amount=before.amount + of.amount, points=before.points + due, returned=before.returned + returned
-    )
+    returned = _take_purchase_back(move, op.asset, earning, program, undone)
+    after = replace(after, points=before.points + undone.points, returned=before.returned + returned)
     move.put("purchase_refunds", after)
+    if is_special(program):
+        _uncount(move, op.asset, earning, program, undone)
     agreement = _earning_agreement(ask, earning)
     value = state.assets[op.asset].value if program.refunds == "owe" else None
     _restore_allotment(move, agreement, returned)
@@ -128,30 +147,131 @@ def _too_large(left: int, name: str, what: str) -> Rejection:
     return Rejection(Code.REFUND_TOO_LARGE, f"{what} are left to refund", _AMOUNT, {name: left})
 
 
-def _points_due(ask: Request[Refund], program: Program, before: int, after: int) -> int:
-    """What the rules of a purchase gave for the part of it between two amounts that are left."""
+def _refunded_lines(earning: Earning, before: PurchaseRefund, of: RefundedPurchase) -> tuple[int, ...] | Rejection:
+    """How much of each line of a purchase is refunded by now: of those named, or else of the last ones."""
+    lines = (earning.circumstances or Circumstances()).lines
+    refunded = list(before.lines or (0 for _ in lines))
+    for i, each in enumerate(of.lines):
+        path = ("of", f"lines[{i}]")
+        if each.line >= len(lines):
+            message = f"order {of.order} has {len(lines)} lines, counted from 0" if lines else "it has no lines"
+            return Rejection(Code.UNKNOWN_LINE, message, (*path, "line"), {"lines": len(lines)})
+        left = lines[each.line].amount - refunded[each.line]
+        if each.amount > left:
+            refusal = _too_large(left, "refundable_amount", f"{left} minor units of line {each.line}")
+            return replace(refusal, path=(*path, "amount"))
+        refunded[each.line] += each.amount
+    wanted = 0 if of.lines else of.amount
+    for i in reversed(range(len(lines))):
+        now = min(lines[i].amount - refunded[i], wanted)
+        refunded[i] += now
+        wanted -= now
+    return tuple(refunded)
+
+
+def _undone(
+    ask: Request[Refund], program: Program, earning: Earning, before: PurchaseRefund, after: PurchaseRefund
+) -> _Undone:
+    """What the rules of a purchase gave for the part of it that is refunded."""
     assert ask.state.parameters is not None
+    assert earning.amount is not None
     unit = ask.state.parameters.units[program.currency]
-    return points_for(program, before, unit) - points_for(program, after, unit)
+    whole = after.amount == earning.amount
+    if not is_special(program):
+        left = points_for(program, earning.amount - after.amount, unit)
+        return _Undone(points_for(program, earning.amount - before.amount, unit) - left, 0, 0, whole)
+    assert earning.circumstances is not None
+    bought = Bought(
+        amount=earning.amount,
+        merchant=earning.merchant,
+        earned_on=earning.earned_on,
+        circumstances=earning.circumstances,
+    )
+    gave, gives = (calculate(program, bought, unit, each.lines or each.amount) for each in (before, after))
+    return _Undone(
+        points=max(earning.points - before.points - gives.points, 0),
+        status_points=gave.status_points - gives.status_points,
+        earning_amount=gave.earning_amount - gives.earning_amount,
+        whole=whole,
+    )
 
 
-def _take_back(move: Movement, asset: str, earning: Earning, program: Program, due: int) -> int:
-    """Take points that a purchase gave out of the world again; how many of those due that could be done for.
+def _take_purchase_back(move: Movement, asset: str, earning: Earning, program: Program, undone: _Undone) -> int:
+    """Take back what a purchase gave its member and who invited it, or was yet to; how many of its points returned."""
+    pending: Pending | None = move.get("pending", earning.merchant, earning.reference)
+    invitation = move.state.earnings.get((earning.merchant, INVITATION_SCOPE, earning.reference))
+    invited = invitation[1] if invitation is not None and undone.whole else None
+    lot = lot_of_purchase(program, earning)
+    if pending is None:
+        returned = _take_back(move, Gain(earning.account, asset, lot, undone.points), program.refunds)
+        if program.status_asset is not None:
+            _forgive(move, earning.account, program.status_asset, undone.status_points)
+        if invited is not None:
+            policy: RefundPolicy = "negative" if program.refunds == "negative" else "cap"
+            _take_back(move, Gain(invited.account, asset, lot, invited.points), policy)
+    else:
+        returned = undone.points
+        _promise_less(move, pending, program, undone)
+    if invited is not None and program.referral is not None:
+        move.concern((invited.account,))
+        if program.referral.limit is not None:
+            period = period_of(program.referral.limit, invited.earned_on)
+            move.change_use(invited_scope(asset), invited.account, period, -1)
+    return returned
 
-    They are taken from the lot the purchase gave first, though its day may be past. What the member does not have
-    becomes a debt where the program says so. A debt is not done for: else a partner that gives points to a member who
-    passes them on would have them to give again, or owe nothing for them.
+
+def _promise_less(move: Movement, pending: Pending, program: Program, undone: _Undone) -> None:
+    """Let points that have not vested not do so; who invited the member gets nothing for nothing."""
+    status_points = pending.status_points
+    if program.status_asset is not None:
+        status_points -= undone.status_points
+    left = replace(pending, points=pending.points - undone.points, status_points=status_points)
+    if undone.whole:
+        left = replace(left, inviter=None, inviter_points=0)
+    if left.points or left.status_points or left.inviter_points:
+        move.put("pending", left)
+    else:
+        move.remove("pending", pending.merchant, pending.order)
+
+
+def _uncount(move: Movement, asset: str, earning: Earning, program: Program, undone: _Undone) -> None:
+    """Let what was undone of a purchase count for nothing: neither for tiers nor under a cap."""
+    member = membership_of(move, asset, earning.account)
+    assert member is not None  # or it had not been counted
+    done = {"amount": undone.earning_amount, "points": undone.points, "status": undone.status_points}
+    done["visits"] = int(undone.whole)
+    count(move, program, member, earning.earned_on, {basis: -number for basis, number in done.items()})
+    if program.earning_cap is not None:
+        period = period_of(program.earning_cap, earning.earned_on)
+        move.change_use(earned_scope(asset), earning.account, period, -undone.points)
+    if undone.whole:
+        move.put("memberships", replace(member, purchases=member.purchases - 1))
+    renew_tier(move, asset, earning.account, earning.earned_on)
+
+
+def _take_back(move: Movement, gain: Gain, policy: RefundPolicy) -> int:
+    """Take points that were given out of the world again; how many of those due that could be done for.
+
+    They are taken from the lot they came in first, though its day may be past. What the account does not have becomes
+    a debt where the program says so. A debt is not done for: else a partner that gives points to a member who passes
+    them on would have them to give again, or owe nothing for them.
     """
+    account, asset, due = gain.account, gain.asset, gain.points
     if due == 0:
         return 0
-    own = last_day(program.expiry, earning.earned_on)
-    returned = _take(move, earning.account, asset, [(own, due)], due)
-    debt = due - returned if program.refunds == "negative" else 0
-    if program.refunds == "cap":
-        debt = min(due - returned, _uncommitted(move, earning.account, asset))
-    move.leg(earning.account, asset, -debt)
+    returned = _take(move, account, asset, [(gain.last_day, due)], due)
+    debt = due - returned if policy == "negative" else 0
+    if policy == "cap":
+        debt = min(due - returned, _uncommitted(move, account, asset))
+    move.leg(account, asset, -debt)
     move.leg(SYS_ISSUED, asset, returned + debt)
     return returned
+
+
+def _forgive(move: Movement, account: str, asset: str, due: int) -> None:
+    """Take status points out of the world again, as far as the account has them."""
+    if due:
+        move.leg(SYS_ISSUED, asset, _take(move, account, asset, [], due))
 
 
 def _uncommitted(move: Movement, account: str, asset: str) -> int:
@@ -223,6 +343,8 @@ def _refund_redemption(ask: Request[Refund], of: RefundedRedemption) -> Decision
         return spending
     agreement = _agreement_of(ask, spending)
     move = _begin(ask, spending.account)
+    if refusal := take_vouchers_back(move, spending, of.amount):
+        return refusal
     return _return_points(move, spending, agreement, of.amount) or move.admission(ask.op.actor)
 
 
@@ -277,25 +399,38 @@ def _take_outcome(move: Movement, spending: Spending, into: str, back: int) -> R
     available = spendable(move.lots(spending.account, into), today)
     if available < back:
         return insufficient_points(into, back, available, _AMOUNT)
-    own = lot_at(move.state.program_at(into, spending.time), spending.time)
+    own = move.lot_for(spending.account, into, spending.time)
     _take(move, spending.account, into, [(own, back)] if own >= today else [], back)
     move.leg(SYS_ISSUED, into, back)
     return None
 
 
 def _return_points(move: Movement, spending: Spending, agreement: Agreement | None, amount: int) -> Rejection | None:
-    """Give the holder spent points back in their own lots, and let what was owed for them be owed back."""
-    _, rest = split(spending.parts[::-1], spending.refunded)
-    parts, _ = split(rest, amount)
-    if refusal := _recover(move, spending, agreement, parts, amount):
+    """Give whose they were spent points back in their own lots, and let what was owed for them be owed back."""
+    returned = _last_spent(spending, amount)
+    if refusal := _recover(move, spending, agreement, [part for _, part in returned], amount):
         return refusal
     today, version = move.today(spending.asset), move.state.program_at(spending.asset, spending.time)
-    for day, points in parts:
-        move.leg(spending.account, spending.asset, points, _returned_day(day, today, version))
+    for holder, (day, points) in returned:
+        move.leg(holder, spending.asset, points, _returned_day(day, today, version))
     move.put("spendings", replace(spending, refunded=spending.refunded + amount))
     if agreement is None:
         return None
     return _reverse_claim(move, agreement, _share_of(spending, spending.claim_amount, amount))
+
+
+def _last_spent(spending: Spending, amount: int) -> list[HeldPart]:
+    """The last so many points of a spending that have not returned yet, and whose they were, the last spent first."""
+    holders = spending.holders or (spending.account,) * len(spending.parts)
+    gone, wanted = spending.refunded, amount
+    found: list[HeldPart] = []
+    for holder, (day, points) in reversed(list(zip(holders, spending.parts, strict=True))):
+        before = min(points, gone)
+        now = min(points - before, wanted)
+        gone, wanted = gone - before, wanted - now
+        if now:
+            found.append((holder, (day, now)))
+    return found
 
 
 def _share_of(spending: Spending, whole: int, amount: int) -> int:
@@ -394,15 +529,15 @@ def admit_correct(ask: Request[Correct]) -> Decision:
         return approval_missing(ask.actor)
     move = Movement(state, time)
     move.refer(op.actor, CORRECTION_SCOPE, op.reference)
-    refusal = _add(move, op, version) if op.amount > 0 else _take_away(move, op)
+    refusal = _add(move, op) if op.amount > 0 else _take_away(move, op)
     return refusal or move.admission(op.actor)
 
 
-def _add(move: Movement, op: Correct, version: ProgramVersion | None) -> Rejection | None:
+def _add(move: Movement, op: Correct) -> Rejection | None:
     if refusal := move.check_issue(op.asset, op.amount, ("amount",)):
         return refusal
     move.leg(SYS_ISSUED, op.asset, -op.amount)
-    move.earn(op.member, op.asset, op.amount, lot_at(version, move.time))
+    move.earn(op.member, op.asset, op.amount, move.lot_for(op.member, op.asset))
     return None
 
 

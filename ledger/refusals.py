@@ -15,6 +15,13 @@ def check_holder(actor: Account) -> Rejection | None:
     return Rejection(Code.NOT_PERMITTED, f"the role {actor.role} holds no points", ("actor",))
 
 
+def check_member(actor: Account) -> Rejection | None:
+    """Why an account takes part in no program."""
+    if actor.role == "member":
+        return None
+    return Rejection(Code.NOT_PERMITTED, f"only a member does this, not a {actor.role}", ("actor",))
+
+
 def check_issuer(state: State, code: str, actor: Account) -> Rejection | None:
     """Why an account does not issue an asset."""
     asset = state.assets.get(code)
@@ -23,6 +30,16 @@ def check_issuer(state: State, code: str, actor: Account) -> Rejection | None:
     if asset.issuer != actor.id:
         return Rejection(Code.NOT_PERMITTED, f"only its issuer {asset.issuer} does this for {code}", ("actor",))
     return None
+
+
+def check_issuer_or_operator(state: State, code: str, actor: Account, what: str) -> Rejection | None:
+    """Why an account may not do what the issuer of an asset does, or the operator for it."""
+    asset = state.assets.get(code)
+    if asset is None:
+        return unknown_asset(code)
+    if actor.role == "operator" or actor.id == asset.issuer:
+        return None
+    return Rejection(Code.NOT_PERMITTED, f"only the operator or {asset.issuer} {what} {code}", ("actor",))
 
 
 def check_operator(actor: Account, what: str) -> Rejection | None:
@@ -81,6 +98,14 @@ def unknown_currency(state: State, code: str, path: tuple[str, ...]) -> Rejectio
     assert state.parameters is not None
     known = ", ".join(sorted(state.parameters.units))
     return Rejection(Code.UNKNOWN_CURRENCY, f"{code} is not a settlement currency of this ledger ({known})", path)
+
+
+def program_in_force(state: State, asset: str, time: str) -> ProgramVersion | Rejection:
+    """The version of an asset's program that is in force at a time; one that has ended is not."""
+    version = state.program_at(asset, time)
+    if version is None or (version.ends is not None and time >= version.ends):
+        return no_program_then(asset, version, time, ("asset",))
+    return version
 
 
 def no_program_then(asset: str, version: ProgramVersion | None, at: str, path: tuple[str, ...]) -> Rejection:

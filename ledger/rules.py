@@ -28,6 +28,7 @@ from ledger.clearing import admit_dispute, admit_net, admit_resolve_dispute, adm
 from ledger.earning import admit_grant, admit_record_purchases
 from ledger.encoding import MAX_INTEGER, AccountId, OpId, account_id, format_time, parse_time
 from ledger.entries import NO_LAST_DAY, Posting
+from ledger.membership import admit_end_plan, admit_enroll, admit_review_tiers, admit_start_plan
 from ledger.operations import (
     Agree,
     Allot,
@@ -38,12 +39,16 @@ from ledger.operations import (
     DefineAsset,
     Dispute,
     EndAgreement,
+    EndPlan,
+    Enroll,
     Exchange,
     Expire,
+    FormPool,
     Freeze,
     Genesis,
     Grant,
     Hold,
+    LeavePool,
     Net,
     OpenAccount,
     PublishProgram,
@@ -52,14 +57,20 @@ from ledger.operations import (
     Redeem,
     Refund,
     Release,
+    Remind,
     ReplaceKeys,
     ReplaceLogKey,
     ResolveDispute,
+    ReviewTiers,
     Settle,
     SignedOperation,
+    StartPlan,
     Transfer,
     Unfreeze,
+    UseVoucher,
+    Vest,
 )
+from ledger.pools import admit_form_pool, admit_leave_pool
 from ledger.programs import ProgramVersion
 from ledger.refunds import admit_correct, admit_refund
 from ledger.refusals import (
@@ -69,8 +80,10 @@ from ledger.refusals import (
     check_operator,
     earliest_start,
     unknown_account,
+    unknown_asset,
     unknown_currency,
 )
+from ledger.reminders import admit_remind
 from ledger.spending import (
     admit_capture,
     admit_exchange,
@@ -82,6 +95,8 @@ from ledger.spending import (
 )
 from ledger.state import Account, Admission, Asset, Code, Decision, Parameters, Recovery, Rejection, Request, State
 from ledger.terms import DEFAULT_RECOVERY_DELAY_MS, ROLE_PREFIXES
+from ledger.vesting import admit_vest
+from ledger.vouchers import admit_use_voucher
 
 _NOTHING_MOVES = Admission()
 
@@ -109,7 +124,7 @@ def admit(state: State, signed: SignedOperation, time: str, *, check_signers: bo
     approved = _check_signers(state, op, acting, signed, time) if check_signers else True
     if isinstance(approved, Rejection):
         return approved
-    if refusal := _check_not_frozen(state, acting, time):
+    if refusal := _check_not_frozen(state, op, acting, time):
         return refusal
     actor = acting[0] if acting else None
     if actor is None or isinstance(op, OpenAccount):
@@ -154,20 +169,35 @@ def _check_lots(state: State, postings: Sequence[Posting]) -> Rejection | None:
 
 
 def _find_acting(state: State, op: AnyOperation) -> tuple[Account, ...] | Rejection:
-    """The accounts whose authority an operation uses: its actor, if it has one, and a partner that it binds."""
+    """The accounts whose authority an operation uses: its actor, if it has one, and those that it binds."""
     if op.actor is None:  # type: ignore[union-attr]
         return ()
     actor = state.accounts.get(op.actor)  # type: ignore[union-attr]
     if actor is None:
         return unknown_account(op.actor, ("actor",))  # type: ignore[union-attr]
-    if not isinstance(op, _SIGNED_BY_BOTH):
+    if not isinstance(op, _SIGNED_BY_ALL):
         return (actor,)
-    partner = state.accounts.get(op.partner)
-    return (actor, partner) if partner is not None else unknown_account(op.partner, ("partner",))
+    acting = [actor]
+    for field, bound in _bound_by(op):
+        account = state.accounts.get(bound)
+        if account is None:
+            return unknown_account(bound, (field,))
+        acting.append(account)
+    return tuple(acting)
 
 
-_SIGNED_BY_BOTH = (Agree, Allot)
-"""Operations that bind a partner, who signs too."""
+_SIGNED_BY_ALL = (Agree, Allot, FormPool)
+"""Operations that bind others beside their actor, who sign too."""
+
+
+def _bound_by(op: AnyOperation) -> list[tuple[str, str]]:
+    """Whom an operation binds beside its actor, each with the field that names it."""
+    match op:
+        case Agree() | Allot():
+            return [("partner", op.partner)]
+        case FormPool():
+            return [(f"members[{i}]", member) for i, member in enumerate(op.members)]
+    return []
 
 
 def _needs_approval(op: AnyOperation, actor: Account, time: str) -> bool:
@@ -177,7 +207,7 @@ def _needs_approval(op: AnyOperation, actor: Account, time: str) -> bool:
     return isinstance(op, PublishProgram | Agree)
 
 
-def _check_not_frozen(state: State, acting: Sequence[Account], time: str) -> Rejection | None:
+def _check_not_frozen(state: State, op: AnyOperation, acting: Sequence[Account], time: str) -> Rejection | None:
     """Why an account cannot act: it is frozen, or the one whose keys act for it is."""
     for i, account in enumerate(acting):
         frozen = account
@@ -186,7 +216,7 @@ def _check_not_frozen(state: State, acting: Sequence[Account], time: str) -> Rej
                 continue
             frozen = authority_of(state, account, time)
         if frozen.frozen_seq is not None:
-            return check_not_frozen(state, frozen.id, (("actor", "partner")[i],))
+            return check_not_frozen(state, frozen.id, (_bound_by(op)[i - 1][0] if i else "actor",))
     return None
 
 
@@ -330,7 +360,7 @@ def _admit_define_asset(ask: Request[DefineAsset]) -> Decision:
 def _admit_publish_program(ask: Request[PublishProgram]) -> Decision:
     state, op, actor, time = ask.state, ask.op, ask.actor, ask.time
     assert state.parameters is not None
-    if refusal := check_issuer(state, op.asset, actor):
+    if refusal := check_issuer(state, op.asset, actor) or _check_status_asset(state, op):
         return refusal
     if op.program.currency not in state.parameters.units:
         return unknown_currency(state, op.program.currency, ("program", "currency"))
@@ -354,6 +384,19 @@ def _admit_publish_program(ask: Request[PublishProgram]) -> Decision:
         message = f"a new version cannot start in the past (before {time}): earlier purchases keep their rules"
         return Rejection(Code.STARTS_IN_PAST, message, ("starts",))
     return _NOTHING_MOVES
+
+
+def _check_status_asset(state: State, op: PublishProgram) -> Rejection | None:
+    """Why base points cannot be given in another asset: its issuer alone could."""
+    code = op.program.status_asset
+    if code is None:
+        return None
+    asset, path = state.assets.get(code), ("program", "status_asset")
+    if asset is None:
+        return unknown_asset(code, path)
+    if asset.issuer != op.actor:
+        return Rejection(Code.NOT_PERMITTED, f"{code} is {asset.issuer}'s to give", path)
+    return None
 
 
 def _admit_replace_keys(_: Request[ReplaceKeys]) -> Decision:
@@ -446,6 +489,15 @@ _ADMIT: dict[type, Callable[[Any], Decision]] = {
     Release: admit_release,
     Refund: admit_refund,
     Expire: admit_expire,
+    Enroll: admit_enroll,
+    Vest: admit_vest,
+    ReviewTiers: admit_review_tiers,
+    StartPlan: admit_start_plan,
+    EndPlan: admit_end_plan,
+    FormPool: admit_form_pool,
+    LeavePool: admit_leave_pool,
+    UseVoucher: admit_use_voucher,
+    Remind: admit_remind,
     Agree: admit_agree,
     EndAgreement: admit_end_agreement,
     Allot: admit_allot,

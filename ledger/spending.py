@@ -16,11 +16,19 @@ from ledger.movements import (
     claim_for,
     fee_for,
     has_lapsed,
-    lot_at,
     split,
 )
 from ledger.operations import Capture, Exchange, Expire, Hold, Redeem, Release, Transfer
-from ledger.refusals import HOLDER_ROLES, check_holder, check_not_frozen, unknown_account, unknown_asset
+from ledger.pools import HeldPart, pool_of, spend_from_pool
+from ledger.program_terms import ExpiresAfterInactivity
+from ledger.refusals import (
+    HOLDER_ROLES,
+    check_holder,
+    check_issuer_or_operator,
+    check_not_frozen,
+    unknown_account,
+    unknown_asset,
+)
 from ledger.state import (
     SYS_EXPIRED,
     SYS_HELD,
@@ -40,6 +48,7 @@ from ledger.state import (
     transfer_scopes,
 )
 from ledger.terms import EarningTerms, ExchangeTerms
+from ledger.vouchers import check_reward, give_vouchers
 
 MAX_OPEN_HOLDS = 100
 """How many holds of one asset an account can have open at a time; lapsed ones do not count."""
@@ -78,7 +87,7 @@ def admit_transfer(ask: Request[Transfer]) -> Decision:
         if isinstance(fee_or_refusal, Rejection):
             return fee_or_refusal
         fee = fee_or_refusal
-    parts = move.spend(op.actor, op.asset, total, ("recipients",))
+    parts = _spend(move, op.actor, op.asset, total, ("recipients",))
     if isinstance(parts, Rejection):
         return parts
     move.legs += _move(op, parts)[len(parts) :]
@@ -120,6 +129,13 @@ def _check_terms(move: Movement, op: Transfer, asset: Asset, total: int) -> int 
     return fee
 
 
+def _spend(move: Movement, account: str, asset: str, amount: int, path: tuple[str, ...]) -> list[Part] | Rejection:
+    """Take points that an account spends: which keeps all of its points alive where they end by inactivity."""
+    move.return_lapsed(account, asset)
+    move.refresh(account, asset, move.today(asset))
+    return move.spend(account, asset, amount, path)
+
+
 def _move(op: Transfer, parts: list[tuple[str, int]]) -> tuple[Posting, ...]:
     """Legs of a transfer: what each lot gives, then what each recipient gets of which lot, in the document's order."""
     legs = [lot_posting(op.actor, op.asset, -points, day) for day, points in parts]
@@ -151,19 +167,47 @@ def admit_redeem(ask: Request[Redeem]) -> Decision:
     agreement = _accept(move, op, asset)
     if isinstance(agreement, Rejection):
         return agreement
-    if agreement is None and not state.holds.group(op.actor, op.asset):
+    if agreement is None and _is_simple(ask):
         return _redeem_at_issuer(ask)  # as most are
-    parts = move.spend(op.actor, op.asset, op.amount, ("amount",))
-    if isinstance(parts, Rejection):
-        return parts
+    reward = check_reward(move, op) if op.reward is not None else None
+    if isinstance(reward, Rejection):
+        return reward
+    taken = _take_redeemed(move, op)
+    if isinstance(taken, Rejection):
+        return taken
+    parts = [part for _, part in taken]
     move.receive(op.merchant, op.asset, parts, received_by(agreement))
     claimed = 0 if agreement is None else claim_for(agreement.terms.claim, op.amount)
     if agreement is not None and (refusal := claim_by(move, agreement, claimed)):
         return refusal
-    spent = _spent(ask, op.actor, op.merchant, op.asset, parts)
-    move.put("spendings", _under(spent, agreement, claim_amount=claimed))
+    spent = _under(_spent(ask, op.actor, op.merchant, op.asset, parts), agreement, claim_amount=claimed)
+    if op.from_pool:
+        spent = replace(spent, holders=tuple(holder for holder, _ in taken))
+    if reward is not None:
+        number = op.amount // reward.price
+        give_vouchers(move, reward, asset=op.asset, account=op.actor, number=number)
+        spent = replace(spent, reward=reward.reward, vouchers=number)
+    move.put("spendings", spent)
     move.concern((op.merchant,))
     return move.admission(op.actor)
+
+
+def _is_simple(ask: Request[Redeem]) -> bool:
+    """Whether a redemption takes lots of the actor's and does nothing else."""
+    state, op = ask.state, ask.op
+    if op.reward is not None or op.from_pool or state.holds.group(op.actor, op.asset):
+        return False
+    version = state.program_at(op.asset, ask.time)
+    return version is None or not isinstance(version.program.expiry, ExpiresAfterInactivity)
+
+
+def _take_redeemed(move: Movement, op: Redeem) -> list[HeldPart] | Rejection:
+    """Take the points of a redemption from its actor, or from all members of its pool."""
+    if op.from_pool:
+        pool = pool_of(move, op.asset, op.actor, ("from_pool",))
+        return pool if isinstance(pool, Rejection) else spend_from_pool(move, pool, op.amount, ("amount",))
+    parts = _spend(move, op.actor, op.asset, op.amount, ("amount",))
+    return parts if isinstance(parts, Rejection) else [(op.actor, part) for part in parts]
 
 
 def _redeem_at_issuer(ask: Request[Redeem]) -> Decision:
@@ -259,14 +303,14 @@ def admit_exchange(ask: Request[Exchange]) -> Decision:
     out, fee = outcome(terms, given), fee_for(terms.fee, given)
     if refusal := _check_outcome(op, terms, given, out=out, fee=fee):
         return refusal
-    parts = move.spend(op.actor, op.asset, given, ("amount",))
+    parts = _spend(move, op.actor, op.asset, given, ("amount",))
     if isinstance(parts, Rejection):
         return parts
     if refusal := move.check_issue(op.into, out, ("into",)):
         return refusal
     move.receive(agreement.partner, op.asset, parts, terms.received)
     move.leg(SYS_ISSUED, op.into, -out)
-    move.leg(op.actor, op.into, out, lot_at(state.program_at(op.into, ask.time), ask.time))
+    move.leg(op.actor, op.into, out, move.lot_for(op.actor, op.into))
     claimed = claim_for(terms.claim, given)
     if terms.fee is not None and terms.fee.kept_by == op.actor:
         fee = 0  # nobody owes itself
@@ -329,7 +373,7 @@ def admit_hold(ask: Request[Hold]) -> Decision:
     if sum(not has_lapsed(hold, time) for hold in state.holds.group(op.actor, op.asset)) >= MAX_OPEN_HOLDS:
         message = f"{MAX_OPEN_HOLDS} holds of {op.asset} are open: let one be captured or released first"
         return Rejection(Code.TOO_MANY_HOLDS, message, ("asset",))
-    parts = move.spend(op.actor, op.asset, op.amount, ("amount",))
+    parts = _spend(move, op.actor, op.asset, op.amount, ("amount",))
     if isinstance(parts, Rejection):
         return parts
     move.leg(SYS_HELD, op.asset, op.amount)
@@ -429,12 +473,9 @@ def _closed_hold(hold: PointsHold) -> Rejection:
 
 def admit_expire(ask: Request[Expire]) -> Decision:
     """Decide ``expire``: points on hold are in no lot, so they are left alone."""
-    state, op, actor = ask.state, ask.op, ask.actor
-    asset = state.assets.get(op.asset)
-    if asset is None:
-        return unknown_asset(op.asset)
-    if actor.role != "operator" and actor.id != asset.issuer:
-        return Rejection(Code.NOT_PERMITTED, f"only the operator or {asset.issuer} expires {op.asset}", ("actor",))
+    state, op = ask.state, ask.op
+    if refusal := check_issuer_or_operator(state, op.asset, ask.actor, "expires"):
+        return refusal
     today = state.today(op.asset, ask.time)
     if op.through >= today:
         message = f"points can be used through their last day and it is {today}: name an earlier day"

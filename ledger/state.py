@@ -15,7 +15,7 @@ from ledger.encoding import AccountId, OpId
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.operations import Operation
 from ledger.programs import ProgramVersion, local_date, version_at
-from ledger.terms import Terms, TransferTerms, Value
+from ledger.terms import PurchaseLine, Quantity, Terms, TransferTerms, Value
 
 SYS_ISSUED = AccountId("sys_issued")
 SYS_SPENT = AccountId("sys_spent")
@@ -31,7 +31,7 @@ ORDER_SCOPE = "order"
 """Scope of purchases' order references; a grant's reference has its activity as scope, prefixed ``grant:``."""
 
 REFUND_SCOPE, CORRECTION_SCOPE = "refund", "correction"
-ALLOTMENT_SCOPE, PAYMENT_SCOPE = "allotment", "payment"
+ALLOTMENT_SCOPE, PAYMENT_SCOPE, PLAN_SCOPE = "allotment", "payment", "plan"
 """Scopes of the references of operations that are no earnings."""
 
 
@@ -94,6 +94,28 @@ class Code(StrEnum):
     UNTIL_OUT_OF_RANGE = "UNTIL_OUT_OF_RANGE"
     UNKNOWN_ORIGINAL = "UNKNOWN_ORIGINAL"
     REFUND_TOO_LARGE = "REFUND_TOO_LARGE"
+    PURCHASE_TOO_OLD = "PURCHASE_TOO_OLD"
+    ALREADY_ENROLLED = "ALREADY_ENROLLED"
+    UNKNOWN_FORMULA = "UNKNOWN_FORMULA"
+    INVITED_TOO_LATE = "INVITED_TOO_LATE"
+    LIMIT_REACHED = "LIMIT_REACHED"
+    EVIDENCE_MISSING = "EVIDENCE_MISSING"
+    EVIDENCE_USED = "EVIDENCE_USED"
+    EVIDENCE_UNEXPECTED = "EVIDENCE_UNEXPECTED"
+    SCORE_MISSING = "SCORE_MISSING"
+    SCORE_UNEXPECTED = "SCORE_UNEXPECTED"
+    UNKNOWN_REWARD = "UNKNOWN_REWARD"
+    REWARD_UNAVAILABLE = "REWARD_UNAVAILABLE"
+    OUT_OF_STOCK = "OUT_OF_STOCK"
+    PRICE_MISMATCH = "PRICE_MISMATCH"
+    UNKNOWN_VOUCHER = "UNKNOWN_VOUCHER"
+    VOUCHER_CLOSED = "VOUCHER_CLOSED"
+    VOUCHER_EXPIRED = "VOUCHER_EXPIRED"
+    UNKNOWN_PLAN = "UNKNOWN_PLAN"
+    NO_PLAN = "NO_PLAN"
+    NO_POOL = "NO_POOL"
+    ALREADY_POOLED = "ALREADY_POOLED"
+    UNKNOWN_LINE = "UNKNOWN_LINE"
     UNKNOWN_CLAIM = "UNKNOWN_CLAIM"
     CLAIM_CLOSED = "CLAIM_CLOSED"
     DISPUTED = "DISPUTED"
@@ -247,7 +269,8 @@ class Spending(Struct, frozen=True, kw_only=True):
 
     ``merchant`` received ``amount`` points of ``account``, of the lots in ``parts``, in the order they were spent; by
     an exchange ``out_points`` came back. ``claim_amount`` and ``fee_amount`` were owed by the agreement's terms.
-    ``refunded`` points of the amount have returned since.
+    ``refunded`` points of the amount have returned since. Of what a pool spent, ``holders`` has whose each of the parts
+    was. For a ``reward`` so many ``vouchers`` were had, the first of their entry.
     """
 
     operation: str
@@ -265,12 +288,16 @@ class Spending(Struct, frozen=True, kw_only=True):
     claim_amount: int = 0
     fee_amount: int = 0
     refunded: int = 0
+    holders: tuple[str, ...] = ()
+    reward: str | None = None
+    vouchers: int = 0
 
 
 class PurchaseRefund(Struct, frozen=True, kw_only=True):
     """How much of a merchant's purchase was refunded in all: minor units, and the points that were due for them.
 
     ``returned`` of those points the member had and gave back; the rest was forgiven, or is owed, as points or money.
+    ``lines`` are the minor units of each line of a purchase that has lines.
     """
 
     merchant: str
@@ -278,6 +305,7 @@ class PurchaseRefund(Struct, frozen=True, kw_only=True):
     amount: int
     points: int
     returned: int
+    lines: tuple[int, ...] = ()
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -348,6 +376,113 @@ class Usage(Struct, frozen=True, kw_only=True):
     account: str
     period: str
     points: int
+
+
+class Membership(Struct, frozen=True, kw_only=True):
+    """How an account takes part in a program: since when, what it chose, who invited it, where it stands.
+
+    ``purchases`` counts those that were not refunded whole. ``tier`` is the one noted last, which lasts through
+    ``tier_until``, a local date, or for ever; what a member has a right to is in :mod:`ledger.standing`. A ``plan`` is
+    paid from ``plan_from`` through ``plan_until``. ``pool`` is the id of its pool.
+    """
+
+    asset: str
+    account: str
+    joined_on: str
+    purchases: int = 0
+    formula: str | None = None
+    invited_by: str | None = None
+    tier: str | None = None
+    tier_until: str = NO_LAST_DAY
+    plan: str | None = None
+    plan_from: str | None = None
+    plan_until: str | None = None
+    pool: str | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What a member did in a period, of what the ``basis`` of tiers counts; nothing has no record.
+
+    ``period`` is ``2026``, ``2026-11``, or the first day of a membership year.
+    """
+
+    asset: str
+    account: str
+    basis: str
+    period: str
+    count: int
+
+
+class Pending(Struct, frozen=True, kw_only=True):
+    """Points of a merchant's purchase that will be issued once they vest, on the local date ``vests_on``.
+
+    They will be in the lot of ``last_day``. ``status_points`` of the program's status asset vest with them, and
+    ``inviter_points`` for who invited the member. ``version`` is that of the program of the purchase.
+    """
+
+    merchant: str
+    order: str
+    asset: str
+    account: str
+    points: int
+    vests_on: str
+    last_day: str
+    version: int
+    status_points: int = 0
+    inviter: str | None = None
+    inviter_points: int = 0
+
+
+class Voucher(Struct, frozen=True, kw_only=True):
+    """The right to a reward, the ``index``-th that entry ``seq`` gave, good through ``last_day``.
+
+    ``status`` is issued, used (in entry ``used_seq``) or cancelled; one that was not used ends by time alone.
+    ``worth`` is in minor units of the program's currency.
+    """
+
+    seq: int
+    index: int
+    account: str
+    asset: str
+    merchant: str
+    reward: str
+    price: int
+    worth: int | None
+    last_day: str
+    status: str = "issued"
+    used_seq: int | None = None
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """Members who spend each other's points of an asset, in the order in which they came."""
+
+    pool: str
+    asset: str
+    members: tuple[str, ...]
+
+
+class Reminder(Struct, frozen=True, kw_only=True):
+    """What entry ``seq`` reminded an account of: its balance, points that expire from ``day`` on, or its tier."""
+
+    seq: int
+    account: str
+    asset: str
+    about: str
+    points: int = 0
+    day: str | None = None
+    tier: str | None = None
+
+
+class Reminded(Struct, frozen=True, kw_only=True):
+    """How far an account has been reminded: through a period, through a last day by ``expiry_30``, or of which tier.
+
+    ``about`` has the number of days for expiry, since there may be several reminders of a lot.
+    """
+
+    asset: str
+    account: str
+    about: str
+    through: str
 
 
 R = TypeVar("R", bound=Struct)
@@ -442,17 +577,24 @@ class State:
         "holds",
         "log_keys",
         "lots",
+        "memberships",
         "nettings",
         "obligations",
         "origin",
         "parameters",
+        "pending",
+        "pools",
         "programs",
+        "progress",
         "purchase_refunds",
         "recorded",
         "references",
+        "reminded",
+        "reminders",
         "size",
         "spendings",
         "usages",
+        "vouchers",
     )
 
     def __init__(self, origin: str) -> None:
@@ -478,6 +620,13 @@ class State:
         self.allotments = Records(Allotment, 1)
         self.allotment_alerts = Records(AllotmentAlert, 2)
         self.usages = Records(Usage, 3)
+        self.memberships = Records(Membership, 2)
+        self.progress = Records(Progress, 4, lambda progress: (progress.asset, progress.account))
+        self.pending = Records(Pending, 2)
+        self.vouchers = Records(Voucher, 2)
+        self.pools = Records(Pool, 1)
+        self.reminders = Records(Reminder, 2)
+        self.reminded = Records(Reminded, 3, lambda reminded: (reminded.asset, reminded.account))
 
     def records(self, name: str) -> Records[Any]:
         """The records that :data:`RECORDS` names."""
@@ -536,6 +685,13 @@ RECORDS = (
     "allotments",
     "allotment_alerts",
     "usages",
+    "memberships",
+    "progress",
+    "pending",
+    "vouchers",
+    "pools",
+    "reminders",
+    "reminded",
 )
 """The names of all :class:`Records` of a state."""
 
@@ -575,6 +731,26 @@ class Touches(Struct, frozen=True):
         return bool(keys or self.records or self.groups or self.earnings)
 
 
+class Circumstances(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the points of a purchase depend on beside its amount: what its document says, and who bought.
+
+    ``tier``, ``plan``, ``formula`` and ``invited`` are those of the member at the time, ``first`` tells that it was its
+    first purchase. ``room`` is how many points were left under the earning cap.
+    """
+
+    channel: str | None = None
+    first: bool = False
+    formula: str | None = None
+    invited: bool = False
+    joined_on: str | None = None
+    lines: tuple[PurchaseLine, ...] = ()
+    plan: str | None = None
+    quantities: tuple[Quantity, ...] = ()
+    room: int | None = None
+    tender: str | None = None
+    tier: str | None = None
+
+
 class Earning(Struct, frozen=True, gc=False):
     """One event that gave points, a purchase or a grant: the origin of every credit, and good once.
 
@@ -582,7 +758,8 @@ class Earning(Struct, frozen=True, gc=False):
     zone; ``amount`` is in minor units, absent for a grant; ``points`` may be 0 for a purchase too small to earn.
     ``version`` is that of the program it was under. Where ``merchant`` is a partner of the issuer,
     ``agreement_version`` is that of their earning agreement, and ``claim_amount`` its share of what the entry's points
-    cost the debtor.
+    cost the debtor. ``circumstances`` are those of a purchase whose points depend on more than its amount, ``score`` is
+    the answer that a grant has.
     """
 
     merchant: str
@@ -595,6 +772,8 @@ class Earning(Struct, frozen=True, gc=False):
     version: int
     agreement_version: int | None = None
     claim_amount: int = 0
+    circumstances: Circumstances | None = None
+    score: int | None = None
 
 
 class Admission(Struct, frozen=True, gc=False):
@@ -635,6 +814,35 @@ class Request(Struct, Generic[Op], frozen=True, gc=False):
 def grant_scope(activity: str) -> str:
     """Scope in which a grant's reference is unique."""
     return f"grant:{activity}"
+
+
+INVITATION_SCOPE = "invitation"
+"""Scope of the earnings of those who invited a member; their reference is the order of its first purchase."""
+
+
+def evidence_scope(asset: str) -> str:
+    """Scope in which the evidence of a grant is good once, of the asset's issuer."""
+    return f"evidence:{asset}"
+
+
+def earned_scope(asset: str) -> str:
+    """Scope of what members earn by purchases, where that is bounded."""
+    return f"earned:{asset}"
+
+
+def activity_scope(asset: str, activity: str) -> str:
+    """Scope of how often members have done an activity, where that is bounded."""
+    return f"activity:{asset}:{activity}"
+
+
+def invited_scope(asset: str) -> str:
+    """Scope of how often members were rewarded for an invitation, where that is bounded."""
+    return f"invited:{asset}"
+
+
+def reward_scope(asset: str, reward: str) -> str:
+    """Scope of how many of a reward were had, by each member and by all."""
+    return f"reward:{asset}:{reward}"
 
 
 def transfer_scopes(asset: str) -> tuple[str, str]:

@@ -25,14 +25,17 @@ from ledger.bulk import chunks_of, delete_rows, find_rows, insert_rows, write_ro
 from ledger.encoding import AccountId, LeafHash, OpId
 from ledger.entries import NO_LAST_DAY, Posting
 from ledger.merkle import CompactRange
+from ledger.program_terms import Program
 from ledger.programs import ProgramVersion
 from ledger.state import (
     ALLOTMENT_SCOPE,
     CORRECTION_SCOPE,
     PAYMENT_SCOPE,
+    PLAN_SCOPE,
     REFUND_SCOPE,
     Account,
     Asset,
+    Circumstances,
     Earning,
     Key,
     Recovery,
@@ -55,7 +58,7 @@ from ledger.tables import (
     REFERENCE,
     TILE,
 )
-from ledger.terms import Program, TransferTerms, Value
+from ledger.terms import TransferTerms, Value
 
 CACHE_KIB = 65_536
 """Pages a SQLite connection may keep in memory. With the usual 2 MiB a batch spills, since hashes land everywhere."""
@@ -466,7 +469,7 @@ class Store:
         of_no_earnings: list[Key] = []
         for key in needs.references:
             merchant, scope, reference = key
-            if scope in _NO_EARNINGS:
+            if scope in _NO_EARNINGS or scope.startswith("evidence:"):
                 of_no_earnings.append(key)
             else:
                 scopes.setdefault((merchant, scope), []).append(reference)
@@ -566,7 +569,7 @@ class Store:
         )
 
 
-_NO_EARNINGS = frozenset({REFUND_SCOPE, CORRECTION_SCOPE, ALLOTMENT_SCOPE, PAYMENT_SCOPE})
+_NO_EARNINGS = frozenset({REFUND_SCOPE, CORRECTION_SCOPE, ALLOTMENT_SCOPE, PAYMENT_SCOPE, PLAN_SCOPE})
 """Scopes of references that are kept by themselves; all others are those of earnings."""
 
 
@@ -619,9 +622,12 @@ def asset_of(row: Any) -> Asset:
 def earning_of(row: Any) -> Earning:
     """An event that gave points from its row."""
     event = (row.merchant, row.scope, row.reference, row.account, row.earned_on)
-    return Earning(*event, row.amount, row.points, row.version, row.agreement_version, row.claim_amount)
+    given = (row.amount, row.points, row.version, row.agreement_version, row.claim_amount)
+    text = row.circumstances
+    return Earning(*event, *given, None if text is None else _circumstances_decoder.decode(text), row.score)
 
 
+_circumstances_decoder = msgspec.json.Decoder(Circumstances)
 _program_decoder = msgspec.json.Decoder(Program)
 _transfer_terms_decoder = msgspec.json.Decoder(TransferTerms)
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -659,6 +665,8 @@ def earning_rows(seq: int, asset: str, earnings: Sequence[Earning]) -> list[tupl
             e.version,
             e.agreement_version,
             e.claim_amount,
+            None if e.circumstances is None else _encoder.encode(e.circumstances).decode(),
+            e.score,
         )
         for e in earnings
     ]

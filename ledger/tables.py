@@ -25,12 +25,19 @@ from ledger.state import (
     Allotment,
     AllotmentAlert,
     Claim,
+    Membership,
     Netting,
     Obligation,
+    Pending,
     PointsHold,
+    Pool,
+    Progress,
     PurchaseRefund,
+    Reminded,
+    Reminder,
     Spending,
     Usage,
+    Voucher,
 )
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -237,10 +244,16 @@ class ProfileKeyRow(SQLModel, table=True):
 
 
 class ProfileRow(SQLModel, table=True):
-    """A member's profile, ``sealed`` with a data key of its own, which is wrapped with the profile key ``key_id``."""
+    """A member's profile, ``sealed`` with a data key of its own, which is wrapped with the profile key ``key_id``.
+
+    ``birthday_hash`` is a keyed hash of the day and month, by which those whose birthday it is are found.
+    """
 
     __tablename__ = "profile"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (
+        sa.Index("profile_birthday", "ledger_id", "birthday_hash", "account"),
+        {"sqlite_with_rowid": False},
+    )
     ledger_id: int = Field(primary_key=True)
     account: str = Field(primary_key=True, sa_type=TEXT)
     key_id: str = Field(sa_type=TEXT)
@@ -248,6 +261,7 @@ class ProfileRow(SQLModel, table=True):
     sealed: bytes
     revision: int = Field(sa_type=sa.BigInteger)
     updated_at_ms: int = Field(sa_type=sa.BigInteger)
+    birthday_hash: bytes | None
 
 
 class ProfileErasureRow(SQLModel, table=True):
@@ -332,13 +346,14 @@ class LotRow(SQLModel, table=True):
 
 
 _NO_POINTS = sa.text("points = 0")
+_SCORED = sa.text("score IS NOT NULL")
 
 
 class EarningRow(SQLModel, table=True):
     """An event that gave points: its reference is unique per merchant and scope. ``amount`` is in minor units.
 
     ``version`` is that of the program it was under, ``agreement_version`` that by which a partner gave the points, and
-    ``claim_amount`` what was owed for them.
+    ``claim_amount`` what was owed for them. ``circumstances`` is canonical JSON, ``score`` the answer to a survey.
     """
 
     __tablename__ = "earning"
@@ -348,6 +363,17 @@ class EarningRow(SQLModel, table=True):
         # Events that gave points are found by their postings.
         sa.Index(
             "earning_nothing", "ledger_id", "account", "seq", sqlite_where=_NO_POINTS, postgresql_where=_NO_POINTS
+        ),
+        # Answers of surveys: few among all events.
+        sa.Index(
+            "earning_score",
+            "ledger_id",
+            "asset",
+            "earned_on",
+            "scope",
+            "score",
+            sqlite_where=_SCORED,
+            postgresql_where=_SCORED,
         ),
         {"sqlite_with_rowid": False},
     )
@@ -364,6 +390,8 @@ class EarningRow(SQLModel, table=True):
     version: int
     agreement_version: int | None
     claim_amount: int = Field(sa_type=sa.BigInteger)
+    circumstances: str | None = Field(sa_type=TEXT)
+    score: int | None
 
 
 class ReferenceRow(SQLModel, table=True):
@@ -468,6 +496,9 @@ class SpendingRow(SQLModel, table=True):
     claim_amount: int = Field(sa_type=sa.BigInteger)
     fee_amount: int = Field(sa_type=sa.BigInteger)
     refunded: int = Field(sa_type=sa.BigInteger)
+    holders: str = Field(sa_type=TEXT, sa_column_kwargs={"server_default": "[]"})
+    reward: str | None = Field(sa_type=TEXT)
+    vouchers: int = Field(sa_column_kwargs={"server_default": "0"})
 
 
 class PurchaseRefundRow(SQLModel, table=True):
@@ -484,6 +515,7 @@ class PurchaseRefundRow(SQLModel, table=True):
     amount: int = Field(sa_type=sa.BigInteger)
     points: int = Field(sa_type=sa.BigInteger)
     returned: int = Field(sa_type=sa.BigInteger)
+    lines: str = Field(sa_type=TEXT, sa_column_kwargs={"server_default": "[]"})
 
 
 _DISPUTED = sa.text("status = 'disputed'")
@@ -585,6 +617,144 @@ class UsageRow(SQLModel, table=True):
     points: int = Field(sa_type=sa.BigInteger)
 
 
+_HAS_TIER = sa.text("tier IS NOT NULL")
+
+
+class MembershipRow(SQLModel, table=True):
+    """How an account takes part in a program."""
+
+    __tablename__ = "membership"
+    __table_args__ = (
+        sa.Index(
+            "membership_tier",
+            "ledger_id",
+            "asset",
+            "tier_until",
+            "account",
+            sqlite_where=_HAS_TIER,
+            postgresql_where=_HAS_TIER,
+        ),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    asset: str = Field(primary_key=True, sa_type=TEXT)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    joined_on: str = Field(sa_type=TEXT)
+    purchases: int = Field(sa_type=sa.BigInteger)
+    formula: str | None = Field(sa_type=TEXT)
+    invited_by: str | None = Field(sa_type=TEXT)
+    tier: str | None = Field(sa_type=TEXT)
+    tier_until: str = Field(sa_type=TEXT)
+    plan: str | None = Field(sa_type=TEXT)
+    plan_from: str | None = Field(sa_type=TEXT)
+    plan_until: str | None = Field(sa_type=TEXT)
+    pool: str | None = Field(sa_type=TEXT)
+
+
+class ProgressRow(SQLModel, table=True):
+    """What a member did in a period, of what tiers count."""
+
+    __tablename__ = "progress"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    asset: str = Field(primary_key=True, sa_type=TEXT)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    basis: str = Field(primary_key=True, sa_type=TEXT)
+    period: str = Field(primary_key=True, sa_type=TEXT)
+    count: int = Field(sa_type=sa.BigInteger)
+
+
+class PendingRow(SQLModel, table=True):
+    """Points of a purchase that have not vested yet."""
+
+    __tablename__ = "pending"
+    __table_args__ = (
+        sa.Index("pending_due", "ledger_id", "asset", "vests_on", "merchant", "order"),
+        sa.Index("pending_account", "ledger_id", "account", "asset"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    merchant: str = Field(primary_key=True, sa_type=TEXT)
+    order: str = Field(primary_key=True, sa_type=TEXT)
+    asset: str = Field(sa_type=TEXT)
+    account: str = Field(sa_type=TEXT)
+    points: int = Field(sa_type=sa.BigInteger)
+    vests_on: str = Field(sa_type=TEXT)
+    last_day: str = Field(sa_type=TEXT)
+    version: int
+    status_points: int = Field(sa_type=sa.BigInteger)
+    inviter: str | None = Field(sa_type=TEXT)
+    inviter_points: int = Field(sa_type=sa.BigInteger)
+
+
+_USED = sa.text("used_seq IS NOT NULL")
+
+
+class VoucherRow(SQLModel, table=True):
+    """The right to a reward that entry ``seq`` gave."""
+
+    __tablename__ = "voucher"
+    __table_args__ = (
+        sa.Index("voucher_account", "ledger_id", "account", "seq", "index"),
+        sa.Index("voucher_merchant", "ledger_id", "merchant", "seq", "index"),
+        sa.Index("voucher_used", "ledger_id", "merchant", "used_seq", sqlite_where=_USED, postgresql_where=_USED),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    index: int = Field(primary_key=True)
+    account: str = Field(sa_type=TEXT)
+    asset: str = Field(sa_type=TEXT)
+    merchant: str = Field(sa_type=TEXT)
+    reward: str = Field(sa_type=TEXT)
+    price: int = Field(sa_type=sa.BigInteger)
+    worth: int | None = Field(sa_type=sa.BigInteger)
+    last_day: str = Field(sa_type=TEXT)
+    status: str = Field(sa_type=TEXT)
+    used_seq: int | None = Field(sa_type=sa.BigInteger)
+
+
+class PoolRow(SQLModel, table=True):
+    """Members who spend each other's points; ``members`` is a JSON array of accounts."""
+
+    __tablename__ = "pool"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    pool: str = Field(primary_key=True, sa_type=TEXT)
+    asset: str = Field(sa_type=TEXT)
+    members: str = Field(sa_type=TEXT)
+
+
+class ReminderRow(SQLModel, table=True):
+    """What entry ``seq`` reminded an account of."""
+
+    __tablename__ = "reminder"
+    __table_args__ = (
+        sa.Index("reminder_account", "ledger_id", "account", "seq"),
+        {"sqlite_with_rowid": False},
+    )
+    ledger_id: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    asset: str = Field(sa_type=TEXT)
+    about: str = Field(sa_type=TEXT)
+    points: int = Field(sa_type=sa.BigInteger)
+    day: str | None = Field(sa_type=TEXT)
+    tier: str | None = Field(sa_type=TEXT)
+
+
+class RemindedRow(SQLModel, table=True):
+    """How far an account has been reminded of something."""
+
+    __tablename__ = "reminded"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    ledger_id: int = Field(primary_key=True)
+    asset: str = Field(primary_key=True, sa_type=TEXT)
+    account: str = Field(primary_key=True, sa_type=TEXT)
+    about: str = Field(primary_key=True, sa_type=TEXT)
+    through: str = Field(sa_type=TEXT)
+
+
 def table_of(model: type[SQLModel]) -> sa.Table:
     """The SQLAlchemy table behind a model."""
     table: sa.Table = model.__table__  # type: ignore[attr-defined]
@@ -599,6 +769,9 @@ AGREEMENT, HOLD, SPENDING = table_of(AgreementRow), table_of(HoldRow), table_of(
 PURCHASE_REFUND, CLAIM, OBLIGATION = table_of(PurchaseRefundRow), table_of(ClaimRow), table_of(ObligationRow)
 NETTING, USAGE = table_of(NettingRow), table_of(UsageRow)
 ALLOTMENT, ALLOTMENT_ALERT = table_of(AllotmentRow), table_of(AllotmentAlertRow)
+MEMBERSHIP, PROGRESS, PENDING = table_of(MembershipRow), table_of(ProgressRow), table_of(PendingRow)
+VOUCHER, POOL = table_of(VoucherRow), table_of(PoolRow)
+REMINDER, REMINDED = table_of(ReminderRow), table_of(RemindedRow)
 LOG_KEY, COSIGNATURE = table_of(LogKeyRow), table_of(CosignatureRow)
 WEBHOOK, WEBHOOK_DELIVERY = table_of(WebhookRow), table_of(WebhookDeliveryRow)
 PROFILE_KEY, PROFILE, PROFILE_ERASURE = table_of(ProfileKeyRow), table_of(ProfileRow), table_of(ProfileErasureRow)
@@ -666,5 +839,12 @@ RECORD_TABLES: dict[str, RecordTable[Any]] = {
     "allotments": RecordTable(AllotmentRow, Allotment, grows=False),
     "allotment_alerts": RecordTable(AllotmentAlertRow, AllotmentAlert),
     "usages": RecordTable(UsageRow, Usage),
+    "memberships": RecordTable(MembershipRow, Membership, grows=False),
+    "progress": RecordTable(ProgressRow, Progress, group=("asset", "account"), grows=False),
+    "pending": RecordTable(PendingRow, Pending, grows=False),
+    "vouchers": RecordTable(VoucherRow, Voucher),
+    "pools": RecordTable(PoolRow, Pool, grows=False),
+    "reminders": RecordTable(ReminderRow, Reminder),
+    "reminded": RecordTable(RemindedRow, Reminded, group=("asset", "account"), grows=False),
 }
 """The tables of a state's records, by the names of :data:`ledger.state.RECORDS`."""

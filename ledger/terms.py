@@ -9,7 +9,6 @@ from functools import lru_cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from ledger.encoding import DATE_PATTERN, MAX_INTEGER, TIME_PATTERN
@@ -18,9 +17,9 @@ MAX_KEYS = 8
 MAX_RECIPIENTS = 100
 MAX_EXPIRED_LOTS = 400
 MAX_SIGNATURES = 16
-MAX_BANDS = 32
-MAX_DAYS = 36_500
-MAX_MONTHS = 1_200
+MAX_VESTED = 200
+MAX_REVIEWED = 400
+MAX_POOL_MEMBERS = 8
 MAX_CLOCK_TOLERANCE_MS = 3_600_000
 MIN_RECOVERY_DELAY_MS = 60_000
 MAX_RECOVERY_DELAY_MS = 90 * 86_400_000
@@ -58,7 +57,9 @@ Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z"
 Name = Annotated[
     str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?\Z")
 ]
-Activity = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+Label = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+"""A short name: of an activity or another part of a program, a category of goods, a tender, a channel."""
+
 Threshold = Annotated[int, Meta(ge=1, le=MAX_KEYS)]
 ApprovalThreshold = Annotated[int, Meta(ge=2, le=MAX_KEYS)]
 """How many keys sign what needs approval; more than the account's threshold."""
@@ -97,7 +98,7 @@ FORMS: dict[Any, str] = {
     HashText: "a hash is 32 bytes in hex: 64 characters of 0-9 and a-f",
     HoldRef: "a hold is hld_ and 26 characters of a-z and 2-7",
     AgreementName: "an agreement is STAR>BEAN (exchange), STAR@mer_… (acceptance) or STAR+mer_… (earning)",
-    Activity: "an activity is 1 to 32 small letters, digits and _ and begins with a letter, such as birthday",
+    Label: "a label is 1 to 32 small letters, digits and _ and begins with a letter, such as birthday",
 }
 """What a text looks like, by its type: said in place of the pattern it does not match."""
 
@@ -110,74 +111,6 @@ zoneinfo.reset_tzpath(to=())
 
 class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A part of an operation: immutable, no unknown fields, absent fields are left out of the bytes."""
-
-
-class Band(Document, frozen=True, kw_only=True):
-    """From ``from_amount`` minor units upwards, ``points`` points for every ``per`` minor units (marginal rate)."""
-
-    from_amount: Annotated[int, Meta(ge=0, le=MAX_INTEGER)] = msgspec.field(name="from")
-    per: Annotated[int, Meta(ge=1, le=10**12)]
-    points: Annotated[int, Meta(ge=0, le=10**9)]
-
-
-class NeverExpires(Document, frozen=True, kw_only=True, tag_field="after", tag="never"):
-    """Lots have no last day."""
-
-
-class ExpiresAfterDays(Document, frozen=True, kw_only=True, tag_field="after", tag="days"):
-    """The last usable day is ``count`` days after the day of earning."""
-
-    count: Annotated[int, Meta(ge=0, le=MAX_DAYS)]
-
-
-class ExpiresAfterMonths(Document, frozen=True, kw_only=True, tag_field="after", tag="months"):
-    """The last usable day is the same day ``count`` months later, clamped to that month's last day."""
-
-    count: Annotated[int, Meta(ge=0, le=MAX_MONTHS)]
-
-
-class ExpiresAtYearEnd(Document, frozen=True, kw_only=True, tag_field="after", tag="year_end"):
-    """The last usable day is 31 December, ``count`` years after the year of earning (0: the same year)."""
-
-    count: Annotated[int, Meta(ge=0, le=100)]
-
-
-Expiry = NeverExpires | ExpiresAfterDays | ExpiresAfterMonths | ExpiresAtYearEnd
-
-
-RefundPolicy = Literal["cap", "negative", "owe"]
-"""What happens when a refund takes back more points than the member has left."""
-
-
-class GrantRule(Document, frozen=True, kw_only=True):
-    """An activity a merchant may grant points for, and the most one grant may give."""
-
-    activity: Activity
-    max_points: Points
-
-
-class Program(Document, frozen=True, kw_only=True):
-    """A merchant's published rules for earning and expiry of one asset.
-
-    ``bands`` rise strictly; an amount below the first band earns nothing. ``round_amount`` "whole_units" drops the
-    fraction of the currency's unit before any rate is applied; ``round_points`` rounds the sum over all bands once.
-
-    A grant or correction of more than ``approval_above`` points needs approval. Where a refund takes back more than
-    the member has, ``refunds`` says what becomes of the rest: "cap" forgives it, "negative" is a debt that later
-    earnings repay first, "owe" makes it money, by the asset's value. Points that come back by a refund after their
-    last day can be used for ``returned_lot_days`` more days; 0: they stay expired.
-    """
-
-    approval_above: Annotated[int, Meta(ge=0, le=MAX_INTEGER)] | None = None
-    bands: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=MAX_BANDS)]
-    currency: CurrencyCode
-    expiry: Expiry
-    grants: Annotated[tuple[GrantRule, ...], Meta(max_length=64)] = ()
-    refunds: RefundPolicy = "cap"
-    returned_lot_days: Annotated[int, Meta(ge=0, le=365)] = 0
-    round_amount: Literal["none", "whole_units"]
-    round_points: Rounding
-    time_zone: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Currency(Document, frozen=True, kw_only=True):
@@ -195,13 +128,35 @@ class Value(Document, frozen=True, kw_only=True):
     points: Points
 
 
+class PurchaseLine(Document, frozen=True, kw_only=True):
+    """A part of a purchase, in minor units, of a category of goods (taxes are one, gift cards another) or a product."""
+
+    amount: Money
+    category: Label | None = None
+    product: Reference | None = None
+
+
+class Quantity(Document, frozen=True, kw_only=True):
+    """How much of something that is no money a purchase has, such as miles flown."""
+
+    name: Label
+    quantity: Money
+
+
 class Purchase(Document, frozen=True, kw_only=True):
-    """One purchase: the merchant's order reference, who bought, when, and for how much in minor units."""
+    """One purchase: the merchant's order reference, who bought, when, and for how much in minor units.
+
+    Where there are ``lines``, they add up to the amount. ``tender`` is how it was paid, ``channel`` where it was made.
+    """
 
     amount: Money
     at: Time
+    channel: Label | None = None
+    lines: Annotated[tuple[PurchaseLine, ...], Meta(max_length=100)] = ()
     member: AccountRef
     order: Reference
+    quantities: Annotated[tuple[Quantity, ...], Meta(max_length=8)] = ()
+    tender: Label | None = None
 
 
 class Recipient(Document, frozen=True, kw_only=True):
@@ -338,10 +293,18 @@ class EarningTerms(Document, frozen=True, kw_only=True, tag_field="type", tag="e
 Terms = ExchangeTerms | AcceptanceTerms | EarningTerms
 
 
-class RefundedPurchase(Document, frozen=True, kw_only=True, tag_field="type", tag="purchase"):
-    """``amount`` minor units of the purchase ``order``."""
+class RefundedLine(Document, frozen=True, kw_only=True):
+    """``amount`` minor units of the ``line``-th line of a purchase, from 0."""
 
     amount: Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+    line: Annotated[int, Meta(ge=0, le=99)]
+
+
+class RefundedPurchase(Document, frozen=True, kw_only=True, tag_field="type", tag="purchase"):
+    """``amount`` minor units of the purchase ``order``, of the ``lines`` named, or else of its last lines."""
+
+    amount: Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+    lines: Annotated[tuple[RefundedLine, ...], Meta(max_length=100)] = ()
     order: Reference
 
 
@@ -375,6 +338,24 @@ class ClaimRef(Document, frozen=True, kw_only=True):
 
     index: Annotated[int, Meta(ge=0, le=100)]
     seq: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+
+
+class PurchaseRef(Document, frozen=True, kw_only=True):
+    """A purchase: the merchant that recorded it, and its order reference there."""
+
+    merchant: AccountRef
+    order: Reference
+
+
+class VoucherRef(Document, frozen=True, kw_only=True):
+    """A voucher: the ``index``-th, from 0, that entry ``seq`` gave."""
+
+    index: Annotated[int, Meta(ge=0, le=100_000)]
+    seq: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+
+
+About = Literal["balance", "expiry", "tier"]
+"""What a member is reminded of."""
 
 
 @lru_cache(maxsize=1)

@@ -59,11 +59,12 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
+from ledger.program_terms import Band, ExpiresAfterMonths, GrantRule, Program
 from ledger.queries import Page
 from ledger.replay import FullReplay, LightReplay
 from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.store import Store, open_engine
-from ledger.terms import Band, Currency, ExpiresAfterMonths, GrantRule, Program, Purchase, Recipient
+from ledger.terms import Currency, Purchase, Recipient
 from ledger.tiles import tiles_of
 from ledger.wallet import Wallet, encode_document
 from tests.postgres import running_postgres

@@ -41,23 +41,13 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
+from ledger.program_terms import Band, GrantRule, NeverExpires, Program
 from ledger.purchases import Columns
 from ledger.sequencer import Recorded, Sequencer, account_opened_by
 from ledger.settlement import Clearing, SettlementKey
 from ledger.state import Rejection
 from ledger.store import Store
-from ledger.terms import (
-    AcceptanceTerms,
-    Band,
-    ClaimTerms,
-    ExchangeTerms,
-    GrantRule,
-    NeverExpires,
-    Program,
-    Rate,
-    Recipient,
-    Terms,
-)
+from ledger.terms import AcceptanceTerms, ClaimTerms, ExchangeTerms, Rate, Recipient, Terms
 from ledger.wallet import Wallet
 
 ORIGIN = "localhost/first-light"

@@ -9,12 +9,16 @@ folder that only its owner can enter: nothing listens on the network.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.postgres import empty_database, fresh_database, running_postgres
 from tests.worlds import World
+
+if TYPE_CHECKING:
+    from tests.loyalty import Loyalty
 
 # "ci" replaces Hypothesis's own profile of that name, which tries the same examples on every run.
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -79,3 +83,12 @@ def world(database_url: str) -> Iterator[World]:
     """A ledger with its operator, once on each kind of database."""
     with World(database_url) as world:
         yield world
+
+
+@pytest.fixture
+def loyalty(tmp_path: Path) -> "Iterator[Loyalty]":
+    """A ledger on which programs of the gallery are published, on SQLite alone; audited when the test is over."""
+    from tests.loyalty import open_loyalty  # noqa: PLC0415 - the service takes a second to load
+
+    with open_loyalty(tmp_path) as loyalty:
+        yield loyalty

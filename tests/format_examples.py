@@ -67,6 +67,19 @@ from ledger.operations import (
     operation_id,
     signed_message,
 )
+from ledger.program_terms import (
+    MAX_BANDS,
+    MAX_DAYS,
+    MAX_MONTHS,
+    Band,
+    ExpiresAfterDays,
+    ExpiresAfterMonths,
+    ExpiresAtYearEnd,
+    Expiry,
+    GrantRule,
+    NeverExpires,
+    Program,
+)
 from ledger.programs import last_day, local_date, points_for, round_ratio
 from ledger.receipt import MAX_PROOF_HASHES as MAX_RECEIPT_HASHES
 from ledger.receipt import MAX_RECEIPT_CHARACTERS, Receipt, encode_receipt
@@ -75,18 +88,14 @@ from ledger.spending import MAX_HOLD_MS, MAX_OPEN_HOLDS
 from ledger.state import Account, Admission, State
 from ledger.terms import (
     DEFAULT_RECOVERY_DELAY_MS,
-    MAX_BANDS,
     MAX_CLOCK_TOLERANCE_MS,
-    MAX_DAYS,
     MAX_EXPIRED_LOTS,
     MAX_KEYS,
-    MAX_MONTHS,
     MAX_RECIPIENTS,
     MAX_RECOVERY_DELAY_MS,
     MAX_SIGNATURES,
     MIN_RECOVERY_DELAY_MS,
     AcceptanceTerms,
-    Band,
     Bonus,
     Cap,
     ClaimRef,
@@ -94,15 +103,8 @@ from ledger.terms import (
     Currency,
     EarningTerms,
     ExchangeTerms,
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
-    Expiry,
     Fee,
-    GrantRule,
     KeptFee,
-    NeverExpires,
-    Program,
     Purchase,
     Rate,
     Recipient,

@@ -29,6 +29,7 @@ from ledger.operations import (
     SignedOperation,
     Unfreeze,
 )
+from ledger.program_terms import ExpiresAfterDays
 from ledger.sequencer import Recorded
 from ledger.state import Claim, Touches
 from ledger.terms import (
@@ -38,7 +39,6 @@ from ledger.terms import (
     ClaimTerms,
     EarningTerms,
     ExchangeTerms,
-    ExpiresAfterDays,
     Fee,
     KeptFee,
     Purchase,

@@ -12,6 +12,7 @@ a verifier key known from elsewhere.
 import base64
 import binascii
 import calendar
+import copy
 import hashlib
 import json
 import re
@@ -102,7 +103,7 @@ GRAMMAR = {
     "signature": r"[A-Za-z0-9_-]{85}[AQgw]",
     "hash": r"[0-9a-f]{64}",
     "reference": r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}",
-    "activity": r"[a-z][a-z0-9_]{0,31}",
+    "label": r"[a-z][a-z0-9_]{0,31}",
     "hold": r"hld_[a-z2-7]{26}",
     "agreement": r"[A-Z][A-Z0-9]{1,15}(>[A-Z][A-Z0-9]{1,15}|@(mer|ben)_[a-z2-7]{26}|\+mer_[a-z2-7]{26})",
 }
@@ -152,7 +153,7 @@ def _check_calendar(value: str) -> None:
 def check_lot(value: Any) -> None:
     """The form of a date, with the years that a local date and an expiry can lead to."""
     form(isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value), f"{value!r} is no date")
-    form(1899 <= int(value[:4]) <= 3100, f"{value} is no last day")
+    form(1899 <= int(value[:4]) <= 3300, f"{value} is no last day")
     _check_calendar(value)
 
 
@@ -235,20 +236,105 @@ THRESHOLD = integer(2, 8)
 ROUNDING = one_of("down", "half_up", "half_even", "up")
 
 
+LABEL, YES = text("label"), one_of(True)
+PERIOD = one_of("day", "month", "year", "ever")
+CAP = record({"period": PERIOD, "points": POINTS})
+DAYS = integer(0, 36_500)
+
+EXPIRIES: dict[str, Fields] = {
+    "never": {},
+    "days": {"count": DAYS},
+    "months": {"count": integer(0, 1_200)},
+    "year_end": {"count": integer(0, 100)},
+    "months_end": {"count": integer(0, 1_200)},
+    "membership_year_end": {"count": integer(0, 100)},
+    "inactivity": {"months": integer(1, 1_200)},
+}
+
+
 def check_expiry(value: Any) -> None:
-    form(isinstance(value, dict), "an object")
-    after = value.get("after")
-    one_of("never", "days", "months", "year_end")(after)
-    count = {"never": {}, "days": {"count": integer(0, 36_500)}, "months": {"count": integer(0, 1_200)}}
-    record({"after": whole, **count.get(after, {"count": integer(0, 100)})})(value)
+    form(isinstance(value, dict) and isinstance(value.get("after"), str) and value["after"] in EXPIRIES, "an expiry")
+    record({"after": whole, **EXPIRIES[value["after"]]})(value)
+
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+OF_A_PURCHASE = ("categories", "channels", "first_purchase", "from_amount", "merchants", "products", "tenders")
+LABELS = array(LABEL, 1, 64, whole)
+WHEN: Fields = {
+    **dict.fromkeys(("categories", "channels", "plans", "tenders", "tiers"), LABELS),
+    "first_purchase": YES,
+    "from_amount": SOME_MONEY,
+    "from_day": check_date,
+    "invited": YES,
+    "merchants": array(ACCOUNT, 1, 64, whole),
+    "products": array(REFERENCE, 1, 64, whole),
+    "through_day": check_date,
+    "weekdays": array(one_of(*WEEKDAYS), 1, 7, whole),
+    "within_days": integer(1, 36_500),
+}
+
+
+def check_when(value: Any) -> None:
+    record({}, WHEN)(value)
+    form(value, "it asks nothing")
+    form(value.get("from_day", "") <= value.get("through_day", NEVER), "it ends before it begins")
+
+
+BAND = record({"from": MONEY, "per": integer(1, 10**12), "points": integer(0, 10**9)})
+
+
+def check_bands(value: Any) -> None:
+    array(BAND, 1, 32)(value)
+    form(all(a["from"] < b["from"] for a, b in pairwise(value)), "bands rise")
+
+
+LIMIT = record({"count": SOME_MONEY, "period": PERIOD})
+RATIO = record({"denominator": integer(1, 1_000_000), "numerator": integer(0, 1_000_000)})
+TIERS = record(
+    {
+        "basis": one_of("amount", "points", "status", "visits"),
+        "levels": array(record({"from": MONEY, "tier": LABEL}, {"never_expires": YES}), 1, 16, lambda i: i["tier"]),
+        "period": one_of("calendar_year", "membership_year", "month"),
+    },
+    {
+        "drop": one_of("one_level"),
+        "grace_days": integer(1, 366),
+        "kept": integer(1, 120),
+        "window": integer(2, 120),
+    },
+)
+
+
+def check_tiers(value: Any) -> None:
+    TIERS(value)
+    form(all(a["from"] < b["from"] for a, b in pairwise(value["levels"])), "tiers rise")
+    form(value.get("window", 1) + value.get("kept", 0) + len(value["levels"]) <= 120, "too many periods")
+
+
+def check_reminders(value: Any) -> None:
+    days = array(integer(1, 366), 1, 4, whole)
+    record({}, {"balance": one_of("month", "year"), "expiring_days": days, "new_tier": YES})(value)
+    form(value, "no reminders")
+
+
+GRANT_RULE = record({"activity": LABEL, "max_points": MONEY}, {"evidence": YES, "limit": LIMIT, "scored": YES})
+REWARD = record(
+    {"price": POINTS, "reward": LABEL},
+    {"automatic": YES, "limit": LIMIT, "stock": MONEY, "valid_days": DAYS, "when": check_when, "worth": MONEY},
+)
+
+
+def named(name: str, required: Fields, optional: Fields, most: int, *, unique: bool = True) -> Check:
+    """An array of parts of a program, each with a name."""
+    part = record({name: LABEL, **required}, optional)
+    return array(part, 1, most, (lambda item: item[name]) if unique else None)
 
 
 def check_program(value: Any) -> None:
-    band = record({"from": MONEY, "per": integer(1, 10**12), "points": integer(0, 10**9)})
-    rule = record({"activity": text("activity"), "max_points": POINTS})
+    whenever: Fields = {"when": check_when}
     record(
         {
-            "bands": array(band, 1, 32),
+            "bands": check_bands,
             "currency": CURRENCY,
             "expiry": check_expiry,
             "round_amount": one_of("none", "whole_units"),
@@ -257,18 +343,47 @@ def check_program(value: Any) -> None:
         },
         {
             "approval_above": integer(0),
-            "grants": array(rule, 1, 64, lambda item: item["activity"]),
+            "benefits": named("benefit", {}, whenever, 64, unique=False),
+            "birthday": record({"activity": LABEL, "points": POINTS}),
+            "bonuses": named("bonus", {"points": POINTS}, whenever, 64),
+            "earning_cap": CAP,
+            "excluded_categories": LABELS,
+            "formulas": named("formula", {"bands": check_bands}, {"quantity": LABEL}, 8),
+            "grants": array(GRANT_RULE, 1, 64, lambda item: item["activity"]),
+            "multipliers": named("multiplier", {"times": RATIO}, whenever, 64),
+            "plans": named("plan", {"days": integer(1, 36_500), "price": MONEY}, {}, 8),
+            "purchase_within_days": DAYS,
+            "referral": record({"points": POINTS}, {"limit": LIMIT}),
             "refunds": one_of("negative", "owe"),
+            "reminders": check_reminders,
             "returned_lot_days": integer(1, 365),
+            "rewards": array(REWARD, 1, 256, lambda item: item["reward"]),
+            "stacking": one_of("product", "sum"),
+            "status_asset": ASSET,
+            "tiers": check_tiers,
+            "vesting_days": integer(1, 36_500),
         },
     )(value)
-    starts = [band["from"] for band in value["bands"]]
-    form(all(a < b for a, b in pairwise(starts)), "bands rise")
+    form("stacking" not in value or "multipliers" in value, "nothing to stack")
+    form(sum("automatic" in reward for reward in value.get("rewards", [])) <= 1, "two automatic rewards")
+    form(not any(set(reward.get("when", {})) & {*OF_A_PURCHASE} for reward in value.get("rewards", [])), "no purchase")
+    known = {
+        "tiers": {level["tier"] for level in value.get("tiers", {"levels": []})["levels"]},
+        "plans": {plan["plan"] for plan in value.get("plans", [])},
+    }
+    for part in ("benefits", "bonuses", "multipliers", "rewards"):
+        for when in (each.get("when", {}) for each in value.get(part, [])):
+            for name, names in known.items():
+                form(set(when.get(name, [])) <= names, f"no such {name}")
+    if "birthday" in value:
+        rules = {rule["activity"]: rule for rule in value.get("grants", [])}
+        rule = rules.get(value["birthday"]["activity"])
+        form(rule is not None and not {"evidence", "scored"} & set(rule), "nothing to grant on a birthday")
+        form(rule is not None and value["birthday"]["points"] <= rule["max_points"], "too much on a birthday")
 
 
 FEE: Fields = {"amount": MONEY, "currency": CURRENCY, "points": POINTS, "round": ROUNDING}
 FEE_BOUNDS: Fields = {"fixed": SOME_MONEY, "maximum": SOME_MONEY}
-CAP = record({"period": one_of("day", "month", "year", "ever"), "points": POINTS})
 CLAIM_TERMS = record({**FEE, "amount": SOME_MONEY, "debtor": ACCOUNT})
 RECEIVED = one_of("kept", "retired")
 BOUNDS: Fields = {"maximum": POINTS, "minimum": integer(2), "step": integer(2)}
@@ -322,6 +437,7 @@ def check_terms(value: Any) -> None:
         form(value["billing"] == "prepaid" or "alert_below" not in value, "an alert of no allotment")
 
 
+REFUNDED_LINES = array(record({"amount": SOME_MONEY, "line": integer(0, 99)}), 1, 100, lambda item: item["line"])
 REFUNDED: dict[str, Fields] = {
     "purchase": {"amount": SOME_MONEY, "order": REFERENCE},
     "redemption": {"amount": POINTS, "operation": text("hash")},
@@ -331,7 +447,9 @@ REFUNDED: dict[str, Fields] = {
 
 def check_refunded(value: Any) -> None:
     form(isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] in REFUNDED, "of no type")
-    record({"type": whole, **REFUNDED[value["type"]]})(value)
+    lines = {"lines": REFUNDED_LINES} if value["type"] == "purchase" else {}
+    record({"type": whole, **REFUNDED[value["type"]]}, lines)(value)
+    form("lines" not in value or sum(line["amount"] for line in value["lines"]) == value["amount"], "lines add up")
 
 
 COMMON = {
@@ -353,7 +471,22 @@ def check_recovery_delay(value: Any) -> None:
     form(value != WEEK_MS, "seven days are what absence means")
 
 
-PURCHASE = record({"amount": MONEY, "at": check_time, "member": ACCOUNT, "order": REFERENCE})
+PURCHASE_FORM = record(
+    {"amount": MONEY, "at": check_time, "member": ACCOUNT, "order": REFERENCE},
+    {
+        "channel": LABEL,
+        "lines": array(record({"amount": MONEY}, {"category": LABEL, "product": REFERENCE}), 1, 100),
+        "quantities": array(record({"name": LABEL, "quantity": MONEY}), 1, 8, lambda item: item["name"]),
+        "tender": LABEL,
+    },
+)
+
+
+def check_purchase(value: Any) -> None:
+    PURCHASE_FORM(value)
+    form("lines" not in value or sum(line["amount"] for line in value["lines"]) == value["amount"], "lines add up")
+
+
 RECIPIENT = record({"amount": POINTS, "to": ACCOUNT})
 PAYMENT = record({"amount": SOME_MONEY, "creditor": ACCOUNT, "debtor": ACCOUNT})
 CLAIM = record({"index": integer(0, 100), "seq": integer(0)})
@@ -399,20 +532,19 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
             "actor": ACCOUNT,
             "asset": ASSET,
             "currency": CURRENCY,
-            "purchases": array(PURCHASE, 1, 1_000, lambda purchase: purchase["order"]),
+            "purchases": array(check_purchase, 1, 1_000, lambda purchase: purchase["order"]),
         },
         {},
     ),
     "grant": (
         {
-            "activity": text("activity"),
+            "activity": LABEL,
             "actor": ACCOUNT,
-            "amount": POINTS,
             "asset": ASSET,
             "member": ACCOUNT,
             "reference": REFERENCE,
         },
-        {},
+        {"amount": POINTS, "evidence": text("hash"), "score": integer(0, 10)},
     ),
     "correct": (
         {
@@ -431,7 +563,7 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
     ),
     "redeem": (
         {"actor": ACCOUNT, "amount": POINTS, "asset": ASSET, "merchant": ACCOUNT},
-        {"reference": REFERENCE},
+        {"from_pool": YES, "reference": REFERENCE, "reward": LABEL},
     ),
     "exchange": (
         {"actor": ACCOUNT, "amount": POINTS, "asset": ASSET, "into": ASSET, "minimum_out": POINTS},
@@ -448,6 +580,44 @@ KINDS: dict[str, tuple[Fields, Fields]] = {
     "release": ({"actor": ACCOUNT, "hold": text("hold")}, {}),
     "refund": ({"actor": ACCOUNT, "asset": ASSET, "of": check_refunded, "reference": REFERENCE}, {}),
     "expire": ({"actor": ACCOUNT, "asset": ASSET, "limit": integer(1, 400), "through": check_date}, {}),
+    "enroll": ({"actor": ACCOUNT, "asset": ASSET}, {"formula": LABEL, "invited_by": ACCOUNT}),
+    "vest": (
+        {
+            "actor": ACCOUNT,
+            "asset": ASSET,
+            "purchases": array(
+                record({"merchant": ACCOUNT, "order": REFERENCE}),
+                1,
+                200,
+                lambda item: (item["merchant"], item["order"]),
+            ),
+        },
+        {},
+    ),
+    "review_tiers": ({"actor": ACCOUNT, "asset": ASSET, "members": array(ACCOUNT, 1, 400, whole)}, {}),
+    "start_plan": (
+        {"actor": ACCOUNT, "asset": ASSET, "member": ACCOUNT, "plan": LABEL, "reference": REFERENCE},
+        {},
+    ),
+    "end_plan": (
+        {"actor": ACCOUNT, "asset": ASSET, "member": ACCOUNT, "reason": one_of("refunded", "other")},
+        {},
+    ),
+    "form_pool": ({"actor": ACCOUNT, "asset": ASSET, "members": array(ACCOUNT, 1, 7, whole)}, {}),
+    "leave_pool": ({"actor": ACCOUNT, "asset": ASSET}, {}),
+    "use_voucher": (
+        {"actor": ACCOUNT, "voucher": record({"index": integer(0, 100_000), "seq": integer(0)})},
+        {"reference": REFERENCE},
+    ),
+    "remind": (
+        {
+            "about": one_of("balance", "expiry", "tier"),
+            "actor": ACCOUNT,
+            "asset": ASSET,
+            "members": array(ACCOUNT, 1, 400, whole),
+        },
+        {},
+    ),
     "agree": (
         {
             "actor": ACCOUNT,
@@ -535,6 +705,11 @@ def _check_period(op: Any) -> None:
     form("ends" not in op or op["starts"] < op["ends"], "ends after starts")
 
 
+def _check_publishing(op: Any) -> None:
+    _check_period(op)
+    form(op["program"].get("status_asset") != op["asset"], "base points are its own")
+
+
 def _check_transfer(op: Any) -> None:
     form(all(item["to"] != op["actor"] for item in op["recipients"]), "a transfer to oneself")
     form(sum(item["amount"] for item in op["recipients"]) <= MAX_INTEGER, "a sum beyond 2^53-1")
@@ -559,7 +734,9 @@ def _check_netting(op: Any) -> None:
 FURTHER_FORMS: dict[str, Check] = {
     "open_account": _check_opening,
     "define_asset": _check_definition,
-    "publish_program": _check_period,
+    "publish_program": _check_publishing,
+    "enroll": lambda op: form(op.get("invited_by") != op["actor"], "nobody invites itself"),
+    "form_pool": lambda op: form(op["actor"] not in op["members"], "the same twice"),
     "correct": lambda op: form(op["amount"] != 0, "a correction of nothing"),
     "transfer": _check_transfer,
     "exchange": lambda op: form(op["asset"] != op["into"], "an exchange of nothing"),
@@ -609,6 +786,10 @@ def hold_id(op_id: bytes) -> str:
     return f"hld_{_short_id(op_id)}"
 
 
+def pool_id(op_id: bytes) -> str:
+    return f"pol_{_short_id(op_id)}"
+
+
 def _short_id(op_id: bytes) -> str:
     return base64.b32encode(op_id[:16]).decode().rstrip("=").lower()
 
@@ -616,15 +797,134 @@ def _short_id(op_id: bytes) -> str:
 # Section 8: programs
 
 
-def points_of(program: dict[str, Any], amount: int, unit: int) -> int:
-    if program["round_amount"] == "whole_units":
-        amount = amount // unit * unit
+SPECIAL = {"bonuses", "earning_cap", "excluded_categories", "formulas", "multipliers", "plans", "referral"}
+SPECIAL |= {"status_asset", "tiers", "vesting_days"}
+
+
+def is_special(program: dict[str, Any]) -> bool:
+    """Section 8.19: whether a program asks and leaves more than an amount and points."""
+    automatic = any("automatic" in reward for reward in program.get("rewards", []))
+    return (
+        bool(SPECIAL & set(program)) or automatic or program["expiry"]["after"] in ("membership_year_end", "inactivity")
+    )
+
+
+def banded(bands: list[dict[str, Any]], amount: int) -> Fraction:
     total = Fraction(0)
-    bands = program["bands"]
     for i, band in enumerate(bands):
         top = min(amount, bands[i + 1]["from"]) if i + 1 < len(bands) else amount
         total += max(top - band["from"], 0) * Fraction(band["points"], band["per"])
-    return rounded(total, program["round_points"])
+    return total
+
+
+Line = tuple[int, str | None, str | None]
+"""What is left of a line in minor units, its category, its product."""
+
+
+class Bought:
+    """Section 8.20: a purchase as it was recorded, and what of each line is left of it."""
+
+    def __init__(self, purchase: dict[str, Any], merchant: str, earned_on: str) -> None:
+        self.merchant, self.earned_on = merchant, earned_on
+        self.lines = purchase.get("lines") or [{"amount": purchase["amount"]}]
+        self.left = [line["amount"] for line in self.lines]
+        self.quantities = {item["name"]: item["quantity"] for item in purchase.get("quantities", [])}
+        self.tender, self.channel = purchase.get("tender"), purchase.get("channel")
+        self.tier: str | None = None
+        self.plan: str | None = None
+        self.formula: str | None = None
+        self.joined_on: str | None = None
+        self.first = self.invited = self.refunded = False
+        self.room: int | None = None
+
+    def eligible(self, program: dict[str, Any]) -> list[Line]:
+        excluded = program.get("excluded_categories", [])
+        return [
+            (left, line.get("category"), line.get("product"))
+            for left, line in zip(self.left, self.lines, strict=True)
+            if line.get("category") not in excluded
+        ]
+
+    def after(self, refunded: list[int]) -> "Bought":
+        """The same purchase with so much less of each line."""
+        less = copy.copy(self)
+        less.left = [left - back for left, back in zip(self.left, refunded, strict=True)]
+        less.refunded = True
+        return less
+
+
+def holds(when: dict[str, Any], bought: Bought, line: Line, earns: int) -> bool:
+    """Section 8.20: whether what a part asks is so, for one line of a purchase of which so much earns."""
+    day = bought.earned_on
+    asked = {"tiers": bought.tier, "plans": bought.plan, "tenders": bought.tender, "channels": bought.channel}
+    asked |= {"merchants": bought.merchant, "weekdays": WEEKDAYS[date.fromisoformat(day).weekday()]}
+    asked |= {"categories": line[1], "products": line[2]}
+    if any(name in when and value not in when[name] for name, value in asked.items()):
+        return False
+    since = -1 if bought.joined_on is None else days_between(bought.joined_on, day)
+    if "within_days" in when and not 0 <= since < when["within_days"]:
+        return False
+    in_time = when.get("from_day", "") <= day <= when.get("through_day", NEVER)
+    first, invited = bought.first or "first_purchase" not in when, bought.invited or "invited" not in when
+    return in_time and first and invited and earns >= when.get("from_amount", 0)
+
+
+def calculate(program: dict[str, Any], bought: Bought, unit: int) -> tuple[int, int, int]:
+    """Section 8.2: points, status points, and how much of the amount earns."""
+    if bought.refunded and sum(bought.left) == 0:
+        return 0, 0, 0
+    eligible = bought.eligible(program)
+    earns = sum(left for left, _, _ in eligible)
+    formula = next((each for each in program.get("formulas", []) if each["formula"] == bought.formula), None)
+    quantity = None if formula is None or "quantity" not in formula else bought.quantities.get(formula["quantity"], 0)
+    if quantity is None:
+        counted = earns // unit * unit if program["round_amount"] == "whole_units" else earns
+        base = banded((formula or program)["bands"], counted)
+    else:
+        assert formula is not None
+        base = banded(formula["bands"], quantity)
+        excluded = program.get("excluded_categories", [])
+        originally = sum(line["amount"] for line in bought.lines if line.get("category") not in excluded)
+        if originally:
+            base = base * earns / originally
+        elif quantity:
+            eligible = [(1, None, None)]
+    whole_weight = sum(left for left, _, _ in eligible)
+    exact = Fraction(0)
+    for line in eligible:
+        factors = [
+            Fraction(each["times"]["numerator"], each["times"]["denominator"])
+            for each in program.get("multipliers", [])
+            if holds(each.get("when", {}), bought, line, earns)
+        ]
+        if line[0]:
+            exact += base * line[0] / whole_weight * stacked(factors, program.get("stacking"))
+    points = rounded(exact, program["round_points"])
+    for bonus in program.get("bonuses", []):
+        if any(line[0] and holds(bonus.get("when", {}), bought, line, earns) for line in eligible):
+            points += bonus["points"]
+    if bought.room is not None:
+        points = min(points, bought.room)
+    counts = "status_asset" in program or program.get("tiers", {}).get("basis") == "status"
+    return points, rounded(base, program["round_points"]) if counts else 0, earns
+
+
+def stacked(factors: list[Fraction], stacking: str | None) -> Fraction:
+    if not factors:
+        return Fraction(1)
+    if stacking == "sum":
+        return max(Fraction(0), 1 + sum((factor - 1 for factor in factors), Fraction(0)))
+    if stacking == "product":
+        product = Fraction(1)
+        for factor in factors:
+            product *= factor
+        return product
+    return max(factors)
+
+
+def points_of(program: dict[str, Any], amount: int, unit: int) -> int:
+    """Points of a purchase of which nothing is known but the amount."""
+    return calculate(program, Bought({"amount": amount}, "", "2026-01-01"), unit)[0]
 
 
 def rounded(value: Fraction, mode: str) -> int:
@@ -643,19 +943,112 @@ def local_date(time: str, zone: str) -> str:
     return datetime.fromisoformat(time).astimezone(zoneinfo.ZoneInfo(zone)).date().isoformat()
 
 
-def last_day(expiry: dict[str, Any], earned_on: str) -> str | None:
+def days_between(first: str, last: str) -> int:
+    return (date.fromisoformat(last) - date.fromisoformat(first)).days
+
+
+def days_after(day: str, count: int) -> str:
+    return (date.fromisoformat(day) + timedelta(days=count)).isoformat()
+
+
+def months_after(day: date, count: int) -> date:
+    months = day.year * 12 + day.month - 1 + count
+    year, month = months // 12, months % 12 + 1
+    return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+def last_day(expiry: dict[str, Any], earned_on: str, joined_on: str | None = None) -> str | None:
     day = date.fromisoformat(earned_on)
-    if expiry["after"] == "never":
+    after = expiry["after"]
+    if after == "never":
         return None
+    if after == "inactivity":
+        return months_after(day, expiry["months"]).isoformat()
     count = expiry["count"]
-    if expiry["after"] == "days":
+    if after == "days":
         return (day + timedelta(days=count)).isoformat()
-    if expiry["after"] == "year_end":
+    if after == "year_end":
         return f"{day.year + count}-12-31"
-    year, month = day.year, day.month
-    for _ in range(count):
-        year, month = (year, month + 1) if month < 12 else (year + 1, 1)
-    return date(year, month, min(day.day, calendar.monthrange(year, month)[1])).isoformat()
+    if after == "months_end":
+        end = months_after(day.replace(day=1), count)
+        return end.replace(day=calendar.monthrange(end.year, end.month)[1]).isoformat()
+    if after == "membership_year_end":
+        years = Years("membership_year", joined_on or earned_on)
+        return days_after(years.first_day(years.number(earned_on) + 1 + count).isoformat(), -1)
+    return months_after(day, count).isoformat()
+
+
+# Section 8.21: standing
+
+
+class Years:
+    """The periods of tiers, each with a number that is one more than that of the period before."""
+
+    def __init__(self, period: str, joined_on: str) -> None:
+        self.period, self.joined_on = period, date.fromisoformat(joined_on)
+
+    def first_day(self, number: int) -> date:
+        if self.period == "calendar_year":
+            return date(number, 1, 1)
+        if self.period == "month":
+            return date(number // 12, number % 12 + 1, 1)
+        return months_after(self.joined_on, 12 * number)
+
+    def number(self, day: str) -> int:
+        at = date.fromisoformat(day)
+        if self.period == "calendar_year":
+            return at.year
+        if self.period == "month":
+            return at.year * 12 + at.month - 1
+        years = at.year - self.joined_on.year
+        return years if self.first_day(years) <= at else years - 1
+
+    def name(self, number: int) -> str:
+        length = {"calendar_year": 4, "month": 7, "membership_year": 10}[self.period]
+        return self.first_day(number).isoformat()[:length]
+
+
+class Tiers:
+    """Where a member stands, by what it did in each period: the number of a level, or -1 below them all."""
+
+    def __init__(self, tiers: dict[str, Any], counts: dict[str, int], joined_on: str) -> None:
+        self.tiers, self.counts = tiers, counts
+        self.years = Years(tiers["period"], joined_on)
+        self.levels = tiers["levels"]
+
+    def _reached(self, number: int) -> int:
+        window = range(number, number - self.tiers.get("window", 1), -1)
+        done = sum(self.counts.get(self.years.name(each), 0) for each in window)
+        return max((i for i, level in enumerate(self.levels) if level["from"] <= done), default=-1)
+
+    def _of_period(self, number: int) -> int:
+        kept = self.tiers.get("kept", 0)
+        best = max(self._reached(number - i) for i in range(kept + 1))
+        if "drop" in self.tiers:
+            for less in range(1, len(self.levels)):
+                best = max(best, self._reached(number - kept - less) - less)
+        return best
+
+    def at(self, day: str) -> int:
+        since = self.years.number(days_after(day, -self.tiers.get("grace_days", 0)))
+        return max(self._of_period(number) for number in range(since, self.years.number(day) + 1))
+
+    def name_at(self, day: str) -> str | None:
+        at = self.at(day)
+        return None if at < 0 else self.levels[at]["tier"]
+
+    def until(self, day: str) -> str:
+        """The last day through which it stays no lower, when nothing more is done; NEVER for ever."""
+        here, number = self.at(day), self.years.number(day)
+        for later in range(number - 13, number + 122):
+            first = self.years.first_day(later) + timedelta(days=self.tiers.get("grace_days", 0))
+            if first.isoformat() > day and self.at(first.isoformat()) < here:
+                return days_after(first.isoformat(), -1)
+        return NEVER
+
+
+def period_of(period: str, day: str) -> str:
+    return {"day": day, "month": day[:7], "year": day[:4], "ever": "ever"}[period]
 
 
 def milliseconds(time: str) -> int:
@@ -723,6 +1116,17 @@ Obligation = tuple[str, str, str, int, str]
 HOLDERS = {"member", "merchant", "beneficiary"}
 
 
+def never_expires(program: dict[str, Any], tier: str | None) -> bool:
+    levels = program.get("tiers", {"levels": []})["levels"]
+    return any("never_expires" in level for level in levels if level["tier"] == tier)
+
+
+def active_plan(joined: dict[str, Any], day: str) -> str | None:
+    """The plan a member has on a day."""
+    plan: str | None = joined["plan"]
+    return plan if plan is not None and joined["plan_from"] <= day <= joined["plan_until"] else None
+
+
 def leg(account: str, asset: str, amount: int, lot: str | None = None) -> Posting:
     posting = {"account": account, "amount": amount, "asset": asset}
     return posting if lot is None else {**posting, "lot": lot}
@@ -752,8 +1156,26 @@ def first_of(parts: Parts, amount: int) -> tuple[Parts, Parts]:
     return taken, rest
 
 
-def lot_of(program: dict[str, Any], time: str) -> str | None:
-    return last_day(program["expiry"], local_date(time, program["time_zone"]))
+class Draft:
+    """What an operation makes of lots and of what members did, as far as it is decided."""
+
+    def __init__(self, lots: dict[tuple[str, str, str], int], kept: dict[str, dict[Any, Any]]) -> None:
+        self.lots = dict(lots)
+        self.kept = {name: {key: copy.copy(value) for key, value in each.items()} for name, each in kept.items()}
+        self.given = 0  # vouchers
+
+    def post(self, legs: list[Posting], *new: Posting) -> None:
+        """Add legs to others."""
+        for item in new:
+            legs.append(item)
+            self.lots[place_of(item)] = self.lots.get(place_of(item), 0) + item["amount"]
+
+    def lots_of(self, account: str, asset: str) -> dict[str, int]:
+        return {lot: points for (a, b, lot), points in self.lots.items() if (a, b) == (account, asset) and points}
+
+
+KEPT = ("members", "progress", "pending", "vouchers", "pools", "used", "invitations", "reminded")
+"""What section 6.1 says of memberships and what follows from them, in this order."""
 
 
 class Replica:
@@ -776,7 +1198,7 @@ class Replica:
         self.agreements: dict[str, list[dict[str, Any]]] = {}
         self.allotted: dict[str, int] = {}  # what is left
         self.bought: dict[str, int] = {}
-        self.used: dict[tuple[str, str, str], int] = {}
+        self.kept: dict[str, dict[Any, Any]] = {name: {} for name in KEPT}
         self.holds: dict[str, dict[str, Any]] = {}
         self.spendings: dict[str, dict[str, Any]] = {}
         self.claims: dict[tuple[int, int], dict[str, Any]] = {}
@@ -784,6 +1206,7 @@ class Replica:
         self._signers: set[str] = set()
         self._new_claims: list[dict[str, Any]] = []
         self._changes: list[Callable[[int], None]] = []
+        self._draft = Draft({}, self.kept)
 
     # Section 6.1
     def account_at(self, account: str, time: str) -> dict[str, Any]:
@@ -811,6 +1234,7 @@ class Replica:
     def decide(self, op: dict[str, Any], signers: set[str], time: str) -> list[Posting]:
         """Section 6.2: the postings of an operation recorded at a time, or the first refusal that applies."""
         self._signers, self._new_claims, self._changes = signers, [], []
+        self._draft = Draft(self.lots, self.kept)
         require(op["ledger"] == self.origin, "WRONG_LEDGER")
         require(op.get("expires", time) >= time, "EXPIRED")
         if op["kind"] == "genesis":
@@ -821,8 +1245,8 @@ class Replica:
         if "actor" in op:
             require(op["actor"] in self.accounts, "UNKNOWN_ACCOUNT", op["actor"])
             actor = self.account_at(op["actor"], time)
-        if "partner" in op:
-            require(op["partner"] in self.accounts, "UNKNOWN_ACCOUNT", op["partner"])
+        for party in self._parties(op):
+            require(party in self.accounts, "UNKNOWN_ACCOUNT", party)
         self._check_authority(op, signers, time)
         for party in self._parties(op):
             require(not self.accounts[party]["frozen"], "ACCOUNT_FROZEN", party)
@@ -843,8 +1267,12 @@ class Replica:
         return postings
 
     def _parties(self, op: dict[str, Any]) -> list[str]:
-        """Who acts: the actor, and in `agree` and `allot` the partner."""
-        return [op[field] for field in ("actor", "partner") if field in op]
+        """Who acts: the actor, in `agree` and `allot` the partner, in `form_pool` all members."""
+        return [op[field] for field in ("actor", "partner") if field in op] + self._pooled(op)
+
+    @staticmethod
+    def _pooled(op: dict[str, Any]) -> list[str]:
+        return list(op["members"]) if op["kind"] == "form_pool" else []
 
     def _check_at(self, at: str, time: str, genesis: dict[str, Any] | None) -> None:
         assert genesis is not None
@@ -893,6 +1321,8 @@ class Replica:
     # Section 7.4
     def _decide_publish_program(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         self._check_issuer(op, actor)
+        if "status_asset" in op["program"]:
+            self._check_issuer({"asset": op["program"]["status_asset"]}, actor)
         self._check_currency(op["program"])
         worth = "value" in self.assets[op["asset"]]
         require(op["program"].get("refunds") != "owe" or worth, "VALUE_MISSING")
@@ -911,45 +1341,173 @@ class Replica:
         require(versions, "PROGRAM_MISSING")
         require(op["currency"] == versions[0]["program"]["currency"], "CURRENCY_MISMATCH")
         legs: list[Posting] = []
-        total = 0
+        promised = issued = 0
+        statuses: dict[str, list[Posting]] = {}
+        gained: list[str] = []
         for purchase in op["purchases"]:
             self._check_member(purchase["member"])
             self._check_at(purchase["at"], time, self.genesis)
             require((op["actor"], "order", purchase["order"]) not in self.references, "ORDER_EXISTS")
             program = self._program_at(op["asset"], purchase["at"])
-            points = points_of(program, purchase["amount"], self._units()[op["currency"]])
-            lot = lot_of(program, purchase["at"])
-            if points:
-                legs.append(leg(purchase["member"], op["asset"], points, lot))
+            bought = Bought(purchase, op["actor"], local_date(purchase["at"], program["time_zone"]))
+            past = days_between(bought.earned_on, self._today(op["asset"], time))
+            require(past <= program.get("purchase_within_days", past), "PURCHASE_TOO_OLD")
+            original = self._bought(op, purchase, program, bought, time)
             claim = partner["terms"]["claim"] if partner and partner["terms"]["billing"] == "postpaid" else None
-            original: dict[str, Any] = {
-                "points": points,
-                "owed": claim_of(claim, total + points) - claim_of(claim, total),
-            }
-            original |= {"program": program, "lot": lot, "partner": partner}
-            self._remember_purchase(op, purchase, original)
-            total += points
-        return self._earned(op, legs, partner, time)
+            owed = claim_of(claim, promised + original["points"]) - claim_of(claim, promised)
+            original |= {"owed": owed, "partner": partner}
+            promised += original["points"]
+            pending = "vesting_days" in program
+            for account, points in original["promises"]:
+                self._draft.post(legs, *self._redated(account, op["asset"], bought.earned_on, time))
+                if not pending:
+                    issued += points
+                    gained.append(account)
+                    self._draft.post(
+                        legs, *self._repaying(op["asset"], [leg(account, op["asset"], points, original["lot"])])
+                    )
+            if original["status"]:
+                asset, member = program["status_asset"], purchase["member"]
+                more = statuses.setdefault(asset, [])
+                self._draft.post(more, *self._redated(member, asset, bought.earned_on, time))
+                if not pending:
+                    given = leg(member, asset, original["status"], self._lot_then(asset, member, purchase["at"]))
+                    self._draft.post(more, *self._repaying(asset, [given]))
+        return self._given(op["asset"], legs, issued, statuses, gained, (partner, promised), time)
 
-    def _remember_purchase(self, op: dict[str, Any], purchase: dict[str, Any], original: dict[str, Any]) -> None:
-        original |= {**purchase, "asset": op["asset"], "refunded": 0, "short": 0, "returned": 0}
-        name = (op["actor"], purchase["order"])
-        self._changes.append(lambda _: self.purchases.update({name: original}))
-        self._changes.append(lambda _: self.references.add((op["actor"], "order", purchase["order"])))
+    def _bought(
+        self, op: dict[str, Any], purchase: dict[str, Any], program: dict[str, Any], bought: Bought, time: str
+    ) -> dict[str, Any]:
+        """Sections 8.19 to 8.22: what one purchase gives, which is noted."""
+        asset, member, order = op["asset"], purchase["member"], purchase["order"]
+        unit = self._units()[op["currency"]]
+        expiry = program["expiry"]
+        original: dict[str, Any] = {"program": program, "bought": bought, "asset": asset, "member": member}
+        if not is_special(program):
+            points, status, counted = calculate(program, bought, unit)
+            lot, promises = last_day(expiry, bought.earned_on), [(member, points)]
+        else:
+            joined = self._join(asset, member, bought.earned_on)
+            bought.joined_on, bought.first = joined["joined_on"], joined["purchases"] == 0
+            bought.invited, bought.formula = joined["invited_by"] is not None, joined["formula"]
+            bought.plan = active_plan(joined, bought.earned_on)
+            bought.tier = self._tier(program, asset, member, bought.earned_on)
+            earned = (f"earned:{asset}", member, "")
+            if "earning_cap" in program:
+                earned = (*earned[:2], period_of(program["earning_cap"]["period"], bought.earned_on))
+                bought.room = max(0, program["earning_cap"]["points"] - self._used(*earned))
+            points, status, counted = calculate(program, bought, unit)
+            require(max(points, status) <= MAX_INTEGER, "POINTS_OVERFLOW")
+            if "earning_cap" in program:
+                self._use(*earned, points)
+            done = {"amount": counted, "points": points, "status": status, "visits": 1}
+            self._progress(program, asset, member, bought.earned_on, done)
+            joined["purchases"] += 1
+            starts = days_after(bought.earned_on, program.get("vesting_days", 0))
+            lot = None if never_expires(program, bought.tier) else last_day(expiry, starts, joined["joined_on"])
+            promises = [(member, points), *self._inviting(op, program, bought, joined, order)]
+            if not program.get("status_asset"):
+                status = 0
+            if "vesting_days" in program and (points or status or len(promises) > 1):
+                inviter, bonus = promises[1] if len(promises) > 1 else (None, 0)
+                self._draft.kept["pending"][op["actor"], order] = {
+                    "asset": asset,
+                    "account": member,
+                    "points": points,
+                    "vests_on": starts,
+                    "last_day": lot,
+                    "program": program,
+                    "status_points": status,
+                    "inviter": inviter,
+                    "inviter_points": bonus,
+                }
+            self._note_tier(asset, member, bought.earned_on, time)
+        promises = [(account, given) for account, given in promises if given]
+        original |= {"points": points, "lot": lot, "status": status, "promises": promises}
+        original |= {"amount": purchase["amount"], "refunded": [0] * len(bought.left)}
+        original |= {"due": 0, "short": 0, "returned": 0, "lined": "lines" in purchase}
+        self._changes.append(lambda _: self.purchases.update({(op["actor"], order): original}))
+        self._changes.append(lambda _: self.references.add((op["actor"], "order", order)))
+        return original
+
+    # Section 8.22
+    def _inviting(
+        self, op: dict[str, Any], program: dict[str, Any], bought: Bought, joined: dict[str, Any], order: str
+    ) -> list[tuple[str, int]]:
+        """What a first purchase gives who invited the member."""
+        referral, inviter = program.get("referral"), joined["invited_by"]
+        issuer = self.assets[op["asset"]]["issuer"] == op["actor"]
+        if referral is None or inviter is None or not bought.first or not issuer:
+            return []
+        if "limit" in referral:
+            whose = (f"invited:{op['asset']}", inviter, period_of(referral["limit"]["period"], bought.earned_on))
+            if self._used(*whose) >= referral["limit"]["count"]:
+                return []
+            self._use(*whose, 1)
+        self._draft.kept["invitations"][op["actor"], order] = {"inviter": inviter, "points": referral["points"]}
+        return [(inviter, referral["points"])]
+
+    def _given(  # noqa: PLR0917
+        self,
+        asset: str,
+        legs: list[Posting],
+        issued: int,
+        statuses: dict[str, list[Posting]],
+        gained: list[str],
+        billed: tuple[dict[str, Any] | None, int],
+        time: str,
+    ) -> list[Posting]:
+        """Legs that give points, after those of the issue account, and before those of automatic rewards."""
+        given = {asset: (issued, legs)}
+        for status_asset, more in statuses.items():
+            given[status_asset] = (sum(item["amount"] for item in more), more)
+        result: list[Posting] = []
+        for each, (total, more) in given.items():
+            if total:
+                self._check_issue(each, total)
+                result.append(leg("sys_issued", each, -total))
+            result += more
+        self._bill(asset, *billed, time)
+        for account in dict.fromkeys(gained):
+            result += self._rewarded(account, asset, time)
+        return result
 
     # Section 7.6
     def _decide_grant(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         partner = self._check_may_issue(op, time)
         self._check_member(op["member"])
         program = self._program_at(op["asset"], op["at"])
-        rules = {rule["activity"]: rule["max_points"] for rule in program.get("grants", [])}
+        rules = {rule["activity"]: rule for rule in program.get("grants", [])}
         require(op["activity"] in rules, "ACTIVITY_UNKNOWN")
+        rule, asset, member, amount = rules[op["activity"]], op["asset"], op["member"], op.get("amount", 0)
         self._use_reference(op["actor"], "grant:" + op["activity"], op["reference"])
-        require(op["amount"] <= rules[op["activity"]], "GRANT_TOO_LARGE")
-        self._check_large(op, time)
-        return self._earned(
-            op, [leg(op["member"], op["asset"], op["amount"], lot_of(program, op["at"]))], partner, time
-        )
+        require("evidence" not in rule or "evidence" in op, "EVIDENCE_MISSING")
+        require("evidence" in rule or "evidence" not in op, "EVIDENCE_UNEXPECTED")
+        if "evidence" in op:
+            used = (self.assets[asset]["issuer"], f"evidence:{asset}", op["evidence"])
+            require(used not in self.references, "EVIDENCE_USED")
+            self._changes.append(lambda _: self.references.add(used))
+        require("scored" not in rule or "score" in op, "SCORE_MISSING")
+        require("scored" in rule or "score" not in op, "SCORE_UNEXPECTED")
+        require(amount <= rule["max_points"], "GRANT_TOO_LARGE")
+        earned_on = local_date(op["at"], program["time_zone"])
+        if "limit" in rule:
+            whose = (f"activity:{asset}:{op['activity']}", member, period_of(rule["limit"]["period"], earned_on))
+            require(self._used(*whose) < rule["limit"]["count"], "LIMIT_REACHED")
+            self._use(*whose, 1)
+        self._check_large(op, amount, time)
+        tier = joined_on = None
+        if is_special(program):
+            joined_on = self._join(asset, member, earned_on)["joined_on"]
+            tier = self._tier(program, asset, member, earned_on)
+            self._progress(program, asset, member, earned_on, {"points": amount})
+            self._note_tier(asset, member, earned_on, time)
+        legs: list[Posting] = []
+        if amount:
+            lot = None if never_expires(program, tier) else last_day(program["expiry"], earned_on, joined_on)
+            self._draft.post(legs, *self._redated(member, asset, earned_on, time))
+            self._draft.post(legs, *self._repaying(asset, [leg(member, asset, amount, lot)]))
+        return self._given(asset, legs, amount, {}, [member] * (amount > 0), (partner, amount), time)
 
     # Section 7.7
     def _decide_correct(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
@@ -958,12 +1516,12 @@ class Replica:
         self._use_reference(op["actor"], "correction", op["reference"])
         version = self._last_started(op["asset"], time)
         require(op["amount"] < 0 or version is not None, "PROGRAM_MISSING")
-        self._check_large(op, time)
+        self._check_large(op, abs(op["amount"]), time)
         if op["amount"] < 0:
-            legs, _ = self._spend(op["member"], op["asset"], -op["amount"], time)
+            legs, _ = self._spend(op["member"], op["asset"], -op["amount"], time, active=False)
             return [*legs, leg("sys_issued", op["asset"], -op["amount"])]
         assert version is not None
-        given = leg(op["member"], op["asset"], op["amount"], lot_of(version["program"], time))
+        given = leg(op["member"], op["asset"], op["amount"], self._lot_then(op["asset"], op["member"], time))
         return self._issued(op["asset"], self._repaying(op["asset"], [given]))
 
     # Section 7.8
@@ -1004,12 +1562,127 @@ class Replica:
         require(actor["role"] in HOLDERS, "NOT_PERMITTED")
         require(op["asset"] in self.assets, "UNKNOWN_ASSET")
         version = self._check_accepted(op, {"merchant", "beneficiary"}, time)
-        legs, parts = self._spend(op["actor"], op["asset"], op["amount"], time)
+        reward, count = self._wanted(op, time) if "reward" in op else ({}, 0)
+        if "from_pool" in op:
+            legs, parts, holders = self._spend_shared(op, time)
+        else:
+            legs, parts = self._spend(op["actor"], op["asset"], op["amount"], time)
+            holders = [op["actor"]] * len(parts)
         terms = version["terms"] if version else {}
         legs += self._received(op["merchant"], op["asset"], parts, terms)
         claim = claim_of(terms.get("claim"), op["amount"])
-        self._spent(op, parts, version, claim, time, holder=op["actor"], asset=op["asset"])
+        spending = self._spent(op, parts, version, claim, time, holder=op["actor"], asset=op["asset"])
+        spending["holders"] = holders
+        if reward:
+            spending |= {"reward": reward["reward"], "vouchers": count}
+            self._have(op["actor"], op["asset"], reward, count, time)
+            self._changes.append(lambda seq: spending.update(seq=seq))
         return legs
+
+    # Section 8.24
+    def _wanted(self, op: dict[str, Any], time: str) -> tuple[dict[str, Any], int]:
+        """The reward that is redeemed, and how many of it."""
+        asset, actor = op["asset"], op["actor"]
+        started = in_force(self.programs.get(asset, []), time)
+        rewards = {each["reward"]: each for each in (started["program"].get("rewards", []) if started else [])}
+        require(op["merchant"] == self.assets[asset]["issuer"] and op["reward"] in rewards, "UNKNOWN_REWARD")
+        assert started is not None
+        reward = rewards[op["reward"]]
+        require(self._may_have(started["program"], reward, actor, asset, time), "REWARD_UNAVAILABLE")
+        count, rest = divmod(op["amount"], reward["price"])
+        require(rest == 0 and 1 <= count <= 100, "PRICE_MISMATCH")
+        left, stock = self._left(reward, actor, asset, time)
+        require(count <= left, "LIMIT_REACHED")
+        require(count <= stock, "OUT_OF_STOCK")
+        return reward, count
+
+    def _may_have(self, program: dict[str, Any], reward: dict[str, Any], member: str, asset: str, time: str) -> bool:
+        today = self._today(asset, time)
+        asking = Bought({"amount": 0}, self.assets[asset]["issuer"], today)
+        joined = self._draft.kept["members"].get((asset, member))
+        asking.tier = self._tier(program, asset, member, today)
+        if joined is not None:
+            asking.joined_on, asking.invited = joined["joined_on"], joined["invited_by"] is not None
+            asking.plan = active_plan(joined, today)
+        return holds(reward.get("when", {}), asking, (0, None, None), 0)
+
+    def _left(self, reward: dict[str, Any], member: str, asset: str, time: str) -> tuple[int, int]:
+        """How many of a reward a member may still have, and how many there are still."""
+        scope = f"reward:{asset}:{reward['reward']}"
+        left = stock = MAX_INTEGER
+        if "limit" in reward:
+            period = period_of(reward["limit"]["period"], self._today(asset, time))
+            left = max(0, reward["limit"]["count"] - self._used(scope, member, period))
+        if "stock" in reward:
+            stock = max(0, reward["stock"] - self._used(scope, "*", "ever"))
+        return left, stock
+
+    def _have(self, member: str, asset: str, reward: dict[str, Any], count: int, time: str) -> None:
+        """Give vouchers, and count them."""
+        today, scope = self._today(asset, time), f"reward:{asset}:{reward['reward']}"
+        if "limit" in reward:
+            self._use(scope, member, period_of(reward["limit"]["period"], today), count)
+        self._use(scope, "*", "ever", count)
+        voucher = {"account": member, "asset": asset, "merchant": self.assets[asset]["issuer"], "status": "issued"}
+        voucher |= {"reward": reward["reward"], "price": reward["price"], "worth": reward.get("worth")}
+        voucher |= {"last_day": days_after(today, reward["valid_days"]) if "valid_days" in reward else NEVER}
+        for _ in range(count):
+            index = self._draft.given
+            self._draft.given += 1
+            self._changes.append(lambda seq, index=index: self.kept["vouchers"].update({(seq, index): dict(voucher)}))  # type: ignore[misc]
+
+    # Section 8.25
+    def _rewarded(self, member: str, asset: str, time: str) -> list[Posting]:
+        """What an account has by itself once it gained points: the legs with which it pays."""
+        started = self._last_started(asset, time)
+        program = started["program"] if started else {}
+        reward = next((each for each in program.get("rewards", []) if "automatic" in each), None)
+        if reward is None or self.accounts[member]["frozen"]:
+            return []
+        today = self._today(asset, time)
+        lots = {lot: points for lot, points in self._draft.lots_of(member, asset).items() if lot >= today}
+        affordable = max(0, sum(lots.values())) // reward["price"]
+        count = min(affordable, *self._left(reward, member, asset, time), 100)
+        if count == 0 or not self._may_have(program, reward, member, asset, time):
+            return []
+        self._have(member, asset, reward, count, time)
+        parts: Parts = [(None if lot == NEVER else lot, lots[lot]) for lot in sorted(lots) if lots[lot] > 0]
+        taken, _ = first_of(parts, count * reward["price"])
+        legs: list[Posting] = []
+        self._draft.post(legs, *legs_of(member, asset, taken, -1))
+        self._draft.post(legs, leg("sys_spent", asset, total_of(taken)))
+        return legs
+
+    # Section 8.27
+    def _spend_shared(self, op: dict[str, Any], time: str) -> tuple[list[Posting], Parts, list[str]]:
+        """What each member of the actor's pool gives."""
+        asset, today = op["asset"], self._today(op["asset"], time)
+        pool = self._draft.kept["members"].get((asset, op["actor"]), {}).get("pool")
+        require(pool is not None, "NO_POOL")
+        sharers = [each for each in self._draft.kept["pools"][pool]["members"] if not self.accounts[each]["frozen"]]
+        lapsed: list[Posting] = []
+        own: dict[str, int] = {}
+        for member in sharers:
+            returned, lots = self._with_lapsed(member, asset, time)
+            lapsed += returned
+            own[member] = max(0, sum(points for lot, points in lots.items() if lot >= today))
+        total = sum(own.values())
+        require(op["amount"] <= total, "INSUFFICIENT_POINTS")
+        shares = {member: op["amount"] * points // total for member, points in own.items()}
+        by_rest = sorted(sharers, key=lambda member: -(op["amount"] * own[member] % total))
+        for member in by_rest[: op["amount"] - sum(shares.values())]:
+            shares[member] += 1
+        legs: list[Posting] = []
+        parts: Parts = []
+        holders: list[str] = []
+        for member, share in shares.items():
+            if share:
+                given, taken = self._spend(member, asset, share, time)
+                returned, _ = self._with_lapsed(member, asset, time)
+                legs += given[len(returned) :]
+                parts += taken
+                holders += [member] * len(taken)
+        return [*lapsed, *legs], parts, holders
 
     # Section 7.9, and for holds 7.11
     def _check_accepted(self, op: dict[str, Any], roles: set[str], time: str) -> dict[str, Any] | None:
@@ -1053,6 +1726,7 @@ class Replica:
     ) -> dict[str, Any]:
         """Remember for refunds what an operation spent, and book its claim."""
         spending: dict[str, Any] = {"kind": op["kind"], "holder": holder, "asset": asset, "parts": parts}
+        spending |= {"holders": [holder] * len(parts)}
         spending |= {"amount": total_of(parts), "refunded": 0, "time": time, "version": version, "owed": []}
         spending["merchant"] = op.get("merchant", op["actor"])
         if version is not None and claim:
@@ -1087,8 +1761,7 @@ class Replica:
         fee = fee_of(terms["fee"], given) if "fee" in terms else 0
         require(fee <= op.get("maximum_fee", 0), "FEE_ABOVE_LIMIT", str(fee))
         legs, parts = self._spend(op["actor"], op["asset"], given, time)
-        started = self._last_started(op["into"], time)
-        lot = lot_of(started["program"], time) if started else None
+        lot = self._lot_then(op["into"], op["actor"], time)
         issued = self._issued(op["into"], [leg(op["actor"], op["into"], out, lot)])
         legs += self._received(version["partner"], op["asset"], parts, terms)
         claim = claim_of(terms.get("claim"), given)
@@ -1161,39 +1834,117 @@ class Replica:
         refund: Callable[..., list[Posting]] = getattr(self, f"_refund_{op['of']['type']}")
         return refund(op, op["of"], time)
 
-    def _refund_purchase(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:
+    def _refund_purchase(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:  # noqa: PLR0915
         original = self.purchases.get((op["actor"], of["order"]))
         require(original is not None and original["asset"] == op["asset"], "UNKNOWN_ORIGINAL")
         assert original is not None
         self._use_reference(op["actor"], "refund", op["reference"])
-        before = original["amount"] - original["refunded"]
-        require(of["amount"] <= before, "REFUND_TOO_LARGE")
-        self._changes.append(lambda _: original.update(refunded=original["refunded"] + of["amount"]))
-        program, member = original["program"], original["member"]
+        back = self._refunded_lines(original, of)
+        already = original["refunded"]
+        program, member, bought = original["program"], original["member"], original["bought"]
         unit = self._units()[program["currency"]]
-        due = points_of(program, before, unit) - points_of(program, before - of["amount"], unit)
-        if due == 0:
-            return []
-        legs, taken = self._take(member, op["asset"], [(original["lot"], due)], due, time)
-        back, short = total_of(taken), due - total_of(taken)
-        debt = {"negative": short, "owe": 0}.get(program.get("refunds"), self._uncommitted(member, op["asset"], time))
-        debt = min(debt, short)
-        if debt:
-            legs.append(leg(member, op["asset"], -debt))
-        if back + debt:
-            legs.append(leg("sys_issued", op["asset"], back + debt))
-        self._restore_allotment(original, back)
-        if program.get("refunds") == "owe":
-            value = self.assets[op["asset"]]["value"]
-            was, now = (
-                rounded(Fraction(points * value["amount"], value["points"]), "half_up")
-                for points in (original["short"], original["short"] + short)
-            )
-            self._owe(member, op["actor"], value["currency"], now - was)
-        self._reverse_billing(original, back)
-        changed = {"short": original["short"] + short, "returned": original["returned"] + back}
+        now = [sum(pair) for pair in zip(already, back, strict=True)]
+        was = bought.after(already) if any(already) else bought
+        _, status_before, earned_before = calculate(program, was, unit)
+        points_left, status_left, earned_left = calculate(program, bought.after(now), unit)
+        due = max(0, original["points"] - original["due"] - points_left)
+        status = status_before - status_left if program.get("status_asset") else 0
+        over = sum(now) == original["amount"]
+        changed: dict[str, Any] = {"refunded": now, "due": original["due"] + due}
+        legs: list[Posting] = []
+        returned, short = due, 0
+        pending = self._draft.kept["pending"].get((op["actor"], of["order"]))
+        invitation = self._draft.kept["invitations"].pop((op["actor"], of["order"]), None) if over else None
+        if pending is not None:
+            pending["points"] -= due
+            pending["status_points"] -= status
+            if invitation is not None:
+                pending["inviter_points"] = 0
+                pending["inviter"] = None
+            if not pending["points"] and not pending["status_points"] and not pending["inviter_points"]:
+                del self._draft.kept["pending"][op["actor"], of["order"]]
+        else:
+            if due:
+                taken, returned = self._take_back(
+                    member, op["asset"], original["lot"], due, program.get("refunds"), time
+                )
+                legs += taken
+                short = due - returned
+            if status:
+                taken, parts = self._take(member, program["status_asset"], [], status, time)
+                legs += taken
+                if parts:
+                    legs.append(leg("sys_issued", program["status_asset"], total_of(parts)))
+            if invitation is not None:
+                policy = "negative" if program.get("refunds") == "negative" else None
+                inviter, points = invitation["inviter"], invitation["points"]
+                legs += self._take_back(inviter, op["asset"], original["lot"], points, policy, time)[0]
+        if due:
+            self._restore_allotment(original, returned)
+            if program.get("refunds") == "owe":
+                value = self.assets[op["asset"]]["value"]
+                owed, owing = (
+                    rounded(Fraction(points * value["amount"], value["points"]), "half_up")
+                    for points in (original["short"], original["short"] + short)
+                )
+                self._owe(member, op["actor"], value["currency"], owing - owed)
+            self._reverse_billing(original, returned)
+            changed |= {"short": original["short"] + short, "returned": original["returned"] + returned}
         self._changes.append(lambda _: original.update(changed))
+        if is_special(program):
+            self._undo_progress(
+                op, original, (due, status_before - status_left, earned_before - earned_left), over, time
+            )
+            if invitation is not None and "limit" in program["referral"]:
+                period = period_of(program["referral"]["limit"]["period"], bought.earned_on)
+                self._use(f"invited:{op['asset']}", invitation["inviter"], period, -1)
         return legs
+
+    # Section 8.18
+    def _refunded_lines(self, original: dict[str, Any], of: dict[str, Any]) -> list[int]:
+        """How much of each line is refunded."""
+        left = [there - gone for there, gone in zip(original["bought"].left, original["refunded"], strict=True)]
+        require(of["amount"] <= sum(left), "REFUND_TOO_LARGE")
+        back = [0] * len(left)
+        for named in of.get("lines", []):
+            require(original["lined"] and named["line"] < len(left), "UNKNOWN_LINE")
+            require(named["amount"] <= left[named["line"]], "REFUND_TOO_LARGE")
+            back[named["line"]] = named["amount"]
+        rest = of["amount"] - sum(back)
+        for i in reversed(range(len(left))):
+            if "lines" not in of:
+                back[i] = min(left[i], rest)
+                rest -= back[i]
+        return back
+
+    def _take_back(  # noqa: PLR0917
+        self, account: str, asset: str, lot: str | None, due: int, policy: str | None, time: str
+    ) -> tuple[list[Posting], int]:
+        """The legs with which an account gives points back, its debt for the rest, and how many it gave."""
+        legs, taken = self._take(account, asset, [(lot, due)], due, time)
+        back, short = total_of(taken), due - total_of(taken)
+        debt = min({"negative": short, "owe": 0}.get(policy or "", self._uncommitted(account, asset, time)), short)
+        if debt:
+            legs.append(leg(account, asset, -debt))
+        if back + debt:
+            legs.append(leg("sys_issued", asset, back + debt))
+        return legs, back
+
+    # Section 8.18
+    def _undo_progress(
+        self, op: dict[str, Any], original: dict[str, Any], less: tuple[int, int, int], over: bool, time: str
+    ) -> None:
+        """A purchase no longer counts, as far as it was refunded."""
+        asset, member, program = op["asset"], original["member"], original["program"]
+        earned_on = original["bought"].earned_on
+        if "earning_cap" in program:
+            period = period_of(program["earning_cap"]["period"], earned_on)
+            self._use(f"earned:{asset}", member, period, -less[0])
+        done = {"amount": -less[2], "points": -less[0], "status": -less[1], "visits": -1 if over else 0}
+        self._progress(program, asset, member, earned_on, done)
+        if over:
+            self._draft.kept["members"][asset, member]["purchases"] -= 1
+        self._note_tier(asset, member, earned_on, time)
 
     def _uncommitted(self, account: str, asset: str, time: str) -> int:
         """What an account has on holds that last, less its debt."""
@@ -1223,7 +1974,7 @@ class Replica:
             self._owe(creditor, claim["debtor"], claim["currency"], amount, name)
 
     def _take(self, account: str, asset: str, first: Parts, amount: int, time: str) -> tuple[list[Posting], Parts]:
-        """Section 8.17: the legs with which an account gives up to so many points, and what of which lot it gives.
+        """Section 8.18: the legs with which an account gives up to so many points, and what of which lot it gives.
 
         Of the lots named first as many as said there, even past their day; then of all others that can be used.
         """
@@ -1243,7 +1994,27 @@ class Replica:
 
     def _refund_redemption(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:
         spending = self._original(op, of, {"redeem", "capture"})
+        if "reward" in spending:
+            require(of["amount"] == spending["amount"], "PRICE_MISMATCH", "all at once")
+            vouchers = [self._draft.kept["vouchers"][spending["seq"], i] for i in range(spending["vouchers"])]
+            require(all(voucher["status"] == "issued" for voucher in vouchers), "VOUCHER_CLOSED")
+            for voucher in vouchers:
+                voucher["status"] = "cancelled"
+            self._give_up(spending)
         return self._undone(op, spending, time)
+
+    def _give_up(self, spending: dict[str, Any]) -> None:
+        """Section 8.24: rewards that are given back are not counted."""
+        asset, then = spending["asset"], spending["time"]
+        scope = f"reward:{asset}:{spending['reward']}"
+        known = [version for version in self.programs[asset] if version["seq"] < spending["seq"]]
+        started = in_force(known, then)
+        assert started is not None
+        (reward,) = [each for each in started["program"]["rewards"] if each["reward"] == spending["reward"]]
+        if "limit" in reward:
+            period = period_of(reward["limit"]["period"], self._today(asset, then))
+            self._use(scope, spending["holder"], period, -spending["vouchers"])
+        self._use(scope, "*", "ever", -spending["vouchers"])
 
     def _refund_exchange(self, op: dict[str, Any], of: dict[str, Any], time: str) -> list[Posting]:
         spending = self._original(op, of, {"exchange"})
@@ -1252,9 +2023,8 @@ class Replica:
         legs: list[Posting] = []
         if back:
             holder, into = spending["holder"], terms["into"]
-            self._spend(holder, into, back, time)
-            started = self._last_started(into, spending["time"])
-            own = lot_of(started["program"], spending["time"]) if started else None
+            self._spend(holder, into, back, time, active=False)
+            own = self._lot_then(into, holder, spending["time"])
             usable = (own or NEVER) >= self._today(into, time)
             legs, _ = self._take(holder, into, [(own, back)] if usable else [], back, time)
             legs.append(leg("sys_issued", terms["into"], back))
@@ -1269,20 +2039,22 @@ class Replica:
         require(of["amount"] <= spending["amount"] - spending["refunded"], "REFUND_TOO_LARGE")
         return spending
 
-    # Section 8.17
+    # Section 8.18
     def _undone(self, op: dict[str, Any], spending: dict[str, Any], time: str) -> list[Posting]:
         """The spent points return to their holder, and what was owed for them is owed back."""
         asset, amount, already = op["asset"], op["of"]["amount"], spending["refunded"]
         version = spending["version"]
         _, rest = first_of(spending["parts"][::-1], already)
         returned, _ = first_of(rest, amount)
+        holders = spending["holders"][::-1][len(spending["parts"]) - len(rest) :]
         back = [(self._returned_lot(asset, lot, spending["time"], time), points) for lot, points in returned]
         if version is not None and version["terms"]["received"] == "kept":
             legs = self._give_back(op["actor"], asset, returned, [lot for lot, _ in back], time)
         else:
             self._check_supply(asset, amount)
             legs = [leg("sys_spent", asset, -amount)]
-        legs += legs_of(spending["holder"], asset, back)
+        for holder, part in zip(holders, back, strict=False):
+            legs += legs_of(holder, asset, [part])
         whole_amount = spending["amount"]
         left = whole_amount - already
         for debtor, creditor, currency, owed in spending["owed"]:
@@ -1336,6 +2108,206 @@ class Replica:
         return [*legs, leg("sys_expired", op["asset"], -sum(item["amount"] for item in legs))]
 
     # Section 7.16
+    def _decide_enroll(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "member", "NOT_PERMITTED")
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        program = self._program_at(op["asset"], time)
+        formulas = {each["formula"] for each in program.get("formulas", [])}
+        require(op.get("formula") is None or op["formula"] in formulas, "UNKNOWN_FORMULA")
+        if "invited_by" in op:
+            self._check_member(op["invited_by"])
+        known = self._draft.kept["members"].get((op["asset"], op["actor"]))
+        if known is not None:
+            too_late = known["invited_by"] is not None or known["purchases"] > 0
+            require("invited_by" not in op or not too_late, "INVITED_TOO_LATE")
+            require("invited_by" in op or op.get("formula") != known["formula"], "ALREADY_ENROLLED")
+        joined = self._join(op["asset"], op["actor"], self._today(op["asset"], time))
+        joined["formula"] = op.get("formula")
+        joined["invited_by"] = op.get("invited_by", joined["invited_by"])
+        if known is None:
+            self._note_tier(op["asset"], op["actor"], "", time)
+        return []
+
+    def _check_keeper(self, op: dict[str, Any], actor: dict[str, Any]) -> None:
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        issuer = self.assets[op["asset"]]["issuer"]
+        require(actor["role"] == "operator" or op["actor"] == issuer, "NOT_PERMITTED")
+
+    # Section 7.17
+    def _decide_vest(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_keeper(op, actor)
+        asset, today = op["asset"], self._today(op["asset"], time)
+        legs: list[Posting] = []
+        statuses: dict[str, list[Posting]] = {}
+        gained: list[str] = []
+        issued = due = 0
+        for purchase in op["purchases"]:
+            key = (purchase["merchant"], purchase["order"])
+            pending = self._draft.kept["pending"].get(key)
+            if pending is None or pending["asset"] != asset or pending["vests_on"] > today:
+                continue
+            due += 1
+            del self._draft.kept["pending"][key]
+            both = [(pending["account"], pending["points"]), (pending["inviter"], pending["inviter_points"])]
+            for account, points in both:
+                if points:
+                    issued += points
+                    gained.append(account)
+                    given = leg(account, asset, points, pending["last_day"])
+                    self._draft.post(legs, *self._repaying(asset, [given]))
+            if pending["status_points"]:
+                other = pending["program"]["status_asset"]
+                lot = self._lot_then(other, pending["account"], time)
+                given = leg(pending["account"], other, pending["status_points"], lot)
+                self._draft.post(statuses.setdefault(other, []), *self._repaying(other, [given]))
+        require(due, "NOTHING_DUE")
+        return self._given(asset, legs, issued, statuses, gained, (None, 0), time)
+
+    # Section 7.18
+    def _decide_review_tiers(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_keeper(op, actor)
+        started = self._last_started(op["asset"], time)
+        require(started is not None and "tiers" in started["program"], "NOTHING_DUE")
+        members = self._draft.kept["members"]
+        before = {member: copy.copy(members.get((op["asset"], member))) for member in op["members"]}
+        for member in op["members"]:
+            if before[member] is not None:
+                self._note_tier(op["asset"], member, "", time)
+        require(any(members.get((op["asset"], member)) != before[member] for member in op["members"]), "NOTHING_DUE")
+        return []
+
+    # Section 7.19
+    def _decide_start_plan(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_issuer(op, actor)
+        self._check_member(op["member"])
+        version = in_force(self.programs.get(op["asset"], []), time)
+        plans = {each["plan"]: each for each in (version["program"].get("plans", []) if version else [])}
+        require(op["plan"] in plans, "UNKNOWN_PLAN")
+        self._use_reference(op["actor"], "plan", op["reference"])
+        today, days = self._today(op["asset"], time), plans[op["plan"]]["days"]
+        known = (op["asset"], op["member"]) in self._draft.kept["members"]
+        joined = self._join(op["asset"], op["member"], today)
+        if not known:
+            self._note_tier(op["asset"], op["member"], "", time)
+        if joined["plan"] == op["plan"] and joined["plan_until"] >= today:
+            until, more = joined["plan_until"], days
+        else:
+            joined["plan"], joined["plan_from"] = op["plan"], today
+            until, more = today, days - 1
+        joined["plan_until"] = days_after(until, min(more, days_between(until, "9999-12-31")))
+        return []
+
+    # Section 7.20
+    def _decide_end_plan(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_issuer(op, actor)
+        self._check_member(op["member"])
+        joined = self._draft.kept["members"].get((op["asset"], op["member"]))
+        today = self._today(op["asset"], time)
+        require(joined is not None and active_plan(joined, today) is not None, "NO_PLAN")
+        assert joined is not None
+        joined |= {"plan": None, "plan_from": None, "plan_until": None}
+        return []
+
+    # Section 7.21
+    def _decide_form_pool(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(actor["role"] == "member", "NOT_PERMITTED")
+        for member in op["members"]:
+            self._check_member(member)
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        together, today = [op["actor"], *op["members"]], self._today(op["asset"], time)
+        members = self._draft.kept["members"]
+        for member in together:
+            require(members.get((op["asset"], member), {}).get("pool") is None, "ALREADY_POOLED", member)
+        name = pool_id(hashlib.sha256(encode(op)).digest())
+        for member in together:
+            known = (op["asset"], member) in members
+            self._join(op["asset"], member, today)["pool"] = name
+            if not known:
+                self._note_tier(op["asset"], member, "", time)
+        self._draft.kept["pools"][name] = {"asset": op["asset"], "members": together}
+        return []
+
+    # Section 7.22
+    def _decide_leave_pool(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        require(op["asset"] in self.assets, "UNKNOWN_ASSET")
+        members, pools = self._draft.kept["members"], self._draft.kept["pools"]
+        name = members.get((op["asset"], op["actor"]), {}).get("pool")
+        require(name is not None, "NO_POOL")
+        pools[name]["members"] = [each for each in pools[name]["members"] if each != op["actor"]]
+        members[op["asset"], op["actor"]]["pool"] = None
+        if len(pools[name]["members"]) == 1:
+            (last,) = pools.pop(name)["members"]
+            members[op["asset"], last]["pool"] = None
+        return []
+
+    # Section 7.23
+    def _decide_use_voucher(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        voucher = self._draft.kept["vouchers"].get((op["voucher"]["seq"], op["voucher"]["index"]))
+        require(voucher is not None and voucher["merchant"] == op["actor"], "UNKNOWN_VOUCHER")
+        assert voucher is not None
+        require(voucher["status"] == "issued", "VOUCHER_CLOSED")
+        require(voucher["last_day"] >= self._today(voucher["asset"], time), "VOUCHER_EXPIRED")
+        require(not self.accounts[voucher["account"]]["frozen"], "ACCOUNT_FROZEN")
+        voucher["status"] = "used"
+        return []
+
+    # Section 7.24
+    def _decide_remind(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
+        self._check_keeper(op, actor)
+        started = self._last_started(op["asset"], time)
+        reminders = started["program"].get("reminders", {}) if started else {}
+        told = 0
+        for member in op["members"]:
+            account = self.accounts.get(member, {"role": "none"})
+            if account["role"] == "member":
+                due: Callable[..., dict[str, str]] = getattr(self, f"_reminded_of_{op['about']}")
+                assert started is not None or not reminders
+                through = (
+                    due(op["asset"], member, reminders, started, self._today(op["asset"], time)) if reminders else {}
+                )
+                for about, end in through.items():
+                    self._draft.kept["reminded"][op["asset"], member, about] = end
+                told += bool(through)
+        require(told, "NOTHING_DUE")
+        return []
+
+    def _through(self, asset: str, member: str, about: str) -> str:
+        through: str = self._draft.kept["reminded"].get((asset, member, about), "")
+        return through
+
+    def _reminded_of_balance(
+        self, asset: str, member: str, reminders: dict[str, Any], _: dict[str, Any], today: str
+    ) -> dict[str, str]:
+        if "balance" not in reminders:
+            return {}
+        period = period_of(reminders["balance"], today)
+        usable = sum(points for lot, points in self._draft.lots_of(member, asset).items() if lot >= today)
+        return {"balance": period} if usable > 0 and self._through(asset, member, "balance") < period else {}
+
+    def _reminded_of_expiry(
+        self, asset: str, member: str, reminders: dict[str, Any], _: dict[str, Any], today: str
+    ) -> dict[str, str]:
+        lots = self._draft.lots_of(member, asset)
+        first, due = today, False
+        spans = {f"expiry_{days}": days_after(today, days) for days in sorted(reminders.get("expiring_days", []))}
+        for about, last in spans.items():
+            through = self._through(asset, member, about)
+            due = due or any(first <= lot <= last and lot > through and points > 0 for lot, points in lots.items())
+            first = days_after(last, 1)
+        return spans if due else {}
+
+    def _reminded_of_tier(
+        self, asset: str, member: str, reminders: dict[str, Any], started: dict[str, Any], _: str
+    ) -> dict[str, str]:
+        joined = self._draft.kept["members"].get((asset, member))
+        if joined is None or "new_tier" not in reminders:
+            return {}
+        first = started["program"].get("tiers", {"levels": [{"from": 1}]})["levels"][0]
+        known = self._draft.kept["reminded"].get((asset, member, "tier"), first["tier"] if first["from"] == 0 else "")
+        tier = joined["tier"] or ""
+        return {"tier": tier} if tier != known else {}
+
+    # Section 7.25
     def _decide_agree(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         terms = op["terms"]
         require(actor["role"] == "merchant", "NOT_PERMITTED")
@@ -1364,7 +2336,7 @@ class Replica:
             found = [version for version in versions if version is not None]
             require(not pays_in_a_loop(found, op["terms"]["asset"], op["terms"]["into"]), "PAYING_LOOP", moment)
 
-    # Section 7.17
+    # Section 7.26
     def _decide_end_agreement(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         versions = self.agreements.get(op["agreement"], [])
         require(versions, "UNKNOWN_AGREEMENT")
@@ -1377,7 +2349,7 @@ class Replica:
         self._changes += [lambda _, version=version: version.update(ends=op["ends"]) for version in ended]  # type: ignore[misc]
         return []
 
-    # Section 7.18
+    # Section 7.27
     def _decide_allot(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         self._check_issuer(op, actor)
         name = f"{op['asset']}+{op['partner']}"
@@ -1393,7 +2365,7 @@ class Replica:
         self._owe_claim(version, op["points"])
         return []
 
-    # Section 7.19
+    # Section 7.28
     def _decide_net(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         self._check_currency(op)
@@ -1429,7 +2401,7 @@ class Replica:
         self._changes.append(pay)
         return []
 
-    # Section 7.20
+    # Section 7.29
     def _decide_settle(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         self._check_currency(op)
         require(op["debtor"] in self.accounts, "UNKNOWN_ACCOUNT", op["debtor"])
@@ -1447,7 +2419,7 @@ class Replica:
         paid, currency = op["amount"], op["currency"]
         return [leg(op["actor"], currency, -paid), leg(op["debtor"], currency, paid)]
 
-    # Section 7.21
+    # Section 7.30
     def _decide_dispute(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         claim = self.claims.get((op["claim"]["seq"], op["claim"]["index"]))
         require(claim is not None and op["actor"] in (claim["debtor"], claim["creditor"]), "UNKNOWN_CLAIM")
@@ -1461,7 +2433,7 @@ class Replica:
         self._changes.append(lambda _: claim.update(status="disputed", disputed_by=op["actor"]))
         return []
 
-    # Section 7.22
+    # Section 7.31
     def _decide_resolve_dispute(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         claim = self.claims.get((op["claim"]["seq"], op["claim"]["index"]))
         operator = actor["role"] == "operator"
@@ -1481,7 +2453,7 @@ class Replica:
         self._changes.append(lambda _: claim.update(status="cancelled"))
         return [leg(claim["creditor"], currency, -amount), leg(claim["debtor"], currency, amount)]
 
-    # Section 7.23
+    # Section 7.32
     def _decide_freeze(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
@@ -1490,7 +2462,7 @@ class Replica:
         self._changes.append(lambda _: self.accounts[op["account"]].update(frozen=True))
         return []
 
-    # Section 7.24
+    # Section 7.33
     def _decide_unfreeze(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
@@ -1498,11 +2470,11 @@ class Replica:
         self._changes.append(lambda _: self.accounts[op["account"]].update(frozen=False))
         return []
 
-    # Section 7.25
+    # Section 7.34
     def _decide_replace_keys(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         return []
 
-    # Section 7.26
+    # Section 7.35
     def _decide_recover_keys(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
@@ -1510,14 +2482,14 @@ class Replica:
         require(self.account_at(op["account"], time)["recovery"] is None, "RECOVERY_PENDING")
         return []
 
-    # Section 7.27
+    # Section 7.36
     def _decide_cancel_recovery(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(op["account"] == op["actor"] or actor["role"] == "operator", "NOT_PERMITTED")
         require(op["account"] in self.accounts, "UNKNOWN_ACCOUNT", op["account"])
         require(self.account_at(op["account"], time)["recovery"] is not None, "NO_RECOVERY")
         return []
 
-    # Section 7.28
+    # Section 7.37
     def _decide_replace_log_key(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         require(actor["role"] == "operator", "NOT_PERMITTED")
         key_id = self._check_log_key(op["log_key"])
@@ -1551,10 +2523,10 @@ class Replica:
         require((merchant, scope, reference) not in self.references, "REFERENCE_EXISTS")
         self._changes.append(lambda _: self.references.add((merchant, scope, reference)))
 
-    def _check_large(self, op: dict[str, Any], time: str) -> None:
+    def _check_large(self, op: dict[str, Any], amount: int, time: str) -> None:
         """Sections 7.6 and 7.7: what is above a bound of the version at the time of recording needs approval."""
         started = self._last_started(op["asset"], time)
-        if started and abs(op["amount"]) > started["program"].get("approval_above", MAX_INTEGER):
+        if started and amount > started["program"].get("approval_above", MAX_INTEGER):
             self._check_approval(op["actor"], time)
 
     # Section 8.1
@@ -1575,10 +2547,95 @@ class Replica:
         versions = self.programs.get(asset)
         return local_date(time, versions[0]["program"]["time_zone"] if versions else "UTC")
 
+    # Section 8.4
+    def _lot_then(self, asset: str, account: str, time: str) -> str | None:
+        """The lot of points by the last version that had started at a time, closed or not; without one, no last day."""
+        started = self._last_started(asset, time)
+        if started is None:
+            return None
+        joined = self._draft.kept["members"].get((asset, account), {})
+        day = local_date(time, started["program"]["time_zone"])
+        return last_day(started["program"]["expiry"], day, joined.get("joined_on"))
+
+    # Section 8.19
+    def _join(self, asset: str, member: str, day: str) -> dict[str, Any]:
+        """A membership, which begins on a day unless it has."""
+        fresh = {"joined_on": day, "purchases": 0, "formula": None, "invited_by": None, "pool": None}
+        fresh |= {"tier": None, "tier_until": NEVER, "plan": None, "plan_from": None, "plan_until": None}
+        joined: dict[str, Any] = self._draft.kept["members"].setdefault((asset, member), fresh)
+        return joined
+
+    # Section 8.21
+    def _standing(self, program: dict[str, Any], asset: str, member: str, day: str) -> Tiers | None:
+        if "tiers" not in program:
+            return None
+        tiers, kept = program["tiers"], self._draft.kept
+        joined = kept["members"].get((asset, member), {"joined_on": day})
+        mine = (asset, member, tiers["basis"])
+        counts = {key[3]: count for key, count in kept["progress"].items() if key[:3] == mine}
+        return Tiers(tiers, counts, joined["joined_on"])
+
+    def _tier(self, program: dict[str, Any], asset: str, member: str, day: str) -> str | None:
+        standing = self._standing(program, asset, member, day)
+        return standing.name_at(day) if standing else None
+
+    def _note_tier(self, asset: str, member: str, day: str, time: str) -> None:
+        """Note the tier of the program at the time of recording, as of today or a later day."""
+        started, day = self._last_started(asset, time), max(day, self._today(asset, time))
+        standing = self._standing(started["program"], asset, member, day) if started else None
+        noted = {"tier": standing.name_at(day), "tier_until": standing.until(day)} if standing else {}
+        self._draft.kept["members"][asset, member] |= noted or {"tier": None, "tier_until": NEVER}
+
+    def _progress(self, program: dict[str, Any], asset: str, member: str, day: str, done: dict[str, int]) -> None:
+        """Count what a member did in the period of a day, if tiers count it."""
+        if "tiers" not in program or not done.get(program["tiers"]["basis"]):
+            return
+        kept, tiers = self._draft.kept, program["tiers"]
+        years = Years(tiers["period"], kept["members"][asset, member]["joined_on"])
+        key = (asset, member, tiers["basis"], years.name(years.number(day)))
+        count = kept["progress"].get(key, 0) + done[tiers["basis"]]
+        require(count <= MAX_INTEGER, "AMOUNT_OVERFLOW")
+        assert count >= 0
+        kept["progress"][key] = count
+        if count == 0:
+            del kept["progress"][key]
+
+    # Section 8.12
+    def _used(self, scope: str, account: str, period: str) -> int:
+        used: int = self._draft.kept["used"].get((scope, account, period), 0)
+        return used
+
+    def _use(self, scope: str, account: str, period: str, count: int) -> None:
+        used = self._used(scope, account, period) + count
+        assert used >= 0
+        self._draft.kept["used"][scope, account, period] = used
+
+    # Section 8.23
+    def _redated(self, account: str, asset: str, day: str, time: str) -> list[Posting]:
+        """The legs with which the lots of who was active on a day last longer."""
+        return self._lasting(account, asset, day, self._draft.lots_of(account, asset), time)
+
+    def _lasting(self, account: str, asset: str, day: str, lots: dict[str, int], time: str) -> list[Posting]:
+        started = self._last_started(asset, time)
+        expiry: dict[str, Any] = started["program"]["expiry"] if started else {"after": "never"}
+        if expiry["after"] != "inactivity":
+            return []
+        new = months_after(date.fromisoformat(day), expiry["months"]).isoformat()
+        moved = [lot for lot in sorted(lots) if self._today(asset, time) <= lot < new and lots[lot] > 0]
+        if not moved:
+            return []
+        legs = [leg(account, asset, -lots[lot], lot) for lot in moved]
+        return [*legs, leg(account, asset, sum(lots[lot] for lot in moved), new)]
+
     # Section 8.6
-    def _spend(self, account: str, asset: str, amount: int, time: str) -> tuple[list[Posting], Parts]:
+    def _spend(
+        self, account: str, asset: str, amount: int, time: str, *, active: bool = True
+    ) -> tuple[list[Posting], Parts]:
         """The legs with which an account gives points, lapsed holds before them, and what of which lot is given."""
         legs, lots = self._with_lapsed(account, asset, time)
+        for item in self._lasting(account, asset, self._today(asset, time), lots, time) if active else []:
+            legs.append(item)
+            lots[item["lot"]] = lots.get(item["lot"], 0) + item["amount"]
         today = self._today(asset, time)
         usable = {lot: points for lot, points in lots.items() if lot >= today}
         require(sum(usable.values()) >= amount, "INSUFFICIENT_POINTS")
@@ -1607,10 +2664,13 @@ class Replica:
         total = sum(item["amount"] for item in legs)
         if total == 0:
             return []
+        self._check_issue(asset, total)
+        return [leg("sys_issued", asset, -total), *legs]
+
+    def _check_issue(self, asset: str, total: int) -> None:
         issued = -self.lots.get(("sys_issued", asset, NEVER), 0)
         require(issued + total <= MAX_INTEGER, "POINTS_OVERFLOW")
         self._check_supply(asset, total)
-        return [leg("sys_issued", asset, -total), *legs]
 
     def _check_supply(self, asset: str, more: int) -> None:
         issued = -self.lots.get(("sys_issued", asset, NEVER), 0)
@@ -1625,7 +2685,7 @@ class Replica:
         split = []
         for item in legs:
             account, points = item["account"], item["amount"]
-            debt = debts.get(account, max(0, -self.lots.get((account, asset, NEVER), 0)))
+            debt = debts.get(account, max(0, -self._draft.lots.get((account, asset, NEVER), 0)))
             repaid = min(points, debt)
             debts[account] = debt - repaid
             if repaid == 0 or "lot" not in item:
@@ -1642,10 +2702,9 @@ class Replica:
         if cap is None:
             return
         today = self._today(asset, time)
-        period = {"day": today, "month": today[:7], "year": today[:4], "ever": "ever"}[cap["period"]]
-        used = self.used.get((*whose, period), 0) + points
-        require(used <= cap["points"], "CAP_EXCEEDED", str(whose))
-        self._changes.append(lambda _: self.used.update({(*whose, period): used}))
+        period = period_of(cap["period"], today)
+        require(self._used(*whose, period) + points <= cap["points"], "CAP_EXCEEDED", str(whose))
+        self._use(*whose, period, points)
 
     # Section 8.15
     def _check_may_issue(self, op: dict[str, Any], time: str) -> dict[str, Any] | None:
@@ -1657,22 +2716,17 @@ class Replica:
         require(version is not None, "NOT_PERMITTED")
         return version
 
-    def _earned(
-        self, op: dict[str, Any], legs: list[Posting], partner: dict[str, Any] | None, time: str
-    ) -> list[Posting]:
-        total = sum(item["amount"] for item in legs)
-        issued = self._issued(op["asset"], self._repaying(op["asset"], legs))
+    def _bill(self, asset: str, partner: dict[str, Any] | None, total: int, time: str) -> None:
         if partner is not None and total:
             terms = partner["terms"]
-            name = agreement_name(terms, op["actor"])
-            self._count(terms.get("total_cap"), (name, "*"), op["asset"], total, time)
+            name = agreement_name(terms, partner["partner"])
+            self._count(terms.get("total_cap"), (name, "*"), asset, total, time)
             if terms["billing"] == "prepaid":
                 left = self.allotted.get(name, 0) - total
                 require(left >= 0, "ALLOTMENT_USED_UP")
                 self._changes.append(lambda _: self.allotted.update({name: left}))
             else:
                 self._owe_claim(partner, total)
-        return issued
 
     # Section 8.16
     def _owe_claim(self, version: dict[str, Any], points: int) -> None:
@@ -1721,6 +2775,7 @@ class Replica:
             self.lots[place] = self.lots.get(place, 0) + item["amount"]
             if self.lots[place] == 0:
                 del self.lots[place]
+        self.kept = self._draft.kept
         for change in self._changes:
             change(seq)
         for index, claim in enumerate(self._new_claims):
@@ -1738,7 +2793,7 @@ class Replica:
         elif kind == "define_asset":
             self.assets[op["asset"]] = {**op, "issuer": op["actor"]}
         elif kind == "publish_program":
-            self.programs.setdefault(op["asset"], []).append(op)
+            self.programs.setdefault(op["asset"], []).append({**op, "seq": seq})
         elif kind == "replace_log_key":
             self.log_keys.append((seq, op["log_key"]))
         elif kind in ("replace_keys", "recover_keys", "cancel_recovery"):

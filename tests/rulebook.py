@@ -31,10 +31,11 @@ from ledger.entries import NO_LAST_DAY
 from ledger.keys import encode_public_key, sign
 from ledger.movements import spendable
 from ledger.operations import Agree, Expire, Signature, SignedOperation, sign_with, signed_message
+from ledger.program_terms import Band, GrantRule, NeverExpires, Program
 from ledger.rules import admit, apply
 from ledger.spending import due_lots
 from ledger.state import RECORDS, SYS_ISSUED, Admission, Decision, Rejection, State, Touches
-from ledger.terms import ROLE_PREFIXES, Band, GrantRule, NeverExpires, Program
+from ledger.terms import ROLE_PREFIXES
 from ledger.touches import touches, touches_more
 
 ORIGIN = "ledger.example/rules"

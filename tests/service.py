@@ -48,6 +48,15 @@ MUTATIONS = {
     "release": ("releaseSubmit", "ReleaseSubmitInput"),
     "refund": ("refundSubmit", "RefundSubmitInput"),
     "expire": ("expirySubmit", "ExpirySubmitInput"),
+    "enroll": ("enrollmentSubmit", "EnrollmentSubmitInput"),
+    "vest": ("vestingSubmit", "VestingSubmitInput"),
+    "review_tiers": ("tierReviewSubmit", "TierReviewSubmitInput"),
+    "start_plan": ("planStartSubmit", "PlanStartSubmitInput"),
+    "end_plan": ("planEndSubmit", "PlanEndSubmitInput"),
+    "form_pool": ("poolSubmit", "PoolSubmitInput"),
+    "leave_pool": ("poolLeaveSubmit", "PoolLeaveSubmitInput"),
+    "use_voucher": ("voucherUseSubmit", "VoucherUseSubmitInput"),
+    "remind": ("reminderSubmit", "ReminderSubmitInput"),
     "agree": ("agreementSubmit", "AgreementSubmitInput"),
     "end_agreement": ("agreementEndSubmit", "AgreementEndSubmitInput"),
     "allot": ("allotmentSubmit", "AllotmentSubmitInput"),
@@ -68,7 +77,11 @@ ERRORS = USER_ERRORS
 """User errors with all the details that some kinds of them have."""
 
 _ENUMS = {
+    "about",
+    "balance",
+    "basis",
     "billing",
+    "drop",
     "off_step",
     "outcome",
     "period",
@@ -79,6 +92,7 @@ _ENUMS = {
     "round",
     "round_amount",
     "round_points",
+    "stacking",
 }
 _TAGS = {"expiry": "after", "of": "type", "terms": "type"}
 
@@ -233,11 +247,11 @@ def _typed(value: Any, name: str = "") -> Any:
     if name in _TAGS:
         way = value[_TAGS[name]]
         chosen = {key: item for key, item in value.items() if key != _TAGS[name]}
-        return {camel(way): chosen.get("count", True) if name == "expiry" else _typed(chosen)}
+        return {camel(way): next(iter(chosen.values()), True) if name == "expiry" else _typed(chosen)}
     if isinstance(value, dict):
         return {camel(key): _typed(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [_typed(item) for item in value]
+        return [item.upper() if name == "weekdays" else _typed(item) for item in value]
     return value
 
 

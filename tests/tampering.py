@@ -36,8 +36,9 @@ from ledger.operations import (
     ReplaceLogKey,
     Transfer,
 )
+from ledger.program_terms import ExpiresAfterDays
 from ledger.store import Store, open_engine
-from ledger.terms import ExpiresAfterDays, Purchase, Recipient, Value
+from ledger.terms import Purchase, Recipient, Value
 from tests.naive import canonical, naive_tiles
 from tests.partners import trade
 from tests.worlds import ORIGIN, World, make_program, pay

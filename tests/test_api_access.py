@@ -8,8 +8,9 @@ import pytest
 
 from ledger.keys import encode_public_key
 from ledger.operations import CancelRecovery, Expire, OpenAccount, RecordPurchases, RecoverKeys, Redeem, Transfer
+from ledger.program_terms import ExpiresAfterDays
 from ledger.sequencer import account_opened_by
-from ledger.terms import ExpiresAfterDays, Purchase, Recipient
+from ledger.terms import Purchase, Recipient
 from ledger.wallet import Wallet
 from tests.partners import net, trade
 from tests.service import Service, running, typed_document

@@ -12,8 +12,9 @@ from pypdf import PdfReader
 from ledger.encoding import format_time
 from ledger.keys import encode_public_key
 from ledger.operations import Correct, Expire, OpenAccount, RecordPurchases, Redeem, Refund
+from ledger.program_terms import Band, ExpiresAfterDays
 from ledger.sequencer import Recorded, account_opened_by
-from ledger.terms import Band, ExpiresAfterDays, Purchase, RefundedPurchase, RefundedRedemption, Value
+from ledger.terms import Purchase, RefundedPurchase, RefundedRedemption, Value
 from ledger.wallet import Wallet
 from tests.clearing import Three, make_march, make_three
 from tests.service import Service, running

@@ -17,7 +17,7 @@ from tests.worlds import World
 DUE = """
 query($asset: String, $first: Int, $after: String) {
   due(asset: $asset, first: $first, after: $after) {
-    nodes { asset through lots points firstDay lapsedHolds heldPoints lapsedSince }
+    nodes { asset through lots points firstDay lapsedHolds heldPoints lapsedSince vestingPurchases vestingPoints vestsSince membersToReview tiersUntil }
     pageInfo { hasNextPage endCursor }
   }
 }"""
@@ -61,6 +61,11 @@ def test_due_work_is_told_by_asset(shops: Shops) -> None:
         "lapsedHolds": 1,
         "heldPoints": 4,
         "lapsedSince": "2026-03-02T13:00:00.000Z",
+        "vestingPurchases": 0,
+        "vestingPoints": 0,
+        "vestsSince": None,
+        "membersToReview": 0,
+        "tiersUntil": None,
     }
     operator, merchant = shops.world.operator, shops.merchants["STAR"]
     assert shops.due(operator)["nodes"][-1] == star

@@ -32,18 +32,10 @@ from ledger.encoding import format_time, parse_time
 from ledger.entries import Posting
 from ledger.keys import encode_public_key
 from ledger.operations import Exchange, OpenAccount, Redeem, ReplaceKeys, SignedOperation, Transfer
+from ledger.program_terms import ExpiresAfterDays
 from ledger.receipt import ReceiptError, decode_receipt, encode_receipt, verify_receipt
 from ledger.state import Code
-from ledger.terms import (
-    AcceptanceTerms,
-    ExchangeTerms,
-    ExpiresAfterDays,
-    Fee,
-    KeptFee,
-    Rate,
-    Recipient,
-    TransferTerms,
-)
+from ledger.terms import AcceptanceTerms, ExchangeTerms, Fee, KeptFee, Rate, Recipient, TransferTerms
 from ledger.wallet import Wallet
 from tests.partners import agree, buy, owe_usd
 from tests.service import serving

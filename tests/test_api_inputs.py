@@ -17,7 +17,7 @@ from msgspec import inspect
 from strawberry.types import get_object_definition
 
 from api import inputs
-from api.inputs import ABSENT, KIND_OF, TAGS, Signed, as_given, signed_document
+from api.inputs import ABSENT, ABSENT_OF, KIND_OF, TAGS, Signed, as_given, signed_document
 from api.rejections import user_error
 from api.schema import schema
 from ledger.operations import KINDS, build_operation
@@ -132,7 +132,8 @@ def test_absence_means_the_same_in_inputs_and_documents() -> None:
         for field in info.fields
         if field.default not in (None, msgspec.NODEFAULT)
     }
-    assert defaults == {(name, tuple(value) if value == [] else value) for name, value in ABSENT.items()}
+    said = {**ABSENT, **{name: value for fields in ABSENT_OF.values() for name, value in fields.items()}}
+    assert defaults == {(name, tuple(value) if value == [] else value) for name, value in said.items()}
 
 
 TERMS: dict[str, dict[str, Any]] = {

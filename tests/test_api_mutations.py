@@ -28,17 +28,10 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
+from ledger.program_terms import ExpiresAfterDays, ExpiresAfterMonths, ExpiresAtYearEnd, NeverExpires
 from ledger.receipt import decode_receipt
 from ledger.sequencer import account_opened_by
-from ledger.terms import (
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
-    NeverExpires,
-    Purchase,
-    Recipient,
-    Value,
-)
+from ledger.terms import Purchase, Recipient, Value
 from ledger.wallet import Wallet
 from tests.service import MUTATIONS, Service, running, signed_text, typed_input
 from tests.test_api_partners_mutations import OPERATIONS

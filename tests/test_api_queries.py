@@ -11,8 +11,9 @@ from ledger.checkpoint import decode_verifier_key, verify_checkpoint
 from ledger.encoding import MAX_INTEGER, decode_base64url, encode_base64url
 from ledger.keys import sign
 from ledger.operations import PublishProgram, RecordPurchases, Redeem, signed_message
+from ledger.program_terms import Band, ExpiresAfterDays
 from ledger.state import Rejection
-from ledger.terms import Band, ExpiresAfterDays, Purchase
+from ledger.terms import Purchase
 from tests.service import Service, running, typed_document
 from tests.worlds import ORIGIN, World, make_program, pay
 

@@ -24,17 +24,11 @@ from ledger.books import (
 from ledger.encoding import format_time
 from ledger.entries import Entry, decode_entry
 from ledger.operations import Agree, Correct, Expire, Hold, RecordPurchases, Redeem, Refund
+from ledger.program_terms import ExpiresAfterDays
 from ledger.queries import Page
 from ledger.sequencer import Recorded
 from ledger.state import SYSTEM_ACCOUNTS
-from ledger.terms import (
-    ClaimTerms,
-    EarningTerms,
-    ExpiresAfterDays,
-    Purchase,
-    RefundedPurchase,
-    RefundedRedemption,
-)
+from ledger.terms import ClaimTerms, EarningTerms, Purchase, RefundedPurchase, RefundedRedemption
 from ledger.wallet import Wallet
 from tests.partners import trade
 from tests.worlds import World, make_program

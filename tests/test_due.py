@@ -17,12 +17,12 @@ from ledger import due
 from ledger.due import DueFilter, DueOfAsset, DueReport, DueRun, due_assets, due_filter, lapsed_holds
 from ledger.encoding import account_id, format_time, parse_time
 from ledger.operations import Capture, Freeze, Grant, Hold, Redeem, Release, SignedOperation
+from ledger.program_terms import ExpiresAfterDays
 from ledger.queries import Page
 from ledger.sequencer import Outcome, Recorded
 from ledger.state import Code, Rejection
 from ledger.store import StoreError, UnavailableError
 from ledger.tables import ENTRY
-from ledger.terms import ExpiresAfterDays
 from ledger.wallet import Wallet
 from tests.partners import hold_of
 from tests.worlds import ANSWER_LIMIT_S, DAY_MS, World, make_program

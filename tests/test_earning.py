@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting
+from ledger.program_terms import Band, ExpiresAfterDays, GrantRule
 from ledger.programs import round_ratio
 from ledger.state import SYS_ISSUED, AllotmentAlert, Code
-from ledger.terms import Band, ExpiresAfterDays, GrantRule, Rounding
+from ledger.terms import Rounding
 from tests.rulebook import Book, claim, earning, make_program
 
 ROUNDINGS: tuple[Rounding, ...] = ("down", "half_up", "half_even", "up")

@@ -67,12 +67,12 @@ from ledger.operations import (
     Transfer,
     Unfreeze,
 )
+from ledger.program_terms import Band, ExpiresAfterDays, ExpiresAfterMonths, ExpiresAtYearEnd, GrantRule, NeverExpires
 from ledger.rules import admit, apply, opened_account, operator_account
 from ledger.sequencer import Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.state import Admission, Code, Rejection, State
 from ledger.terms import (
     AcceptanceTerms,
-    Band,
     Bonus,
     Cap,
     ClaimRef,
@@ -80,13 +80,8 @@ from ledger.terms import (
     Currency,
     EarningTerms,
     ExchangeTerms,
-    ExpiresAfterDays,
-    ExpiresAfterMonths,
-    ExpiresAtYearEnd,
     Fee,
-    GrantRule,
     KeptFee,
-    NeverExpires,
     Payment,
     Purchase,
     Rate,
@@ -145,7 +140,7 @@ def test_the_example_ledger_verifies_by_either_log_key() -> None:
 
 
 def test_keys_in_force_of_the_example_are_those_of_the_document() -> None:
-    """The reference verifier's answer, from the entries alone, to each line of section 7.27's example."""
+    """The reference verifier's answer, from the entries alone, to each line of section 7.36's example."""
     entries = [line.encode() for line in BLOCKS["chain"].splitlines()]
     accounts = dict(line.split() for line in BLOCKS["accounts"].splitlines())
     names = {line.split()[-1]: line.split()[0] for line in BLOCKS["keys"].splitlines()}

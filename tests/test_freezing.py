@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger.encoding import MAX_INTEGER
 from ledger.keys import encode_public_key
 from ledger.operations import AnyOperation, Genesis
+from ledger.program_terms import GrantRule
 from ledger.rules import authority_of
 from ledger.state import Admission, Code, Decision, Rejection
-from ledger.terms import GrantRule
 from tests.rulebook import Book, acceptance, earning, exchange, make_program
 
 Key = Ed25519PrivateKey

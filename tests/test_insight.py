@@ -37,11 +37,12 @@ from ledger.insight import (
     spent_at,
 )
 from ledger.operations import Capture, Exchange, Expire, Grant, Hold, RecordPurchases, Redeem, Refund
+from ledger.program_terms import ExpiresAfterDays
 from ledger.programs import local_date
 from ledger.queries import Page
 from ledger.state import Asset
 from ledger.tables import ENTRY
-from ledger.terms import AcceptanceTerms, ExchangeTerms, ExpiresAfterDays, Purchase, Rate, RefundedRedemption, Value
+from ledger.terms import AcceptanceTerms, ExchangeTerms, Purchase, Rate, RefundedRedemption, Value
 from ledger.wallet import Wallet
 from tests.partners import agree, hold_of, owe_usd, trade
 from tests.service import running

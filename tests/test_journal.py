@@ -21,9 +21,9 @@ from ledger.journal import (
     journal,
 )
 from ledger.operations import Expire, Redeem
+from ledger.program_terms import ExpiresAfterDays
 from ledger.store import StoreError
 from ledger.tables import CLAIM, LOT
-from ledger.terms import ExpiresAfterDays
 from tests.clearing import Simulation, make_march, make_three
 from tests.worlds import World, make_program, pay
 

@@ -17,6 +17,7 @@ from ledger.audit_database import audit_database
 from ledger.checkpoint import encode_verifier_key
 from ledger.encoding import format_time
 from ledger.operations import OpenAccount, PublishProgram, RecordPurchases, Redeem, ReplaceLogKey, SignedOperation
+from ledger.program_terms import ExpiresAfterDays
 from ledger.store import (
     Store,
     StoreError,
@@ -25,7 +26,7 @@ from ledger.store import (
 from ledger.tables import (
     METADATA,
 )
-from ledger.terms import ExpiresAfterDays, Purchase, TransferTerms
+from ledger.terms import Purchase, TransferTerms
 from ledger.webhooks import Webhook, insert_webhook
 from tests.partners import trade
 from tests.reference import check_projections, check_record
@@ -226,10 +227,10 @@ def test_earnings_and_redemptions_of_an_older_database_get_what_replay_gives(wor
         ledger.restart()
     tables = ("head", "entry", "account", "asset", "earning", "spending", "party")
     before = {table: sorted(rows(world.engine, f"SELECT * FROM {table}"), key=repr) for table in tables}
-    versions = [row[-3] for row in before["earning"]]
-    assert set(versions) == {1, 2, 3}
+    versions = rows(world.engine, "SELECT DISTINCT version FROM earning ORDER BY version")
+    assert versions == [(1,), (2,), (3,)]
     assert len(before["spending"]) == len(before["party"]) == 6
-    assert len({parts for *_, parts, _, _, _, _ in before["spending"]}) > 1
+    assert len(rows(world.engine, "SELECT DISTINCT parts FROM spending")) > 1
     go_to(world.engine, "0003")
     assert "version" not in {name for name, *_ in columns_of(world.engine, "earning")}
     migrations.migrate(world.engine)

@@ -27,6 +27,7 @@ from ledger.movements import (
     spendable,
     split,
 )
+from ledger.program_terms import ExpiresAfterDays
 from ledger.state import (
     NOT_NETTED,
     RECORDS,
@@ -44,7 +45,7 @@ from ledger.state import (
     State,
     Usage,
 )
-from ledger.terms import Cap, ClaimTerms, ExpiresAfterDays, Fee
+from ledger.terms import Cap, ClaimTerms, Fee
 from tests.rulebook import Book, make_program
 
 TODAY = "2026-03-02"

@@ -16,11 +16,12 @@ from ledger.entries import Entry, decode_entry
 from ledger.movements import has_lapsed
 from ledger.operations import Hold, RecordPurchases, Redeem, Refund, ResolveDispute
 from ledger.partner_queries import AgreementFilter, ClaimFilter, HoldFilter, ObligationFilter
+from ledger.program_terms import ExpiresAfterDays
 from ledger.queries import ALL, BETWEEN_FEW, EntryFilter, Page, Sight
 from ledger.sequencer import Recorded
 from ledger.state import NOT_NETTED, RECORDS, Claim, State, Touches
 from ledger.tables import PARTY
-from ledger.terms import ClaimRef, ExchangeTerms, ExpiresAfterDays, Rate, RefundedPurchase
+from ledger.terms import ClaimRef, ExchangeTerms, Rate, RefundedPurchase
 from ledger.wallet import Wallet
 from tests.partners import HOLD_MS, agree, buy, net, trade
 from tests.postgres import fresh_database

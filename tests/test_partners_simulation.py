@@ -42,21 +42,19 @@ from ledger.operations import (
     Transfer,
     Unfreeze,
 )
+from ledger.program_terms import Band, ExpiresAfterDays, NeverExpires
 from ledger.sequencer import Recorded
 from ledger.state import NOT_NETTED, PointsHold, Rejection, State
 from ledger.terms import (
     AcceptanceTerms,
-    Band,
     Bonus,
     Cap,
     ClaimRef,
     ClaimTerms,
     EarningTerms,
     ExchangeTerms,
-    ExpiresAfterDays,
     Fee,
     KeptFee,
-    NeverExpires,
     Payment,
     Purchase,
     Rate,

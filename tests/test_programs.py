@@ -9,20 +9,36 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY
-from ledger.programs import ProgramVersion, add_months, last_day, local_date, points_for, round_ratio, version_at
-from ledger.terms import (
+from ledger.program_terms import (
     Band,
+    Benefit,
+    Birthday,
     ExpiresAfterDays,
     ExpiresAfterMonths,
     ExpiresAtYearEnd,
     Expiry,
+    Formula,
+    GrantRule,
+    Multiplier,
     NeverExpires,
+    Plan,
     Program,
-    Rounding,
+    ProgramError,
+    PurchaseBonus,
+    Ratio,
+    Reminders,
+    Reward,
+    TierLevel,
+    Tiers,
+    When,
+    check_program,
 )
+from ledger.programs import ProgramVersion, add_months, last_day, local_date, points_for, round_ratio, version_at
+from ledger.terms import Rounding
 
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 UNIT = 100  # cents in a dollar
@@ -365,3 +381,108 @@ def test_last_published_version_that_started_is_in_force(at: str, expected: int 
 def test_no_version_of_an_unpublished_program() -> None:
     """An asset without program has no version at any time."""
     assert version_at((), "2026-01-01T00:00:00.000Z") is None
+
+
+TIERS = Tiers(basis="amount", levels=(TierLevel(from_count=1, tier="vip"),), period="month")
+PLUS = Plan(plan="plus", days=365, price=11_900)
+SURVEY = GrantRule(activity="survey", max_points=10, scored=True)
+GIFT = GrantRule(activity="gift", max_points=10)
+PHOTO = GrantRule(activity="photo", max_points=10, evidence=True)
+FALLING = (Band(from_amount=5, per=1, points=1), Band(from_amount=5, per=1, points=2))
+
+
+def levels(*each: tuple[int, str]) -> tuple[TierLevel, ...]:
+    return tuple(TierLevel(from_count=count, tier=tier) for count, tier in each)
+
+
+def double(**when: Any) -> Multiplier:
+    return Multiplier(multiplier="double", times=Ratio(numerator=2, denominator=1), when=When(**when))
+
+
+def coffee(**when: Any) -> Reward:
+    return Reward(reward="coffee", price=150, when=When(**when) if when else None)
+
+
+@pytest.mark.parametrize(
+    ("parts", "path", "words"),
+    [
+        ({"time_zone": "Mars/Olympus"}, ("time_zone",), "not a time zone"),
+        ({"bands": FALLING}, ("bands",), "must rise"),
+        ({"formulas": (Formula(formula="other", bands=FALLING),)}, ("formulas[0]", "bands"), "must rise"),
+        ({"multipliers": (double(),)}, ("multipliers[0]", "when"), "asks nothing"),
+        ({"multipliers": (double(tiers=("vip",)),)}, ("multipliers[0]", "when", "tiers"), "no tier vip"),
+        ({"multipliers": (double(tiers=("gold",)),), "tiers": TIERS}, ("multipliers[0]", "when", "tiers"), "tier gold"),
+        (
+            {"benefits": (Benefit(benefit="b", when=When(plans=("plus",))),)},
+            ("benefits[0]", "when", "plans"),
+            "no plan",
+        ),
+        ({"multipliers": (double(channels=("app", "app")),)}, ("multipliers[0]", "when", "channels"), "twice"),
+        ({"multipliers": (double(weekdays=("sun", "sun")),)}, ("multipliers[0]", "when", "weekdays"), "twice"),
+        ({"multipliers": (double(from_day="2026-02-29"),)}, ("multipliers[0]", "when", "from_day"), "2026-02-29"),
+        (
+            {
+                "bonuses": (
+                    PurchaseBonus(bonus="b", points=1, when=When(from_day="2026-02-02", through_day="2026-02-01")),
+                )
+            },
+            ("bonuses[0]", "when", "through_day"),
+            "ends before it begins",
+        ),
+        ({"rewards": (coffee(channels=("app",)),)}, ("rewards[0]", "when", "channels"), "no purchase"),
+        ({"rewards": (coffee(from_amount=1),)}, ("rewards[0]", "when", "from_amount"), "no purchase"),
+        ({"rewards": (coffee(first_purchase=True),)}, ("rewards[0]", "when", "first_purchase"), "no purchase"),
+        ({"rewards": (coffee(), coffee())}, ("rewards",), "twice"),
+        ({"multipliers": (double(invited=True), double(invited=True))}, ("multipliers",), "twice"),
+        ({"bonuses": (PurchaseBonus(bonus="b", points=1),) * 2}, ("bonuses",), "twice"),
+        ({"formulas": (Formula(formula="other", bands=FALLING[:1]),) * 2}, ("formulas",), "twice"),
+        ({"grants": (GIFT, GIFT)}, ("grants",), "twice"),
+        ({"plans": (PLUS, PLUS)}, ("plans",), "twice"),
+        ({"excluded_categories": ("taxes", "taxes")}, ("excluded_categories",), "twice"),
+        (
+            {"rewards": tuple(Reward(reward=name, price=1, automatic=True) for name in "ab")},
+            ("rewards[1]", "automatic"),
+            "only one",
+        ),
+        ({"tiers": replace(TIERS, levels=levels((1, "a"), (1, "b")))}, ("tiers", "levels[1]", "from"), "must rise"),
+        ({"tiers": replace(TIERS, levels=levels((1, "a"), (2, "a")))}, ("tiers", "levels"), "twice"),
+        ({"tiers": replace(TIERS, window=60, kept=60)}, ("tiers", "window"), "at most"),
+        ({"stacking": "sum"}, ("stacking",), "no multipliers"),
+        ({"reminders": Reminders()}, ("reminders",), "no reminders"),
+        ({"reminders": Reminders(expiring_days=(7, 7))}, ("reminders", "expiring_days"), "twice"),
+        ({"birthday": Birthday(activity="gift", points=1)}, ("birthday", "activity"), "grants nothing"),
+        ({"birthday": Birthday(activity="gift", points=11), "grants": (GIFT,)}, ("birthday", "points"), "at most 10"),
+        ({"birthday": Birthday(activity="survey", points=1), "grants": (SURVEY,)}, ("birthday", "activity"), "nobody"),
+        (
+            {"birthday": Birthday(activity="photo", points=1), "grants": (PHOTO,)},
+            ("birthday", "activity"),
+            "nobody gives",
+        ),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else "",
+)
+def test_program_that_says_what_cannot_be_is_refused(parts: dict[str, Any], path: tuple[str, ...], words: str) -> None:
+    """Order, names that are there twice or not at all, and conditions that ask nothing: with the part to mend."""
+    with pytest.raises(ProgramError, match=words) as refused:
+        check_program(replace(FLOORED_LAST, **parts))
+    assert refused.value.path == path
+
+
+def test_program_with_all_of_the_parts_is_well_formed() -> None:
+    """Each part at its bounds, and referring to the others."""
+    automatic = Reward(reward="voucher", price=1_000, automatic=True, worth=1_000, valid_days=30)
+    program = replace(
+        FLOORED_LAST,
+        benefits=(Benefit(benefit="b", when=When(from_amount=1)), Benefit(benefit="b", when=When(plans=("plus",)))),
+        birthday=Birthday(activity="gift", points=10),
+        bonuses=(PurchaseBonus(bonus="b", points=1, when=When(first_purchase=True)),),
+        formulas=(Formula(formula="other", bands=FALLING[:1], quantity="miles"),),
+        grants=(GIFT, SURVEY),
+        multipliers=(double(tiers=("vip",), from_day="2024-02-29", through_day="2024-02-29"),),
+        plans=(PLUS,),
+        reminders=Reminders(expiring_days=(7, 30)),
+        rewards=(coffee(tiers=("vip",), plans=("plus",), weekdays=("sun",), within_days=30), automatic),
+        stacking="product",
+        tiers=replace(TIERS, window=60, kept=59),
+    )
+    check_program(program)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from ledger import purchases
 from ledger.encoding import MAX_INTEGER, parse_date
 from ledger.operations import PublishProgram
+from ledger.program_terms import ExpiresAfterDays
 from ledger.purchases import (
     BrokenFileError,
     BrokenLine,
@@ -39,7 +40,6 @@ from ledger.purchases import (
 )
 from ledger.sequencer import Sequencer
 from ledger.store import Store, open_engine
-from ledger.terms import ExpiresAfterDays
 from tests.reference import check_projections, check_record
 from tests.worlds import ORIGIN, START, World, make_program
 

@@ -13,9 +13,10 @@ from ledger.encoding import MAX_INTEGER, format_time
 from ledger.entries import Entry, decode_entry
 from ledger.keys import encode_public_key
 from ledger.operations import CancelRecovery, Expire, OpenAccount, RecordPurchases, RecoverKeys, Redeem, Transfer
+from ledger.program_terms import Band, ExpiresAfterDays
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.sequencer import account_opened_by
-from ledger.terms import Band, ExpiresAfterDays, Purchase, Recipient
+from ledger.terms import Purchase, Recipient
 from tests.worlds import DAY_MS, START, World, make_program, pay
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting
+from ledger.program_terms import Band, ExpiresAfterDays, GrantRule, Program
 from ledger.state import SYS_HELD, SYS_ISSUED, SYS_SPENT, Admission, Code, State
-from ledger.terms import Band, ExpiresAfterDays, GrantRule, Program, Rounding
+from ledger.terms import Rounding
 from tests.rulebook import Book, acceptance, claim, earning, exchange, make_program
 
 ROUNDINGS: tuple[Rounding, ...] = ("down", "half_up", "half_even", "up")

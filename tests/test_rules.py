@@ -40,6 +40,7 @@ from ledger.operations import (
     Transfer,
     Unfreeze,
 )
+from ledger.program_terms import Band, ExpiresAfterDays, GrantRule, Limit, NeverExpires, Program
 from ledger.rules import account_at, admit, apply, authority_of, log_key_for
 from ledger.spending import due_lots
 from ledger.state import (
@@ -57,19 +58,7 @@ from ledger.state import (
     Rejection,
     State,
 )
-from ledger.terms import (
-    Band,
-    Currency,
-    ExpiresAfterDays,
-    Fee,
-    GrantRule,
-    NeverExpires,
-    Program,
-    Purchase,
-    Recipient,
-    TransferTerms,
-    Value,
-)
+from ledger.terms import Currency, Fee, Purchase, Recipient, TransferTerms, Value
 from ledger.touches import touches
 from ledger.wallet import Wallet, sign_operation
 from tests.rulebook import partial_state
@@ -243,6 +232,10 @@ def public(keys: Sequence[Key]) -> tuple[str, ...]:
     return tuple(encode_public_key(key) for key in keys)
 
 
+QUIZ = GrantRule(activity="quiz", evidence=True, limit=Limit(count=1, period="year"), max_points=50, scored=True)
+ANSWER = {"activity": "quiz", "amount": 50, "asset": "QUIZ", "evidence": "b" * 64, "score": 0}
+
+
 def make_world() -> World:
     """The world with assets of every sort, some points of Alice's, Frank, whose recovery is pending, and frozen Ice."""
     world = World()
@@ -256,9 +249,13 @@ def make_world() -> World:
     )
     world.add_asset("HUGE", program=huge, supply_cap=1_000)
     world.add_asset("MOON", by="rival", program=make_program())
+    world.add_asset("LATE", program=make_program(purchase_within_days=400))
+    world.add_asset("QUIZ", program=make_program(grants=(QUIZ,)))
     world.buy("alice", "order-1", 50_000)
     world.buy("alice", "order-old", 700, "2026-01-01T12:00:00.000Z")  # long expired
     world.record(world.sign("shop", Grant, **grant_fields(world, asset="HUGE", amount=10, reference="party-1")))
+    answered = grant_fields(world, **ANSWER, member=world.ids["bob"], reference="quiz-1")
+    world.record(world.sign("shop", Grant, **answered | {"evidence": "a" * 64}))
     world.open("frank", "member")
     world.record(world.recover("frank", world.make_keys(1)))
     world.open("ice", "merchant", by="operator")
@@ -398,6 +395,8 @@ CASES: dict[str, Case] = {
         (),
         [
             *OF_ISSUER,
+            Break(Code.UNKNOWN_ASSET, ("program", "status_asset"), {"program": make_program(status_asset="NIL")}),
+            Break(Code.NOT_PERMITTED, ("program", "status_asset"), {"program": make_program(status_asset="MOON")}),
             Break(Code.UNKNOWN_CURRENCY, ("program", "currency"), {"program": make_program(currency="XXX")}),
             Break(Code.VALUE_MISSING, ("program", "refunds"), {"program": make_program(refunds="owe")}),
             Break(Code.VERSION_CONFLICT, ("version",), {"version": 1}),
@@ -420,6 +419,11 @@ CASES: dict[str, Case] = {
             Break(Code.ORDER_EXISTS, ("purchases[1]", "order"), {"purchase.order": "order-1"}),
             Break(Code.PROGRAM_MISSING, ("purchases[1]", "at"), {"purchase.at": later(-1, LONG_AGO)}),
             Break(Code.PROGRAM_CLOSED, ("purchases[1]", "at"), {"asset": "GONE"}),
+            Break(
+                Code.PURCHASE_TOO_OLD,
+                ("purchases[1]", "at"),
+                {"asset": "LATE", "purchase.at": "2025-10-17T23:59:59.999Z"},
+            ),
             Break(Code.POINTS_OVERFLOW, ("purchases",), {"asset": "HUGE", "purchase.amount": 10**9}),
             Break(Code.SUPPLY_EXCEEDED, ("purchases",), {"asset": "HUGE"}),
         ],
@@ -436,9 +440,27 @@ CASES: dict[str, Case] = {
             Break(Code.PROGRAM_CLOSED, ("at",), {"asset": "GONE"}),
             Break(Code.ACTIVITY_UNKNOWN, ("activity",), {"activity": "survey"}),
             Break(Code.REFERENCE_EXISTS, ("reference",), {"reference": "party-1"}),
+            Break(Code.EVIDENCE_UNEXPECTED, ("evidence",), {"evidence": "c" * 64}),
+            Break(Code.SCORE_UNEXPECTED, ("score",), {"score": 5}),
             Break(Code.GRANT_TOO_LARGE, ("amount",), {"amount": 251}),
             Break(Code.POINTS_OVERFLOW, ("amount",), {"asset": "HUGE", "amount": MAX_INTEGER}),
             Break(Code.SUPPLY_EXCEEDED, ("amount",), {"asset": "HUGE", "amount": 991}),
+        ],
+    ),
+    "grant for an answer that is proved": Case(
+        Grant,
+        "shop",
+        grant_fields(WORLD, **ANSWER),
+        (),
+        [
+            *OF_ISSUER,
+            Break(Code.UNKNOWN_ACCOUNT, ("member",), {"member": NOBODY["mem"]}),
+            Break(Code.REFERENCE_EXISTS, ("reference",), {"reference": "quiz-1"}),
+            Break(Code.EVIDENCE_MISSING, ("evidence",), {"evidence": None}),
+            Break(Code.EVIDENCE_USED, ("evidence",), {"evidence": "a" * 64}),
+            Break(Code.SCORE_MISSING, ("score",), {"score": None}),
+            Break(Code.GRANT_TOO_LARGE, ("amount",), {"amount": 51}),
+            Break(Code.LIMIT_REACHED, ("activity",), {"member": WORLD.ids["bob"]}),
         ],
     ),
     "transfer": Case(
@@ -582,8 +604,11 @@ TESTS_OF_OTHER_KINDS = (
     "test_clearing.py",
     "test_earning.py",
     "test_freezing.py",
+    "test_membership.py",
+    "test_pools.py",
     "test_refunds.py",
     "test_spending.py",
+    "test_vouchers.py",
 )
 
 # Decided before or around the rules: by the reader of documents, the verifier of signatures and the sequencer.

@@ -42,11 +42,12 @@ from ledger.operations import (
     SignedOperation,
     Unfreeze,
 )
+from ledger.program_terms import ExpiresAfterDays
 from ledger.sequencer import Outcome, Preview, Recorded, Sequencer, account_opened_by
 from ledger.state import Account, Code, Rejection
 from ledger.store import Store, StoreError, open_engine
 from ledger.tables import METADATA
-from ledger.terms import ExchangeTerms, ExpiresAfterDays, Rate, RefundedPurchase
+from ledger.terms import ExchangeTerms, Rate, RefundedPurchase
 from ledger.wallet import Wallet, encode_document
 from tests.partners import agree, buy, trade
 from tests.reference import check_projections, check_record

@@ -45,10 +45,7 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
-from ledger.rules import authority_of
-from ledger.sequencer import Recorded, account_opened_by
-from ledger.state import Rejection
-from ledger.terms import (
+from ledger.program_terms import (
     Band,
     ExpiresAfterDays,
     ExpiresAfterMonths,
@@ -56,9 +53,11 @@ from ledger.terms import (
     GrantRule,
     NeverExpires,
     Program,
-    Purchase,
-    Recipient,
 )
+from ledger.rules import authority_of
+from ledger.sequencer import Recorded, account_opened_by
+from ledger.state import Rejection
+from ledger.terms import Purchase, Recipient
 from ledger.wallet import Wallet
 from tests.reference import check_projections, check_record
 from tests.worlds import DAY_MS, World

@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from ledger.encoding import MAX_INTEGER, account_id
 from ledger.entries import NO_LAST_DAY
+from ledger.program_terms import ExpiresAfterDays, ExpiresAtYearEnd
 from ledger.programs import round_ratio
 from ledger.state import SYS_EXPIRED, SYS_HELD, SYS_ISSUED, SYS_SPENT, Admission, Code, Rejection, Spending
-from ledger.terms import ExpiresAfterDays, ExpiresAtYearEnd
 from tests.rulebook import Book, acceptance, claim, exchange, make_program
 
 NOBODY = "mer_" + "z" * 26

@@ -18,6 +18,7 @@ from ledger.encoding import AccountId, OpId, format_time
 from ledger.entries import NO_LAST_DAY, decode_entry
 from ledger.keys import encode_public_key
 from ledger.operations import Expire, Hold
+from ledger.program_terms import ExpiresAfterDays
 from ledger.sequencer import Recorded, create_ledger
 from ledger.state import RECORDS, Code, Rejection, State, Touches
 from ledger.store import (
@@ -31,7 +32,6 @@ from ledger.store import (
     open_engine,
 )
 from ledger.tables import ACCOUNT, IMMUTABLE_TABLES, LOT, METADATA, RECORD_TABLES, USAGE
-from ledger.terms import ExpiresAfterDays
 from tests.partners import trade
 from tests.postgres import fresh_database
 from tests.reference import check_projections

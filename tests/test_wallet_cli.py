@@ -21,17 +21,9 @@ from ledger.checkpoint import WitnessPolicy, decode_verifier_key, encode_verifie
 from ledger.encoding import format_time, parse_time
 from ledger.keyring import save_private_key
 from ledger.operations import SignedOperation
+from ledger.program_terms import ExpiresAfterDays, NeverExpires
 from ledger.receipt import verify_receipt
-from ledger.terms import (
-    AcceptanceTerms,
-    ExchangeTerms,
-    ExpiresAfterDays,
-    Fee,
-    KeptFee,
-    NeverExpires,
-    Rate,
-    TransferTerms,
-)
+from ledger.terms import AcceptanceTerms, ExchangeTerms, Fee, KeptFee, Rate, TransferTerms
 from ledger.wallet import Wallet, encode_document
 from tests.partners import agree, owe_usd
 from tests.service import serving

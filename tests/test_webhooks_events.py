@@ -20,8 +20,9 @@ from ledger.operations import (
     ReplaceLogKey,
     Transfer,
 )
+from ledger.program_terms import ExpiresAfterDays
 from ledger.sequencer import account_opened_by
-from ledger.terms import ExpiresAfterDays, Purchase, Recipient
+from ledger.terms import Purchase, Recipient
 from ledger.wallet import Wallet
 from tests.partners import trade
 from tests.worlds import START, World, make_program, pay

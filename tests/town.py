@@ -20,9 +20,9 @@ from ledger.clearing import positions_of, propose_payments
 from ledger.encoding import format_time, parse_time
 from ledger.keys import encode_public_key
 from ledger.operations import KINDS, MalformedError
+from ledger.program_terms import ExpiresAfterDays, GrantRule
 from ledger.rules import authority_of
 from ledger.state import ORDER_SCOPE, Admission, Code, Decision
-from ledger.terms import ExpiresAfterDays, GrantRule
 from tests.rulebook import ORIGIN, Book, acceptance, claim, earning, exchange, make_program
 
 T = TypeVar("T")

@@ -29,10 +29,11 @@ from ledger.operations import (
     SignedOperation,
     Transfer,
 )
+from ledger.program_terms import Band, GrantRule, NeverExpires, Program
 from ledger.sequencer import Outcome, Recorded, Sequencer, account_opened_by, create_ledger
 from ledger.state import Rejection
 from ledger.store import Store, open_engine
-from ledger.terms import Band, Currency, GrantRule, NeverExpires, Program, Recipient
+from ledger.terms import Currency, Recipient
 from ledger.wallet import Wallet
 from tests.migrated import make_tables
 
