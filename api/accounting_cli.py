@@ -12,8 +12,9 @@ from rich.console import Console
 from api.ids import ACCOUNT_ID
 from api.journal import write_journal
 from api.opening import opened_store
+from api.paper import TooLongError
 from api.settings import Settings
-from api.statements import StatementTooLongError, print_statement, write_csv, write_pdf
+from api.statements import print_statement, write_csv, write_pdf
 from ledger import journal as journals
 from ledger.encoding import EncodingError, parse_date
 from ledger.journal import JournalScope
@@ -74,7 +75,7 @@ def statement(
             write_csv(drawn, _text_output())
         else:
             print_statement(drawn, Console())
-    except StatementTooLongError as error:
+    except TooLongError as error:
         raise StoreError(str(error)) from error
 
 

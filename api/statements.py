@@ -10,20 +10,15 @@ in Unicode, ``[U+697D]``: visible, and beside the account's id. Nothing disappea
 
 import csv
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
-from functools import cache
-from importlib import resources
 from typing import Any, BinaryIO, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
+from api.paper import check_length, fits, mm, printable, set_pages, space, table
 from ledger.amounts import format_amount
 from ledger.settlement import SettlementLine, SettlementStatement
-
-MAX_PDF_LINES = 10_000
-"""Lines of a PDF, some 300 pages, which take a second or two to set. Whoever has more wants the CSV."""
 
 WORDS = {
     "claim": "claim",
@@ -58,13 +53,7 @@ COLUMNS = (
 """The columns of the CSV, in order. New ones may be added at the end."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_FONT = "NotoSans"
-_INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _DEBIT_IS = "Debit is in favour of this account, credit in favour of others; a balance above 0 is owed to this account."
-
-
-class StatementTooLongError(ValueError):
-    """A statement with more lines than its form can have."""
 
 
 def write_csv(statement: SettlementStatement, file: TextIO) -> None:
@@ -91,7 +80,7 @@ def _row(statement: SettlementStatement, line: SettlementLine) -> dict[str, Any]
         "operation": line.operation,
         "claim": _claim_name(line),
         "counterparty": line.counterparty or "",
-        "counterparty_name": _as_text(line.counterparty_name or ""),
+        "counterparty_name": as_text(line.counterparty_name or ""),
         "agreement": line.agreement or "",
         "reference": line.reference or "",
         "currency": statement.currency,
@@ -104,7 +93,7 @@ def _row(statement: SettlementStatement, line: SettlementLine) -> dict[str, Any]
     }
 
 
-def _as_text(name: str) -> str:
+def as_text(name: str) -> str:
     """A name as no spreadsheet reads it as a formula (OWASP, CSV injection)."""
     return f"'{name}" if name.startswith(_FORMULA) else name
 
@@ -181,73 +170,17 @@ def _described(line: SettlementLine, statement: SettlementStatement) -> str:
 # PDF
 
 
-@cache
-def _font() -> Any:
-    """Noto Sans, known to the library that sets the pages from then on."""
-    from reportlab.pdfbase import pdfmetrics  # type: ignore[import-untyped] # noqa: PLC0415 - only who asks for a PDF
-    from reportlab.pdfbase.ttfonts import TTFont  # type: ignore[import-untyped] # noqa: PLC0415
-
-    with resources.as_file(resources.files("fontpkg_noto_sans") / "files" / "NotoSans[wdth,wght].ttf") as path:
-        font = TTFont(_FONT, str(path))
-    pdfmetrics.registerFont(font)
-    return font
-
-
-def printable(name: str, has: Callable[[str], bool] = lambda _: True) -> str:
-    """A text of which everything shows: what does not, or is not in a font, as its number in Unicode."""
-    composed = unicodedata.normalize("NFC", name)
-    return "".join(
-        char if unicodedata.category(char) not in _INVISIBLE and has(char) else f"[U+{ord(char):04X}]"
-        for char in composed
-    )
-
-
 def write_pdf(statement: SettlementStatement, file: BinaryIO) -> None:
-    """Set the statement on pages of A4; raise :class:`StatementTooLongError` for more than :data:`MAX_PDF_LINES`."""
-    if len(statement.lines) > MAX_PDF_LINES:
-        message = f"{len(statement.lines):,} lines are too many for paper, at most {MAX_PDF_LINES:,}: take CSV"
-        raise StatementTooLongError(f"{message}, or a shorter period")
-    from reportlab.lib.pagesizes import A4  # type: ignore[import-untyped] # noqa: PLC0415
-    from reportlab.lib.units import mm  # type: ignore[import-untyped] # noqa: PLC0415
-    from reportlab.platypus import SimpleDocTemplate, Spacer  # type: ignore[import-untyped] # noqa: PLC0415
-
-    _font()
-    document = SimpleDocTemplate(
+    """Set the statement on pages of A4; raise :class:`~api.paper.TooLongError` for too many lines."""
+    check_length(len(statement.lines))
+    set_pages(
         file,
-        pagesize=A4,
-        leftMargin=15 * mm,
-        rightMargin=15 * mm,
-        topMargin=15 * mm,
-        bottomMargin=18 * mm,
-        invariant=1,  # no date of making and no random id: the same statement has the same bytes
+        [_pdf_head(statement), space(5), _pdf_summary(statement), space(6), _pdf_lines(statement)],
+        f"{statement.origin} · {statement.account} · {statement.currency}",
         title=f"Settlement statement {statement.currency} {statement.start} to {statement.through}",
         author=statement.origin,
         subject=statement.account,
-        lang="en",
     )
-    story = [_pdf_head(statement), Spacer(0, 5 * mm), _pdf_summary(statement), Spacer(0, 6 * mm), _pdf_lines(statement)]
-    document.build(story, canvasmaker=_numbered(statement))
-
-
-def _fits(text: str, width: float, size: float = 8) -> str:
-    """A text in as many lines as it takes to stay within a width, every character of it shown."""
-    from reportlab.lib.utils import simpleSplit  # type: ignore[import-untyped] # noqa: PLC0415
-
-    glyphs = _font().face.charToGlyph
-    lines = simpleSplit(printable(text, lambda char: ord(char) in glyphs), _FONT, size, width)
-    return "\n".join(part for line in lines for part in _broken(line, width, size))
-
-
-def _broken(line: str, width: float, size: float) -> Iterator[str]:
-    """A line in parts that are no wider than a width, also where it has no space to break at."""
-    from reportlab.pdfbase.pdfmetrics import stringWidth  # type: ignore[import-untyped] # noqa: PLC0415
-
-    start = 0
-    for end in range(1, len(line) + 1):
-        if end - start > 1 and stringWidth(line[start:end], _FONT, size) > width:
-            yield line[start : end - 1]
-            start = end - 1
-    yield line[start:]
 
 
 def _pdf_head(statement: SettlementStatement) -> Any:
@@ -260,25 +193,25 @@ def _pdf_head(statement: SettlementStatement) -> Any:
         ["last entry", statement.leaf_hash],
         ["", _DEBIT_IS],
     ]
-    widths = [_mm(25), _mm(155)]
-    cells = [rows[0], *([label, _fits(text, widths[1] - 8)] for label, text in rows[1:])]
-    return _table(cells, widths, [("FONTSIZE", (0, 0), (0, 0), 15), ("BOTTOMPADDING", (0, 0), (0, 0), 9)])
+    widths = [mm(25), mm(155)]
+    cells = [rows[0], *([label, fits(text, widths[1] - 8)] for label, text in rows[1:])]
+    return table(cells, widths, [("FONTSIZE", (0, 0), (0, 0), 15), ("BOTTOMPADDING", (0, 0), (0, 0), 9)])
 
 
 def _pdf_summary(statement: SettlementStatement) -> Any:
     cells = [["", "debit", "credit", "balance"], *summary(statement)]
     ruled = [("LINEBELOW", (0, 0), (-1, 0), 0.6, "black"), ("ALIGN", (1, 0), (-1, -1), "RIGHT")]
-    return _table(cells, [_mm(75), _mm(35), _mm(35), _mm(35)], ruled)
+    return table(cells, [mm(75), mm(35), mm(35), mm(35)], ruled)
 
 
 def _pdf_lines(statement: SettlementStatement) -> Any:
-    widths = [_mm(width) for width in (17, 14, 37, 48, 20, 20, 24)]
+    widths = [mm(width) for width in (17, 14, 37, 48, 20, 20, 24)]
     cells: list[list[str]] = [["date", "entry", "what", "with", "debit", "credit", "balance"]]
     for line in statement.lines:
         amounts = [grouped(amount, statement.scale) if amount else "" for amount in (line.debit, line.credit)]
         partner = "\n".join(filter(None, (line.counterparty_name, line.counterparty)))
-        described = _fits(_described(line, statement), widths[2] - 8, 7)
-        shown = "\n".join(_fits(text, widths[3] - 8, 7) for text in partner.split("\n"))
+        described = fits(_described(line, statement), widths[2] - 8, 7)
+        shown = "\n".join(fits(text, widths[3] - 8, 7) for text in partner.split("\n"))
         balance = grouped(line.balance, statement.scale)
         cells.append([line.day, str(line.seq), described, shown, *amounts, balance])
     ruled = [
@@ -288,42 +221,4 @@ def _pdf_lines(statement: SettlementStatement) -> Any:
         ("LINEBELOW", (0, 1), (-1, -1), 0.2, "lightgrey"),
         ("ALIGN", (4, 0), (-1, -1), "RIGHT"),
     ]
-    return _table(cells, widths, ruled, repeated=1)
-
-
-def _table(cells: list[Any], widths: list[float], style: list[Any], repeated: int = 0) -> Any:
-    from reportlab.platypus import LongTable  # noqa: PLC0415
-
-    plain = [("FONT", (0, 0), (-1, -1), _FONT, 8), ("VALIGN", (0, 0), (-1, -1), "TOP")]
-    tight = [("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]
-    edges = [("LEFTPADDING", (0, 0), (-1, -1), 3), ("RIGHTPADDING", (0, 0), (-1, -1), 3)]
-    return LongTable(cells, widths, repeatRows=repeated, hAlign="LEFT", style=[*plain, *tight, *edges, *style])
-
-
-def _mm(length: float) -> float:
-    return length * 72 / 25.4
-
-
-def _numbered(statement: SettlementStatement) -> type[Any]:
-    """A canvas that writes below each page whose it is and which of how many, once it is known how many there are."""
-    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped] # noqa: PLC0415
-
-    class NumberedCanvas(Canvas):  # type: ignore[misc] # the library has no types
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            self._pages: list[dict[str, Any]] = []
-
-        def showPage(self) -> None:  # noqa: N802 - the library's name
-            self._pages.append(dict(self.__dict__))
-            self._startPage()
-
-        def save(self) -> None:
-            for number, page in enumerate(self._pages, start=1):
-                self.__dict__.update(page)
-                self.setFont(_FONT, 7)
-                self.drawString(_mm(15), _mm(10), f"{statement.origin} · {statement.account} · {statement.currency}")
-                self.drawRightString(_mm(195), _mm(10), f"page {number} of {len(self._pages)}")
-                super().showPage()
-            super().save()
-
-    return NumberedCanvas
+    return table(cells, widths, ruled, repeated=1)

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from ledger.accounting import day_start, returned_by_lapse
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting
+from ledger.program_terms import ExpiresAfterInactivity
 from ledger.queries import Page, first_seq_at, paged
 from ledger.state import (
     ORDER_SCOPE,
@@ -268,29 +269,32 @@ _refund = msgspec.json.Decoder(_RefundEntry)
 
 
 def _refunds(store: Store, connection: Connection, asset: Asset, span: Span) -> Iterator[tuple[int, int]]:
-    """Each refund of a purchase by the issuer: the amount, and the points that were taken back."""
-    issued = POSTING.alias()
-    is_its_leg = sa.and_(
-        issued.c.ledger_id == ENTRY.c.ledger_id,
-        issued.c.seq == ENTRY.c.seq,
-        issued.c.account == SYS_ISSUED,
-        issued.c.asset == asset.code,
-    )
-    query = (
-        sa.select(ENTRY.c.data, issued.c.amount)
-        .outerjoin_from(ENTRY, issued, is_its_leg)
+    """Each refund of a purchase by the issuer: the amount, and the points that were taken back.
+
+    These may be in two legs, the member's and those of who invited it.
+    """
+    taken_back = (
+        sa.select(sa.func.sum(POSTING.c.amount))
         .where(
-            ENTRY.c.ledger_id == store.ledger_id,
-            ENTRY.c.kind == "refund",
-            ENTRY.c.seq >= span.first,
-            ENTRY.c.seq < span.end,
-            ENTRY.c.actor == asset.issuer,
+            POSTING.c.ledger_id == ENTRY.c.ledger_id,
+            POSTING.c.seq == ENTRY.c.seq,
+            POSTING.c.account == SYS_ISSUED,
+            POSTING.c.asset == asset.code,
         )
+        .correlate(ENTRY)
+        .scalar_subquery()
+    )
+    query = sa.select(ENTRY.c.data, taken_back).where(
+        ENTRY.c.ledger_id == store.ledger_id,
+        ENTRY.c.kind == "refund",
+        ENTRY.c.seq >= span.first,
+        ENTRY.c.seq < span.end,
+        ENTRY.c.actor == asset.issuer,
     )
     for data, points in connection.execute(query):
         op = _refund.decode(bytes(data)).op
         if op.asset == asset.code and op.of.type == "purchase":
-            yield op.of.amount, points or 0
+            yield op.of.amount, int(points or 0)
 
 
 _HALF = sa.literal_column(str(2**26), sa.BigInteger())
@@ -386,11 +390,71 @@ def _lots_left(
 def _lots_issued(store: Store, connection: Connection, code: str, days: tuple[str, str], span: Span) -> Counter[str]:
     """Points issued into lots over a span, less what was taken back.
 
-    Points of holds that lapsed came back to lots they had left: that is no issue, whatever the entry is about.
+    Points of holds that lapsed came back to lots they had left: that is no issue, whatever the entry is about. What an
+    automatic reward takes of the points that an entry issues was issued all the same. Where lots end by inactivity,
+    points that get another last day are issued into that lot instead.
     """
     issued = _lots_moved_with(store, connection, SYS_ISSUED, code=code, days=days, span=span)
     issued.subtract(_lapsed(store, connection, code, days, span))
+    programs = [version.program for version in store.programs(connection, [code])]
+    if any(reward.automatic for program in programs for reward in program.rewards):
+        issued.update(_converted(store, connection, code, days, span))
+    if any(isinstance(program.expiry, ExpiresAfterInactivity) for program in programs):
+        issued.update(_redated(store, connection, code, days, span))
     return issued
+
+
+def _converted(store: Store, connection: Connection, code: str, days: tuple[str, str], span: Span) -> Counter[str]:
+    """Points by lot that automatic rewards took in the entries that issued points."""
+    issued = _entries_of(store, SYS_ISSUED, code, span)
+    spent = _entries_of(store, SYS_SPENT, code, span)
+    runs = _runs(store, code, span, POSTING.c.seq.in_(issued), POSTING.c.seq.in_(spent))
+    return _by_lot(connection, runs, -runs.c.amount, days, runs.c.amount < 0, runs.c.total != 0)
+
+
+def _redated(store: Store, connection: Connection, code: str, days: tuple[str, str], span: Span) -> Counter[str]:
+    """How lots changed as points got another last day, but for the entries that issued points."""
+    runs = _runs(store, code, span, POSTING.c.seq.not_in(_entries_of(store, SYS_ISSUED, code, span)))
+    return _by_lot(connection, runs, runs.c.amount, days, runs.c.total == 0)
+
+
+def _runs(store: Store, code: str, span: Span, *conditions: Any) -> Any:
+    """The legs of an asset in some entries of a span, each with the ``total`` of its run.
+
+    A run is of legs of one account that take, and of the one that gives, if that comes next. When points get another
+    last day they leave their lots and are in the new one at once: no other run comes to nothing.
+    """
+    in_order: dict[str, Any] = {"partition_by": POSTING.c.seq, "order_by": POSTING.c.leg}
+    legs = (
+        sa.select(
+            *(POSTING.c.seq, POSTING.c.leg, POSTING.c.account, POSTING.c.amount, POSTING.c.lot),
+            sa.func.lag(POSTING.c.account).over(**in_order).label("account_before"),
+            sa.func.lag(POSTING.c.amount).over(**in_order).label("amount_before"),
+        )
+        .where(
+            POSTING.c.ledger_id == store.ledger_id,
+            POSTING.c.asset == code,
+            POSTING.c.seq >= span.first,
+            POSTING.c.seq < span.end,
+            *conditions,
+        )
+        .subquery()
+    )
+    goes_on = sa.and_(legs.c.account == legs.c.account_before, legs.c.amount_before < 0)
+    begun = sa.func.sum(sa.case((goes_on, 0), else_=1)).over(partition_by=legs.c.seq, order_by=legs.c.leg)
+    numbered = sa.select(*(legs.c[name] for name in ("seq", "account", "amount", "lot")), begun.label("run")).subquery()
+    total = sa.func.sum(numbered.c.amount).over(partition_by=(numbered.c.seq, numbered.c.run))
+    return sa.select(numbered.c.account, numbered.c.amount, numbered.c.lot, total.label("total")).subquery()
+
+
+def _by_lot(connection: Connection, runs: Any, points: Any, days: tuple[str, str], *conditions: Any) -> Counter[str]:
+    """The sum by lot, over those of holders' legs of which some conditions are true."""
+    query = (
+        sa.select(runs.c.lot, sa.func.sum(points).label("points"))
+        .where(runs.c.account.not_in(SYSTEM_ACCOUNTS), runs.c.lot >= days[0], runs.c.lot <= days[1], *conditions)
+        .group_by(runs.c.lot)
+    )
+    return Counter({row.lot: int(row.points) for row in connection.execute(query)})
 
 
 def _lots_moved_with(

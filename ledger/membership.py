@@ -53,6 +53,7 @@ def admit_enroll(ask: Request[Enroll]) -> Decision:
         return refusal
     member = before or join(move, op.asset, op.actor)
     move.put("memberships", replace(member, formula=op.formula, invited_by=op.invited_by or member.invited_by))
+    move.concern((state.assets[op.asset].issuer,))
     if op.invited_by is not None:
         move.concern((op.invited_by,))
     return move.admission(op.actor)
@@ -81,7 +82,7 @@ def admit_review_tiers(ask: Request[ReviewTiers]) -> Decision:
     if not changed:
         message = f"none of these members is in another tier of {op.asset} than was noted last"
         return Rejection(Code.NOTHING_DUE, message, ("members",))
-    move.concern(changed)
+    move.concern((*changed, state.assets[op.asset].issuer))
     return move.admission(op.actor)
 
 

@@ -41,6 +41,12 @@ from ledger.terms import Cap, ClaimTerms, Fee
 ALL_HOLDERS = "*"
 """The account of a usage that counts what all holders do."""
 
+MAX_REDATED_LOTS = 50
+"""How many lots of an account get another last day at a time: an entry is bounded, and must not be too large for it.
+
+There are more only where lots were of another program version, or received; whatever the account does next moves them.
+"""
+
 _PERIOD_LENGTH = {"day": 10, "month": 7, "year": 4}
 
 
@@ -273,13 +279,14 @@ class Movement:
         """Note that an account earned or spent points of an asset on a local date.
 
         Where points end by inactivity, all of its points that can be used get the last day that follows from that date,
-        unless they have a later one.
+        unless they have a later one; of very many lots the earliest.
         """
         version = self.state.program_at(asset, self.time)
         if version is None or not isinstance(version.program.expiry, ExpiresAfterInactivity):
             return
         new = add_months(date.fromisoformat(day), version.program.expiry.months).isoformat()
-        lots = [part for part in usable_lots(self.lots(account, asset), self.today(asset)) if part[0] < new]
+        usable = usable_lots(self.lots(account, asset), self.today(asset))
+        lots = [part for part in usable if part[0] < new][:MAX_REDATED_LOTS]
         self.take(account, asset, lots)
         self.leg(account, asset, sum(points for _, points in lots), new)
 

@@ -43,7 +43,7 @@ def admit_form_pool(ask: Request[FormPool]) -> Decision:
             return Rejection(Code.ALREADY_POOLED, message, (path,))
         move.put("memberships", replace(member, pool=pool.pool))
     move.put("pools", pool)
-    move.concern(op.members)
+    move.concern((*op.members, state.assets[op.asset].issuer))
     return move.admission(op.actor)
 
 
@@ -63,7 +63,7 @@ def admit_leave_pool(ask: Request[LeavePool]) -> Decision:
         move.remove("pools", pool.pool)
     else:
         move.put("pools", replace(pool, members=rest))
-    move.concern(rest)
+    move.concern((*rest, state.assets[op.asset].issuer))
     return move.admission(op.actor)
 
 
@@ -78,7 +78,8 @@ def pool_of(move: Movement, asset: str, account: str, path: tuple[str, ...]) -> 
     member = membership_of(move, asset, account)
     if member is None or member.pool is None:
         return Rejection(Code.NO_POOL, f"{account} is in no pool of {asset}", path)
-    pool: Pool = move.get("pools", member.pool)
+    pool: Pool | None = move.get("pools", member.pool)
+    assert pool is not None  # as long as somebody is in it
     return pool
 
 

@@ -47,6 +47,7 @@ from ledger.tables import (
     USAGE,
     VOUCHER,
 )
+from ledger.vouchers import MAX_AT_A_TIME
 
 _GRANT = "grant:"
 """What the scope of a grant begins with; the activity follows."""
@@ -508,10 +509,6 @@ def _used(store: Store, connection: Connection, asset: str, account: str, reward
         table.ledger_id == store.ledger_id, table.scope.in_(scopes), table.account.in_([account, ALL_HOLDERS])
     )
     return {(row.scope, row.account, row.period): row.points for row in connection.execute(query)}
-
-
-MAX_AT_A_TIME = 100
-"""How many of a reward are had by one redemption, see :mod:`ledger.vouchers`."""
 
 
 def _offer(member: MemberNow, reward: Reward, used: _Used, points: int) -> RewardOffer:

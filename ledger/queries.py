@@ -26,13 +26,22 @@ from ledger.operations import (
     Capture,
     Dispute,
     EndAgreement,
+    EndPlan,
+    Enroll,
     Exchange,
+    FormPool,
     Hold,
+    LeavePool,
     Redeem,
     Refund,
     Release,
+    Remind,
     ResolveDispute,
+    ReviewTiers,
     Settle,
+    StartPlan,
+    UseVoucher,
+    Vest,
 )
 from ledger.program_terms import Program
 from ledger.programs import ProgramVersion, local_date
@@ -331,6 +340,14 @@ BETWEEN_FEW = frozenset(
         Settle,
         Dispute,
         ResolveDispute,
+        Enroll,
+        ReviewTiers,
+        StartPlan,
+        EndPlan,
+        FormPool,
+        LeavePool,
+        UseVoucher,
+        Remind,
     )
 )
 """Kinds whose entries are the business of all whom they touch, so that merchants among these are told all of it."""
@@ -897,6 +914,7 @@ class StatementKey(Struct, frozen=True, kw_only=True):
 
 
 _NAMING_ALL = BETWEEN_FEW | {"transfer", "grant", "record_purchases", "expire", "correct", "net", "freeze", "unfreeze"}
+_NAMING_ALL |= {Vest.KIND}
 """Kinds that concern who acts, accounts and assets moved, who bought, and who is a party: nearly all entries."""
 
 

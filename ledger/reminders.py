@@ -61,7 +61,7 @@ def admit_remind(ask: Request[Remind]) -> Decision:
                 told.append(account)
     if not told:
         return Rejection(Code.NOTHING_DUE, f"none of these members is to be reminded of {op.about} now", ("members",))
-    move.concern(told)
+    move.concern((*told, state.assets[op.asset].issuer))
     return move.admission(op.actor)
 
 

@@ -64,8 +64,12 @@ def standing_at(tiers: Tiers, counts: Mapping[str, int], joined_on: str, day: st
 
 
 class _Calendar(Struct, frozen=True, gc=False):
-    """Periods as numbers that follow each other: the year they begin in, or the number of the month since year 0."""
+    """Periods as numbers that follow each other: the year they begin in, or the number of the month since year 0.
 
+    Their names have ``width`` characters, by which they are told from those of another kind of period.
+    """
+
+    width: int
     of_day: Callable[[date], int]
     of_name: Callable[[str], int]
     first_day: Callable[[int], date]
@@ -79,8 +83,9 @@ def _year_number(name: str) -> int:
     return int(name[:4])
 
 
-_YEARS = _Calendar(lambda day: day.year, _year_number, lambda year: date(year, 1, 1))
+_YEARS = _Calendar(4, lambda day: day.year, _year_number, lambda year: date(year, 1, 1))
 _MONTHS = _Calendar(
+    7,
     lambda day: day.year * 12 + day.month - 1,
     _month_number,
     lambda number: date(number // 12, number % 12 + 1, 1),
@@ -91,6 +96,7 @@ _MONTHS = _Calendar(
 def _membership_years(joined_on: str) -> _Calendar:
     joined = date.fromisoformat(joined_on)
     return _Calendar(
+        10,
         lambda day: last_anniversary(joined, day).year,
         _year_number,
         lambda year: anniversary(joined, year - joined.year),
@@ -118,7 +124,9 @@ class _Ladder:
         self.calendar = calendar
         self.tiers = tiers
         self.thresholds = [level.from_count for level in tiers.levels]
-        self.counts = {calendar.of_name(period): count for period, count in counts.items()}
+        # What was counted while tiers had another kind of period does not count in these.
+        named = ((period, count) for period, count in counts.items() if len(period) == calendar.width)
+        self.counts = {calendar.of_name(period): count for period, count in named}
         self.lowest = bisect_right(self.thresholds, 0) - 1
         self._reached: dict[int, int] = {}
 

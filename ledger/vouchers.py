@@ -168,8 +168,9 @@ def take_vouchers_back(move: Movement, spending: Spending, amount: int) -> Rejec
     if amount != spending.amount:
         message = f"what a reward was had for is refunded whole: {spending.amount} points"
         return Rejection(Code.PRICE_MISMATCH, message, ("of", "amount"), {"price": spending.amount})
-    vouchers: list[Voucher] = [move.get("vouchers", spending.seq, index) for index in range(spending.vouchers)]
+    vouchers: list[Voucher | None] = [move.get("vouchers", spending.seq, index) for index in range(spending.vouchers)]
     for voucher in vouchers:
+        assert voucher is not None  # they are kept for good
         if voucher.status != "issued":
             message = f"voucher {voucher.index} of entry {voucher.seq} is {voucher.status}"
             return Rejection(Code.VOUCHER_CLOSED, message, ("of", "operation"), {"index": voucher.index})

@@ -19,29 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api import gallery
 from ledger.amounts import parse_amount
 from ledger.audit_database import audit_database
-from ledger.encoding import account_id, encode_base64url, format_time, parse_time
-from ledger.entries import NO_LAST_DAY, decode_entry, signed_operation_of
+from ledger.due import DueRun, due_filter
+from ledger.encoding import OpId, account_id, encode_base64url, format_time, parse_time
 from ledger.keys import encode_public_key
 from ledger.operations import MalformedError, OpenAccount, SignedOperation, build_operation
-from ledger.rules import admit, apply
+from ledger.profiles import ProfileKeys, Profiles
 from ledger.sequencer import account_opened_by
-from ledger.standing import Standing, standing_at
-from ledger.state import SYS_EXPIRED, SYS_ISSUED, Admission, State
+from ledger.state import SYS_EXPIRED, SYS_ISSUED
 from ledger.wallet import Wallet, sign_operation
-from tests.reference import rows
-from tests.service import ERRORS, MUTATIONS, Service, key_file, running, signed_text
+from tests.reference import check_projections
+from tests.service import ERRORS, Service, key_file, running
 from tests.worlds import Clock, World
 
 FOUNDED = "2019-01-01T12:00:00.000Z"
 LONG_AGO = "1997-01-01T00:00:00.000Z"
 DAY_MS = 86_400_000
 
-_RAW = """mutation($operation: SignedOperation!) { operationSubmit(input: {operation: $operation}) {
-  entry { seq operationId postings { accountId asset amount } } userErrors { code message path } } }"""
 _MORE = "moved: entry { postings { accountId asset amount } }"
 
 
@@ -74,8 +72,9 @@ def cents(amount: str) -> int:
 class Loyalty:
     """A ledger with its service, on which programs are published."""
 
-    def __init__(self, world: World, service: Service, folder: Path) -> None:
+    def __init__(self, world: World, service: Service, folder: Path, profile_key: Ed25519PrivateKey) -> None:
         self.world = world
+        self._profile_key = profile_key
         self.service = service
         self.folder = folder
         self._references = 0
@@ -107,7 +106,7 @@ class Loyalty:
     def in_custody(self, merchant: Wallet) -> Wallet:
         """A new member without a key, for whom a merchant signs."""
         opened = self.do(merchant, "open_account", role="member")
-        return self.world.wallet(account_id("mem", bytes.fromhex(opened["operationId"])), *merchant.keys)
+        return self.world.wallet(account_id("mem", OpId(bytes.fromhex(opened["operationId"]))), *merchant.keys)
 
     def claim(self, held: Wallet) -> Wallet:
         """A member in custody gets a key of its own, which whoever had the account hands it over to."""
@@ -153,14 +152,10 @@ class Loyalty:
 
     def submit(self, signed: SignedOperation, service: Service | None = None) -> dict[str, Any]:
         """Send an operation to its mutation; its entry, or :class:`RefusedError`."""
-        service = service or self.service
-        if signed.op.KIND in MUTATIONS:
-            payload = service.submit(signed, _MORE)
-        else:
-            payload = service.query(_RAW, {"operation": signed_text(signed)})["operationSubmit"]
+        payload = (service or self.service).submit(signed, _MORE)
         for error in payload["userErrors"]:
             raise RefusedError(error)
-        return {**payload["entry"], **payload.get("moved", {})}
+        return {**payload["entry"], **payload["moved"]}
 
     def do(self, wallet: Wallet, kind: str, *, with_: Sequence[Wallet] = (), **fields: Any) -> dict[str, Any]:
         """Sign an operation and send it; its entry."""
@@ -168,8 +163,7 @@ class Loyalty:
 
     def read(self, wallet: Wallet, document: str, **variables: Any) -> Any:
         """The answer to a query in a session of this wallet's account."""
-        given = {name: str(value) for name, value in variables.items()}
-        return self.service.query(document, given, self.service.sign_in(wallet))
+        return self.service.query(document, variables, self.service.sign_in(wallet))
 
     def change(self, wallet: Wallet, mutation: str, selection: str, **given: Any) -> Any:
         """What a mutation that is no operation gives, in a session of this wallet's account."""
@@ -178,6 +172,20 @@ class Loyalty:
         payload = self.service.query(document, {"input": given}, self.service.sign_in(wallet))[mutation]
         assert payload.pop("userErrors") == []
         return payload
+
+    def run_due(self, wallet: Wallet | None = None) -> dict[str, int]:
+        """The operator, or a merchant, does what time has made due, as a server does by itself; how much of what."""
+        wallet = wallet or self.world.operator
+        store, random_bytes = self.world.store, self.world.random.randbytes
+        profiles = Profiles(ProfileKeys(store.origin, [self._profile_key], random_bytes), random_bytes)
+        with store.read() as connection:
+            wanted = due_filter(store, connection, str(wallet.account))
+        run = DueRun(store, self.world.sequencer.submit, wallet, self.world.clock, wanted, profiles=profiles)
+        report = run.run()
+        assert report.is_complete, report
+        names = ("lots", "vesting", "members", "reminded", "birthdays")
+        done = {name: sum(getattr(each, name) for each in report.assets) for name in names}
+        return {name: number for name, number in done.items() if number}
 
     def agree(self, issuer: Wallet, partner: Wallet, **terms: Any) -> None:
         """An agreement of two merchants, in force from now on."""
@@ -222,7 +230,7 @@ class Club:
 
     def record(self, *purchases: dict[str, Any], by: Wallet | None = None) -> int:
         """Purchases recorded together, by a partner if one is named; points issued at once."""
-        fields = {"asset": self.asset, "currency": self.currency, "purchases": purchases}
+        fields: dict[str, Any] = {"asset": self.asset, "currency": self.currency, "purchases": purchases}
         entry = self.loyalty.do(by or self.wallet, "record_purchases", **fields)
         return -moved(entry, SYS_ISSUED, self.asset)
 
@@ -247,7 +255,11 @@ class Club:
 
     def give(self, member: Wallet, points: int) -> None:
         """Points to begin a test with, by hand."""
-        fields = {"member": member.account, "reason": "other", "reference": self.loyalty.reference("give")}
+        fields: dict[str, Any] = {
+            "member": member.account,
+            "reason": "other",
+            "reference": self.loyalty.reference("give"),
+        }
         self.loyalty.do(self.wallet, "correct", asset=self.asset, amount=points, **fields)
 
     def vest(self, *orders: str) -> int:
@@ -263,7 +275,11 @@ class Club:
 
     def start_plan(self, member: Wallet, plan: str) -> None:
         """A member paid for a plan."""
-        fields = {"member": member.account, "plan": plan, "reference": self.loyalty.reference("payment")}
+        fields: dict[str, Any] = {
+            "member": member.account,
+            "plan": plan,
+            "reference": self.loyalty.reference("payment"),
+        }
         self.loyalty.do(self.wallet, "start_plan", asset=self.asset, **fields)
 
     def end_plan(self, member: Wallet, reason: str = "refunded") -> None:
@@ -299,19 +315,6 @@ class Club:
 
     # What is read back
 
-    def _standing(self, member: Wallet) -> Standing:
-        state = replay(self.loyalty.world)
-        today = state.today(self.asset, self.loyalty.time)
-        version = state.program_at(self.asset, self.loyalty.time)
-        assert version is not None
-        tiers = version.program.tiers
-        assert tiers is not None
-        kept = state.memberships.get(self.asset, str(member.account))
-        joined = kept.joined_on if kept else today
-        done = state.progress.group(self.asset, str(member.account))
-        counts = {each.period: each.count for each in done if each.basis == tiers.basis}
-        return standing_at(tiers, counts, joined, today)
-
     def balance(self, member: Wallet, asset: str | None = None) -> int:
         """Points a member can use now."""
         return int(self._balance(member, asset).get("spendable", 0))
@@ -321,33 +324,73 @@ class Club:
         return {lot["lastDay"]: lot["points"] for lot in self._balance(member).get("lots", ())}
 
     def _balance(self, member: Wallet, asset: str | None = None) -> dict[str, Any]:
-        document = """query($account: ID!, $asset: String!) {
-          account(id: $account) { balances(asset: $asset) { spendable lots { lastDay points } } } }"""
-        found = self.loyalty.read(member, document, account=member.account, asset=asset or self.asset)
-        return dict(*found["account"]["balances"])
+        found = self._account(member, "balances(asset: $asset) { spendable lots { lastDay points } }", asset)
+        return dict(*found["balances"])
 
     def tier(self, member: Wallet) -> str | None:
         """The tier a member is in today."""
-        return self._standing(member).tier
+        return str(tier) if (tier := self._standing(member)["tier"]) else None
 
     def tier_until(self, member: Wallet) -> str | None:
         """The last day on which it lasts by itself; ``None`` for ever."""
-        until = self._standing(member).until
-        return None if until == NO_LAST_DAY else until
+        return str(until) if (until := self._standing(member)["until"]) else None
+
+    def _standing(self, member: Wallet) -> dict[str, Any]:
+        document = "query($asset: String!) { membership(asset: $asset) { tier { tier until } } }"
+        found: dict[str, Any] = self.loyalty.read(member, document, asset=self.asset)["membership"]["tier"]
+        return found
+
+    def benefits(self, member: Wallet, amount: str | None = None) -> set[str]:
+        """The benefits a member has today, with a purchase of an amount if one is given."""
+        document = """query($asset: String!, $purchase: BenefitPurchaseInput) {
+          benefits(asset: $asset, purchase: $purchase) { benefit holds } }"""
+        purchase = {"amount": cents(amount)} if amount is not None else None
+        found = self.loyalty.read(member, document, asset=self.asset, purchase=purchase)
+        return {each["benefit"] for each in found["benefits"] if each["holds"]}
 
     def vouchers(self, member: Wallet) -> list[dict[str, Any]]:
-        """A member's vouchers, oldest first."""
-        state = replay(self.loyalty.world)
-        return [
-            {"seq": v.seq, "index": v.index, "reward": v.reward, "worth": v.worth, "lastDay": v.last_day}
-            for v in sorted(state.vouchers, key=lambda v: (v.seq, v.index))
-            if (v.account, v.asset) == (member.account, self.asset)
-        ]
+        """A member's vouchers, the first it had first."""
+        nodes = "nodes { seq index reward worth lastDay status }"
+        found = self._account(member, f"vouchers(asset: $asset, first: 100) {{ {nodes} }}")
+        return list(found["vouchers"]["nodes"])
 
     def pending(self, member: Wallet) -> dict[str, tuple[int, str]]:
         """Points that have not vested, by order, each with the day from which they can be."""
-        state = replay(self.loyalty.world)
-        return {p.order: (p.points, p.vests_on) for p in state.pending if p.account == member.account}
+        nodes = "nodes { order points vestsOn }"
+        found = self._account(member, f"pendingPoints(asset: $asset, first: 100) {{ {nodes} }}")
+        return {each["order"]: (each["points"], each["vestsOn"]) for each in found["pendingPoints"]["nodes"]}
+
+    def achievements(self, member: Wallet) -> dict[str, int]:
+        """How often a member did each activity."""
+        found = self._account(member, "achievements(asset: $asset) { activity count }")
+        return {each["activity"]: each["count"] for each in found["achievements"]}
+
+    def explanation(self, member: Wallet, order: str) -> str:
+        """Why a purchase gave its points, as its member reads it."""
+        document = """query { entries(filter: {kind: RECORD_PURCHASES}, last: 20) {
+          nodes { earnings(first: 20) { nodes { reference explanation { sentence } } } } } }"""
+        found = self.loyalty.read(member, document)["entries"]["nodes"]
+        earnings = [earning for entry in found for earning in entry["earnings"]["nodes"]]
+        (sentence,) = [each["explanation"]["sentence"] for each in earnings if each["reference"] == order]
+        return str(sentence)
+
+    def reminders(self, member: Wallet) -> list[dict[str, Any]]:
+        """What a member was reminded of, the first reminder first."""
+        state = check_projections(self.loyalty.world.store)
+        told = [each for each in state.reminders if (each.account, each.asset) == (member.account, self.asset)]
+        parts = [(each, ("about", "points", "day", "tier")) for each in sorted(told, key=lambda each: each.seq)]
+        return [{name: value for name in names if (value := getattr(each, name))} for each, names in parts]
+
+    def program_part(self, selection: str) -> Any:
+        """A part of the program in force, as anybody reads it."""
+        document = f"query($asset: String!) {{ asset(code: $asset) {{ program {{ {selection} }} }} }}"
+        (found,) = self.loyalty.service.query(document, {"asset": self.asset})["asset"]["program"].values()
+        return found
+
+    def _account(self, member: Wallet, selection: str, asset: str | None = None) -> dict[str, Any]:
+        document = f"query($account: ID!, $asset: String!) {{ account(id: $account) {{ {selection} }} }}"
+        found = self.loyalty.read(member, document, account=member.account, asset=asset or self.asset)
+        return dict(found["account"])
 
 
 def moved(entry: Mapping[str, Any], account: str, asset: str) -> int:
@@ -355,25 +398,12 @@ def moved(entry: Mapping[str, Any], account: str, asset: str) -> int:
     return sum(leg["amount"] for leg in entry["postings"] if (leg["accountId"], leg["asset"]) == (account, asset))
 
 
-def replay(world: World) -> State:
-    """TEMPORARY until the queries are there: what all entries come to."""
-    with world.store.read() as connection:
-        data = [row[0] for row in rows(connection, world.store, "entry", "data", "seq")]
-    state = State(world.origin)
-    for seq, each in enumerate(data):
-        entry = decode_entry(each)
-        signed = signed_operation_of(entry)
-        decision = admit(state, signed, entry.time)
-        assert isinstance(decision, Admission)
-        apply(state, signed, decision, seq)
-    return state
-
-
 @contextmanager
 def open_loyalty(folder: Path) -> Iterator[Loyalty]:
     """A ledger with its service in a folder; at the end an audit of all that was recorded finds nothing."""
     with World(f"sqlite:///{folder / 'ledger.sqlite'}", clock=Clock(FOUNDED)) as world:
-        with running(world, folder, profile_key_file=key_file(folder, world.make_key())) as service:
-            yield Loyalty(world, service, folder)
+        profile_key = world.make_key()
+        with running(world, folder, profile_key_file=key_file(folder, profile_key)) as service:
+            yield Loyalty(world, service, folder, profile_key)
         report = audit_database(world.store)
         assert report.failures == ()

@@ -101,7 +101,7 @@ def check_projections(store: Store) -> State:
                 store,
                 "earning",
                 "merchant, scope, reference, seq, asset, account, earned_on, amount, points, "
-                "version, agreement_version, claim_amount",
+                "version, agreement_version, claim_amount, circumstances, score",
                 "merchant, scope, reference",
             ),
             "reference": rows(
@@ -124,7 +124,8 @@ def check_projections(store: Store) -> State:
         for e in decision.earnings:
             asset = getattr(entry.op, "asset", None)
             event = (e.merchant, e.scope, e.reference, seq, asset, e.account, e.earned_on, e.amount, e.points)
-            earnings.append((*event, e.version, e.agreement_version, e.claim_amount))
+            given = (e.version, e.agreement_version, e.claim_amount, plain(e.circumstances), e.score)
+            earnings.append((*event, *given))
         references += [(*reference, seq) for reference in decision.references]
         parties += [(account, seq) for account in decision.parties]
     assert state.size == len(data)
@@ -157,17 +158,36 @@ RECORDS: dict[str, tuple[str, str, str]] = {
         "spending",
         (
             "seq, kind, time, account, asset, amount, merchant, agreement, version, parts, "
-            "out_points, claim_amount, fee_amount, refunded"
+            "out_points, claim_amount, fee_amount, refunded, holders, reward, vouchers"
         ),
         "operation",
     ),
-    "purchase_refunds": ("purchase_refund", "amount, points, returned", "merchant, reference"),
+    "purchase_refunds": ("purchase_refund", "amount, points, returned, lines", "merchant, reference"),
     "claims": ("claim", "debtor, creditor, currency, amount, day, agreement, status, disputed_by", 'seq, "index"'),
     "obligations": ("obligation", "amount", "currency, debtor, creditor, netting, day"),
     "nettings": ("netting", "currency, through, merchants", "seq"),
     "allotments": ("allotment", "allotted, remaining", "agreement"),
     "allotment_alerts": ("allotment_alert", "remaining", "agreement, seq"),
     "usages": ("usage", "points", "scope, account, period"),
+    "memberships": (
+        "membership",
+        "joined_on, purchases, formula, invited_by, tier, tier_until, plan, plan_from, plan_until, pool",
+        "asset, account",
+    ),
+    "progress": ("progress", "count", "asset, account, basis, period"),
+    "pending": (
+        "pending",
+        "asset, account, points, vests_on, last_day, version, status_points, inviter, inviter_points",
+        'merchant, "order"',
+    ),
+    "vouchers": (
+        "voucher",
+        "account, asset, merchant, reward, price, worth, last_day, status, used_seq",
+        'seq, "index"',
+    ),
+    "pools": ("pool", "asset, members", "pool"),
+    "reminders": ("reminder", "asset, about, points, day, tier", "seq, account"),
+    "reminded": ("reminded", "through", "asset, account, about"),
 }
 
 

@@ -2166,8 +2166,6 @@ class Replica:
     # Section 7.18
     def _decide_review_tiers(self, op: dict[str, Any], actor: dict[str, Any], time: str) -> list[Posting]:
         self._check_keeper(op, actor)
-        started = self._last_started(op["asset"], time)
-        require(started is not None and "tiers" in started["program"], "NOTHING_DUE")
         members = self._draft.kept["members"]
         before = {member: copy.copy(members.get((op["asset"], member))) for member in op["members"]}
         for member in op["members"]:

@@ -23,12 +23,12 @@ from ledger.books import (
 )
 from ledger.encoding import format_time
 from ledger.entries import Entry, decode_entry
-from ledger.operations import Agree, Correct, Expire, Hold, RecordPurchases, Redeem, Refund
-from ledger.program_terms import ExpiresAfterDays
+from ledger.operations import Agree, Correct, Enroll, Expire, Hold, RecordPurchases, Redeem, Refund, Vest
+from ledger.program_terms import ExpiresAfterDays, ExpiresAfterInactivity, Referral, Reward
 from ledger.queries import Page
 from ledger.sequencer import Recorded
 from ledger.state import SYSTEM_ACCOUNTS
-from ledger.terms import ClaimTerms, EarningTerms, Purchase, RefundedPurchase, RefundedRedemption
+from ledger.terms import ClaimTerms, EarningTerms, Purchase, PurchaseRef, RefundedPurchase, RefundedRedemption
 from ledger.wallet import Wallet
 from tests.partners import trade
 from tests.worlds import World, make_program
@@ -146,6 +146,80 @@ def test_ended_lots_tell_what_nobody_spent(world: World) -> None:
         assert ended("2026-03-01", "2026-03-12", expiring) == EndedLots(issued=145, expired=0, overdue=115)
         assert ended("2026-03-01", "2026-03-11", size) == EndedLots(issued=0, expired=0, overdue=0)
         assert overdue(world.store, connection, "STAR", expiring, "2026-03-13") == 115
+
+
+def test_points_that_became_vouchers_were_issued_and_redeemed(world: World) -> None:
+    """Of 235 points 200 become vouchers in the entry that issues them: breakage is of all 235."""
+    shop = world.add_merchant()
+    reward = Reward(reward="five", price=100, automatic=True)
+    world.add_asset(shop, program=make_program(expiry=ExpiresAfterDays(count=10), rewards=(reward,)))
+    (alice,) = world.add_members(1)
+    bought = buy(world, shop, alice, "order-1", 23_500)
+    with world.store.read() as connection:
+        span = Span(first=0, end=bought.seq + 1)
+        moved = points_moved(world.store, connection, "STAR", span)
+        ended = ended_lots(world.store, connection, "STAR", ("2026-03-12", "2026-03-12"), span.end)
+    assert (moved.issued_by_purchases, moved.redeemed, moved.converted, moved.closing) == (235, 200, 200, 35)
+    assert ended == EndedLots(issued=235, expired=0, overdue=35)
+
+
+def test_points_that_got_another_last_day_were_issued_into_that_lot(world: World) -> None:
+    """By inactivity: spending and earning both move the last day of what was there, in one entry or another."""
+    shop = world.add_merchant()
+    reward = Reward(reward="free", price=1_000, automatic=True)
+    expiry = ExpiresAfterInactivity(months=1)
+    world.add_asset(shop, program=make_program(expiry=expiry, rewards=(reward,)))
+    alice, bob, carl = world.add_members(3)
+    for number, member in enumerate((alice, bob, carl)):
+        buy(world, shop, member, f"order-{number}", 10_000)
+    world.clock.advance(days=3)
+    world.record(alice.sign(Redeem, asset="STAR", amount=30, merchant=shop.account))
+    until = format_time(world.clock() + HOUR_MS)
+    world.record(carl.sign(Hold, asset="STAR", amount=10, merchant=shop.account, until=until))
+    world.clock.advance(days=2)
+    buy(world, shop, alice, "order-3", 5_000)
+    held = buy(world, shop, carl, "order-4", 100_000).seq + 1
+    (last,) = world.record(carl.sign(Redeem, asset="STAR", amount=5, merchant=shop.account))
+    with world.store.read() as connection:
+
+        def ended(day: str, end: int = last.seq + 1) -> EndedLots:
+            return ended_lots(world.store, connection, "STAR", (day, day), end)
+
+        assert ended("2026-04-02") == EndedLots(issued=100, expired=0, overdue=100)  # Bob's
+        # Of what they had by then Alice spent 30 and Carl held 10. All else was moved on, and his 10 as they came back.
+        assert ended("2026-04-05", held) == EndedLots(issued=40, expired=0, overdue=0)
+        assert ended("2026-04-05") == EndedLots(issued=30, expired=0, overdue=0)
+        assert ended("2026-04-07", held) == EndedLots(issued=70 + 50 + 1_090, expired=0, overdue=120 + 90)
+        assert ended("2026-04-07") == EndedLots(issued=70 + 50 + 1_100, expired=0, overdue=120 + 95)
+        whole = ended_lots(world.store, connection, "STAR", ("2026-03-01", "2026-12-31"), last.seq + 1)
+        moved = points_moved(world.store, connection, "STAR", Span(first=0, end=last.seq + 1))
+    assert whole.issued == moved.issued == 1_350
+    assert whole.issued - whole.overdue == moved.redeemed == 1_035
+
+
+def test_points_that_vest_are_issued_for_purchases_and_a_whole_refund_counts_once(world: World) -> None:
+    """Also where it takes back what who invited the member got."""
+    shop = world.add_merchant()
+    program = make_program(vesting_days=2, referral=Referral(points=7))
+    world.add_asset(shop, program=program)
+    alice, bob = world.add_members(2)
+    world.record(bob.sign(Enroll, asset="STAR", invited_by=alice.account))
+    first = buy(world, shop, bob, "order-1", 10_000)
+    world.clock.advance(days=2)
+    due = PurchaseRef(merchant=str(shop.account), order="order-1")
+    (vested,) = world.record(shop.sign(Vest, asset="STAR", purchases=(due,)))
+    of = RefundedPurchase(amount=10_000, order="order-1")
+    (refunded,) = world.record(shop.sign(Refund, asset="STAR", of=of, reference="r-1"))
+    with world.store.read() as connection:
+        asset = queries.asset(world.store, connection, "STAR")
+        assert asset is not None
+        spans = [Span(first=at.seq, end=at.seq + 1) for at in (first, vested, refunded)]
+        moved = [points_moved(world.store, connection, "STAR", span) for span in spans]
+        sold = [sales(world.store, connection, asset, span) for span in spans]
+    assert [each.issued_by_purchases for each in moved] == [0, 107, 0]
+    assert moved[2].taken_back_by_refunds == 107
+    assert sold[0] == Sales(purchases=1, amount=10_000, points=100, refunded=0, taken_back=0)
+    assert sold[2] == Sales(purchases=0, amount=0, points=0, refunded=10_000, taken_back=107)
 
 
 def test_outstanding_points_are_told_by_last_day_as_they_were(world: World) -> None:

@@ -1,6 +1,7 @@
-"""Earning by agreement: what a partner gives, what it costs whom, and debts that are repaid first.
+"""Earning: what a partner gives by agreement, debts that are repaid first, and programs that ask for more than amounts.
 
-What an issuer's own purchases and grants give is shown in ``test_rules``.
+What an issuer's own purchases and grants give under a plain program is shown in ``test_rules``, what each part of a
+program makes of a purchase in ``test_calculation``: here is what recording it counts, promises and posts.
 """
 
 import itertools
@@ -12,11 +13,29 @@ from hypothesis import strategies as st
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting
-from ledger.program_terms import Band, ExpiresAfterDays, GrantRule
+from ledger.program_terms import (
+    Band,
+    ExpiresAfterDays,
+    ExpiresAfterInactivity,
+    ExpiresAfterMonths,
+    ExpiresAtMembershipYearEnd,
+    Formula,
+    GrantRule,
+    Limit,
+    Multiplier,
+    PurchaseBonus,
+    Ratio,
+    Referral,
+    Reward,
+    TierLevel,
+    Tiers,
+    When,
+)
 from ledger.programs import round_ratio
-from ledger.state import SYS_ISSUED, AllotmentAlert, Code
-from ledger.terms import Rounding
-from tests.rulebook import Book, claim, earning, make_program
+from ledger.state import SYS_ISSUED, SYS_SPENT, AllotmentAlert, Circumstances, Code, Earning
+from ledger.terms import Cap, Quantity, Rounding
+from tests.clubs import Club, line
+from tests.rulebook import LONG_AGO, Book, claim, earning, make_program
 
 ROUNDINGS: tuple[Rounding, ...] = ("down", "half_up", "half_even", "up")
 
@@ -388,3 +407,523 @@ def test_account_without_an_approval_threshold_approves_by_itself() -> None:
     book.asset(shop, "STAR", make_program(approval_above=0))
     fields: dict[str, Any] = {"actor": shop, "activity": "goodwill", "amount": 1, "asset": "STAR", "member": alice}
     book.do("grant", reference="thanks", signers=book.keys[shop], **fields)
+
+
+# Members
+
+
+def gold(basis: Any = "amount", start: int = 10_000, **fields: Any) -> Tiers:
+    """One tier, reached in a calendar year."""
+    return Tiers(basis=basis, levels=(TierLevel(from_count=start, tier="gold", **fields),), period="calendar_year")
+
+
+DOUBLE = Multiplier(multiplier="gold_double", times=Ratio(numerator=2, denominator=1), when=When(tiers=("gold",)))
+SIX_MONTHS = ExpiresAfterInactivity(months=6)
+
+
+def test_membership_begins_with_the_first_purchase() -> None:
+    """On its day in Tokyo, which is the next one; a member of a plain program has none."""
+    book = Club(tiers=gold(), time_zone="Asia/Tokyo")
+    book.at("2026-03-02T15:00:00.000Z")
+    book.buy(100)
+    book.advance(days=3)
+    book.buy(100)
+    assert (book.membership().joined_on, book.membership().purchases) == ("2026-03-03", 2)
+    plain = Club()
+    plain.buy(100)
+    assert len(plain.state.memberships) == 0
+
+
+def test_purchase_under_an_old_plain_version_makes_nobody_a_member() -> None:
+    """Each purchase of a batch goes by its own version; their legs are in their order all the same."""
+    book = Club()
+    book.advance(days=1)
+    book.publish("STAR", make_program(bonuses=(PurchaseBonus(bonus="each", points=5),)))
+    old = book.purchase(100, at=book.later(days=-1), member=book.bob)
+    admission = book.do("record_purchases", **book.of(book.purchase(100), old, book.purchase(200)))
+    assert [leg.amount for leg in admission.postings] == [-14, 6, 1, 7]
+    assert [each.version for each in admission.earnings] == [2, 1, 2]
+    assert [each.account for each in book.state.memberships] == [book.alice]
+
+
+@pytest.mark.parametrize(("basis", "counted"), [("amount", 30_000), ("points", 600), ("status", 300), ("visits", 2)])
+def test_what_tiers_count_is_counted_in_the_period_of_the_purchase(basis: str, counted: int) -> None:
+    """Minor units that earn, points, base points or purchases, of the year the purchase was in."""
+    times = Multiplier(multiplier="always", times=Ratio(numerator=2, denominator=1))
+    book = Club(tiers=gold(basis, 10**9), multipliers=(times,), excluded_categories=("gift_card",))
+    card = book.purchase(20_000, at="2025-12-31T12:00:00.000Z", lines=[line(10_000), line(10_000, "gift_card")])
+    book.do("record_purchases", **book.of(card, book.purchase(30_000), book.purchase(0)))
+    assert book.progress()[basis, "2026"] == counted
+    assert book.progress()[basis, "2025"] == {"amount": 10_000, "points": 200, "status": 100, "visits": 1}[basis]
+
+
+def test_purchase_is_in_the_tier_reached_before_it() -> None:
+    """Also by one before it in the same entry, whoever else is in it."""
+    book = Club(tiers=gold(), multipliers=(DOUBLE,))
+    purchases = [book.purchase(10_000), book.purchase(10_000, member=book.bob), book.purchase(100)]
+    admission = book.do("record_purchases", **book.of(*purchases))
+    assert [each.points for each in admission.earnings] == [100, 100, 2]
+    assert [each.circumstances.tier for each in admission.earnings if each.circumstances] == [None, None, "gold"]
+    assert (book.membership().tier, book.membership().tier_until) == ("gold", "2026-12-31")
+
+
+def test_tier_is_noted_as_of_today_for_purchases_of_the_past() -> None:
+    """A purchase of last year makes nobody gold this year, but was counted there."""
+    book = Club(tiers=gold())
+    book.buy(10_000, at="2025-12-31T12:00:00.000Z")
+    assert (book.membership().tier, book.progress()) == (None, {("amount", "2025"): 10_000})
+
+
+def test_tier_is_forgotten_with_the_tiers() -> None:
+    """A version without any leaves nobody in one."""
+    book = Club(tiers=gold())
+    book.buy(10_000)
+    assert book.membership().tier == "gold"
+    book.advance(days=1)
+    book.publish("STAR", make_program(bonuses=(PurchaseBonus(bonus="each", points=5),)))
+    book.advance(days=1)
+    book.buy(100)
+    assert (book.membership().tier, book.membership().tier_until) == (None, NO_LAST_DAY)
+
+
+def test_circumstances_are_kept_for_refunds_where_points_depend_on_them() -> None:
+    """Of a plain program only what the purchase itself says, and nothing of most."""
+    said: dict[str, Any] = {"channel": "app", "lines": [line(100, "shoes")], "tender": "own_card"}
+    plain = Club()
+    assert plain.buy(100).earnings[0].circumstances is None
+    assert plain.buy(100, **said).earnings[0].circumstances == Circumstances(
+        channel="app", lines=(line(100, "shoes"),), tender="own_card"
+    )
+    book = Club(earning_cap=Cap(period="day", points=10))
+    book.invite(book.alice, book.bob)
+    assert book.buy(100, **said).earnings[0].circumstances == Circumstances(
+        channel="app",
+        first=True,
+        invited=True,
+        joined_on="2026-03-02",
+        lines=(line(100, "shoes"),),
+        room=10,
+        tender="own_card",
+    )
+
+
+def test_chosen_formula_is_the_members() -> None:
+    """A quantity of the purchase instead of its amount; a purchase of nothing else earns by it."""
+    miles = Formula(bands=(Band(from_amount=0, points=1, per=2),), formula="miles", quantity="miles")
+    book = Club(formulas=(miles,))
+    book.do("enroll", actor=book.alice, asset="STAR", formula="miles")
+    flown = [Quantity(name="miles", quantity=500)]
+    admission = book.do(
+        "record_purchases",
+        **book.of(book.purchase(0, quantities=flown), book.purchase(10_000, quantities=flown, member=book.bob)),
+    )
+    assert [each.points for each in admission.earnings] == [250, 100]
+
+
+@settings(max_examples=40)
+@given(st.permutations([(12_345, "app"), (50, None), (9_999, "web"), (20_000, "app"), (0, "app"), (777, None)]))
+def test_purchases_of_the_same_time_may_come_in_any_order(purchases: list[tuple[int, str | None]]) -> None:
+    """Without tiers, caps and first purchases, an entry leaves the same whatever comes first."""
+    program: dict[str, Any] = {
+        "bonuses": (PurchaseBonus(bonus="app", points=5, when=When(channels=("app",))),),
+        "multipliers": (Multiplier(multiplier="web", times=Ratio(numerator=5, denominator=4)),),
+        "status_asset": "TIER",
+    }
+    books = [Club(**program), Club(**program)]
+    for book, order in zip(books, (purchases, sorted(purchases, key=str)), strict=True):
+        recorded = [
+            book.purchase(amount, f"order-{amount}", member=(book.alice, book.bob)[amount % 2])
+            | ({} if channel is None else {"channel": channel})
+            for amount, channel in order
+        ]
+        book.do("record_purchases", **book.of(*recorded))
+    one, other = (book.state for book in books)
+    assert one.lots == other.lots
+    points, others = ({key: each.points for key, (_, each) in state.earnings.items()} for state in (one, other))
+    assert points == others
+    assert {each.account: each for each in one.memberships} == {each.account: each for each in other.memberships}
+
+
+# Bounds of purchases
+
+
+def test_purchase_can_be_recorded_while_it_is_young_enough() -> None:
+    """By the days of the program in Tokyo, where it is a day later already."""
+    book = Club(purchase_within_days=2, time_zone="Asia/Tokyo").at("2026-03-05T15:00:00.000Z")
+    refusal = book.refused(
+        "record_purchases", **book.of(book.purchase(100), book.purchase(100, at="2026-03-03T14:59:59.999Z"))
+    )
+    assert (refusal.code, refusal.path) == (Code.PURCHASE_TOO_OLD, ("purchases[1]", "at"))
+    assert refusal.details == {"days": 3, "purchase_within_days": 2}
+    book.buy(100, at="2026-03-03T15:00:00.000Z")
+
+
+def test_no_purchase_gives_more_than_can_be_counted() -> None:
+    """Whether it would be issued now or later, and whatever else is in the entry."""
+    huge = (Band(from_amount=0, points=10**9, per=1),)
+    for program in ({"vesting_days": 1}, {"bonuses": (PurchaseBonus(bonus="each", points=1),)}, {"tiers": gold()}):
+        book = Club(bands=huge, **program)
+        purchases = book.of(book.purchase(1), book.purchase(10**9), book.purchase(1, member=book.shop))
+        refusal = book.refused("record_purchases", **purchases)
+        assert (refusal.code, refusal.path) == (Code.POINTS_OVERFLOW, ("purchases[1]",))
+
+
+def test_progress_is_bounded() -> None:
+    """What cannot be counted is refused, and not by the next reader of the ledger."""
+    book = Club(bands=(Band(from_amount=0, points=0, per=1),), tiers=gold())
+    book.buy(MAX_INTEGER)
+    refusal = book.refused("record_purchases", **book.of(book.purchase(0), book.purchase(1)))
+    assert (refusal.code, refusal.path) == (Code.AMOUNT_OVERFLOW, ("purchases[1]",))
+
+
+def test_cap_leaves_out_what_there_is_no_room_for() -> None:
+    """All purchases of a member in a local month together; the room is kept with each, for its refund."""
+    book = Club(earning_cap=Cap(period="month", points=150))
+    last_month = book.purchase(10_000, at="2026-02-28T12:00:00.000Z")
+    others = [book.purchase(10_000), book.purchase(10_000), book.purchase(10_000), book.purchase(0)]
+    admission = book.do("record_purchases", **book.of(last_month, *others))
+    assert [each.points for each in admission.earnings] == [100, 100, 50, 0, 0]
+    assert [each.circumstances.room for each in admission.earnings if each.circumstances] == [150, 150, 50, 0, 0]
+    scope = "earned:STAR"
+    assert book.usages() == {(scope, book.alice, "2026-02"): 100, (scope, book.alice, "2026-03"): 150}
+    book.do("grant", **book.grant(7))
+    assert book.buy(100, member=book.bob).earnings[0].points == 1
+    assert book.stars() == 257
+
+
+def test_lowered_cap_takes_nothing_back() -> None:
+    """Who has earned more already has no room."""
+    book = Club(earning_cap=Cap(period="ever", points=150))
+    book.buy(10_000)
+    book.advance(days=1)
+    book.publish("STAR", make_program(earning_cap=Cap(period="ever", points=50)))
+    book.advance(days=1)
+    assert book.buy(10_000).earnings[0].points == 0
+    assert book.usages() == {("earned:STAR", book.alice, "ever"): 100}
+
+
+# Referral
+
+
+def test_first_purchase_rewards_who_invited_the_member() -> None:
+    """By an earning of its own, in the lot of the purchase; the second one rewards nobody."""
+    book = Club(referral=Referral(points=50), expiry=ExpiresAfterDays(count=30))
+    book.invite(book.alice, book.bob)
+    admission = book.do("record_purchases", **book.of(book.purchase(100, "A-1"), book.purchase(200, "A-2")))
+    assert book.legs(admission) == [
+        (SYS_ISSUED, -53, "STAR", None),
+        ("alice", 1, "STAR", "2026-04-01"),
+        ("bob", 50, "STAR", "2026-04-01"),
+        ("alice", 2, "STAR", "2026-04-01"),
+    ]
+    assert admission.earnings[1] == Earning(book.shop, "invitation", "A-1", book.bob, "2026-03-02", None, 50, 1)
+    assert [each.scope for each in admission.earnings] == ["order", "invitation", "order"]
+    assert book.state.memberships.get("STAR", book.bob) is None, "to invite is not to take part"
+
+
+def test_purchase_of_nothing_is_a_first_purchase() -> None:
+    """And rewards the inviter all the same: what a purchase is worth is for the program's terms to say."""
+    book = Club(referral=Referral(points=50))
+    book.invite(book.alice, book.bob)
+    book.buy(0)
+    assert (book.stars(), book.stars(book.bob)) == (0, 50)
+
+
+def test_limit_of_referrals_refuses_nothing() -> None:
+    """Who invited enough members in a period gets nothing for more, and its debt is repaid first as ever."""
+    book = Club(referral=Referral(points=50, limit=Limit(count=2, period="month")))
+    book.give(book.bob, "STAR", -20)
+    for _ in range(3):
+        friend = book.member()
+        book.invite(friend, book.bob)
+        book.buy(100, member=friend)
+    assert book.stars(book.bob) == 80
+    assert book.usages() == {("invited:STAR", book.bob, "2026-03"): 2}
+    book.advance(days=31)
+    friend = book.member()
+    book.invite(friend, book.bob)
+    book.buy(100, member=friend)
+    assert book.stars(book.bob) == 130
+
+
+def test_partner_rewards_nobody_for_the_issuer() -> None:
+    """What it gives it pays for; the first purchase is over with it."""
+    book = Club(referral=Referral(points=50))
+    book.agree(book.shop, book.cafe, earning("STAR", "postpaid", claim=claim(book.cafe)))
+    book.invite(book.alice, book.bob)
+    book.do("record_purchases", **book.of(book.purchase(100), actor=book.cafe))
+    book.buy(100)
+    assert (book.stars(), book.stars(book.bob)) == (2, 0)
+    assert book.owed(book.cafe, book.shop) == 1
+
+
+# Status points
+
+
+def test_status_points_are_issued_after_the_points() -> None:
+    """Before any multiplier, in lots of their own program at the time of the purchase; a debt of them comes first."""
+    book = Club(
+        status_asset="TIER", multipliers=(Multiplier(multiplier="all", times=Ratio(numerator=3, denominator=1)),)
+    )
+    book.advance(days=1)
+    book.publish("TIER", make_program(expiry=ExpiresAfterDays(count=5)))
+    book.give(book.bob, "TIER", -1)
+    purchases = [
+        book.purchase(200, at=book.later(days=-1)),
+        book.purchase(100),
+        book.purchase(99),
+        book.purchase(300, member=book.bob),
+    ]
+    assert book.legs(book.do("record_purchases", **book.of(*purchases))) == [
+        (SYS_ISSUED, -18, "STAR", None),
+        ("alice", 6, "STAR", None),
+        ("alice", 3, "STAR", None),
+        ("bob", 9, "STAR", None),
+        (SYS_ISSUED, -6, "TIER", None),
+        ("alice", 2, "TIER", None),
+        ("alice", 1, "TIER", "2026-03-08"),
+        ("bob", 1, "TIER", None),
+        ("bob", 2, "TIER", "2026-03-08"),
+    ]
+
+
+def test_supply_of_the_status_asset_is_bounded_too() -> None:
+    """What does not fit refuses the purchase."""
+    book = Club()
+    book.asset(book.shop, "RARE", supply_cap=2)
+    book.advance(days=1)
+    book.publish("STAR", make_program(status_asset="RARE"))
+    book.advance(days=1)
+    assert book.refused("record_purchases", **book.of(book.purchase(300))).code == Code.SUPPLY_EXCEEDED
+    book.buy(200)
+
+
+# Lots
+
+
+def test_points_earned_in_a_tier_may_never_expire() -> None:
+    """From the purchase after the one that reaches it; grants as well."""
+    book = Club(tiers=gold(never_expires=True), expiry=ExpiresAfterDays(count=30))
+    book.do("record_purchases", **book.of(book.purchase(10_000), book.purchase(100)))
+    book.do("grant", **book.grant(5))
+    assert book.lots(book.alice, "STAR") == {"2026-04-01": 100, NO_LAST_DAY: 6}
+
+
+def test_points_can_last_through_a_membership_year() -> None:
+    """Whoever joined on another day has another one, and grants go by the same."""
+    book = Club(expiry=ExpiresAtMembershipYearEnd(count=0))
+    book.buy(100)
+    book.advance(days=30)
+    book.buy(200)
+    book.buy(400, member=book.bob)
+    book.do("grant", **book.grant(8))
+    assert book.lots(book.alice, "STAR") == {"2027-03-01": 11}
+    assert book.lots(book.bob, "STAR") == {"2027-03-31": 4}
+
+
+def test_earning_prolongs_points_that_end_by_inactivity() -> None:
+    """All that can still be used move to one lot, earliest first, before the new points come; what is past stays."""
+    book = Club(expiry=SIX_MONTHS)
+    book.give(book.alice, "STAR", {"2026-03-01": 1, "2026-03-02": 2, "2026-08-31": 4, "2026-09-03": 8, NO_LAST_DAY: 16})
+    assert book.legs(book.buy(100)) == [
+        (SYS_ISSUED, -1, "STAR", None),
+        ("alice", -2, "STAR", "2026-03-02"),
+        ("alice", -4, "STAR", "2026-08-31"),
+        ("alice", 6, "STAR", "2026-09-02"),
+        ("alice", 1, "STAR", "2026-09-02"),
+    ]
+    assert book.lots(book.alice, "STAR") == {"2026-03-01": 1, "2026-09-02": 7, "2026-09-03": 8, NO_LAST_DAY: 16}
+
+
+def test_late_recording_prolongs_by_the_day_of_the_purchase() -> None:
+    """It shortens nothing, and what it gives itself ends when it would have."""
+    book = Club(expiry=SIX_MONTHS)
+    book.buy(100)
+    book.do("grant", **book.grant(1, at="2026-02-10T12:00:00.000Z"))
+    assert book.lots(book.alice, "STAR") == {"2026-09-02": 1, "2026-08-10": 1}
+    book.advance(days=1)
+    book.do("grant", **book.grant(1))
+    assert book.lots(book.alice, "STAR") == {"2026-09-03": 3}
+
+
+def test_event_without_points_is_no_activity() -> None:
+    """Nor is anything that others do; to be rewarded for an invitation is."""
+    book = Club(expiry=SIX_MONTHS, referral=Referral(points=50))
+    for member in (book.alice, book.bob):
+        book.give(member, "STAR", {"2026-04-01": 10})
+    book.buy(99)
+    book.do("grant", **book.grant(0))
+    book.do("transfer", actor=book.bob, asset="STAR", recipients=[{"amount": 1, "to": book.alice}])
+    assert "2026-04-01" in book.lots(book.alice, "STAR")
+    friend = book.member()
+    book.invite(friend, book.alice)
+    book.buy(100, member=friend)
+    assert book.lots(book.alice, "STAR") == {"2026-09-02": 61}
+
+
+def test_inactivity_is_a_question_of_the_program_now() -> None:
+    """A purchase under an older version, whose own points end otherwise, prolongs those that end by inactivity now."""
+    book = Club(expiry=ExpiresAfterMonths(count=1))
+    book.give(book.alice, "STAR", {"2026-04-01": 10})
+    book.advance(days=1)
+    book.publish("STAR", make_program(expiry=SIX_MONTHS))
+    book.advance(days=1)
+    book.buy(100, at="2026-03-02T12:00:00.000Z")
+    assert book.lots(book.alice, "STAR") == {"2026-04-02": 1, "2026-09-02": 10}
+
+
+def test_status_points_that_end_by_inactivity_are_prolonged_by_earning_them() -> None:
+    """By the rules of their own program."""
+    book = Club(status_asset="TIER")
+    book.publish("TIER", make_program(expiry=SIX_MONTHS), starts=book.later(ms=1))
+    book.advance(days=1)
+    book.give(book.alice, "TIER", {"2026-04-01": 10})
+    book.buy(100)
+    assert book.lots(book.alice, "TIER") == {"2026-09-03": 11}
+
+
+# What comes by itself
+
+
+def test_automatic_reward_is_had_after_all_points_are_there() -> None:
+    """By each who gained some, in the order in which they did; who gained none has none, whatever it has."""
+    coffee = Reward(automatic=True, price=30, reward="coffee")
+    book = Club(rewards=(coffee,), referral=Referral(points=40))
+    carol = book.member()
+    book.give(carol, "STAR", 100)
+    book.invite(book.alice, book.bob)
+    purchases = [book.purchase(3_500), book.purchase(0, member=carol), book.purchase(2_500)]
+    assert book.legs(book.do("record_purchases", **book.of(*purchases))) == [
+        (SYS_ISSUED, -100, "STAR", None),
+        ("alice", 35, "STAR", None),
+        ("bob", 40, "STAR", None),
+        ("alice", 25, "STAR", None),
+        ("alice", -60, "STAR", None),
+        (SYS_SPENT, 60, "STAR", None),
+        ("bob", -30, "STAR", None),
+        (SYS_SPENT, 30, "STAR", None),
+    ]
+    vouchers = [(each.account, each.index) for each in book.state.vouchers]
+    assert vouchers == [(book.alice, 0), (book.alice, 1), (book.bob, 2)]
+
+
+def test_grant_may_suffice_for_an_automatic_reward() -> None:
+    """Of the program in force now, though the activity was before it."""
+    book = Club()
+    book.advance(days=1)
+    book.publish("STAR", make_program(rewards=(Reward(automatic=True, price=30, reward="coffee"),)))
+    book.advance(days=1)
+    book.do("grant", **book.grant(31, at="2026-03-02T12:00:00.000Z"))
+    assert (book.stars(), len(book.state.vouchers)) == (1, 1)
+
+
+# Activities
+
+
+def activity(name: str = "review", most: int = 10, **fields: Any) -> dict[str, Any]:
+    """A program that grants for one activity."""
+    return {"grants": (GrantRule(activity=name, max_points=most, **fields),)}
+
+
+PROOF, OTHER_PROOF = "ab" * 32, "cd" * 32
+
+
+def test_evidence_is_good_once_in_the_whole_program() -> None:
+    """For another member, activity or merchant it is used up too; without it nothing is granted."""
+    rules = tuple(GrantRule(activity=name, evidence=True, max_points=10) for name in ("review", "photo"))
+    book = Club(grants=rules)
+    book.agree(book.shop, book.cafe, earning("STAR", "postpaid", claim=claim(book.cafe)))
+    refusal = book.refused("grant", **book.grant(5, activity="review"))
+    assert (refusal.code, refusal.path) == (Code.EVIDENCE_MISSING, ("evidence",))
+    book.do("grant", **book.grant(5, activity="review", actor=book.cafe, evidence=PROOF))
+    refusal = book.refused("grant", **book.grant(5, activity="photo", evidence=PROOF, member=book.bob))
+    assert (refusal.code, refusal.path, refusal.details) == (Code.EVIDENCE_USED, ("evidence",), {"seq": book.seq})
+    book.do("grant", **book.grant(5, activity="photo", evidence=OTHER_PROOF))
+    assert book.stars() == 10
+
+
+def test_evidence_of_one_program_is_none_of_another() -> None:
+    """The same receipt may count in two."""
+    book = Club(make_program(**activity(evidence=True)))
+    book.asset(book.shop, "MOON", make_program(**activity(evidence=True)))
+    for asset in ("STAR", "MOON"):
+        book.do("grant", **book.grant(5, activity="review", asset=asset, evidence=PROOF))
+
+
+def test_survey_has_an_answer_and_nothing_else_has_one() -> None:
+    """It is kept with the earning; 0 is an answer."""
+    book = Club(make_program(**activity("survey", scored=True)))
+    assert book.refused("grant", **book.grant(5, activity="survey")).code == Code.SCORE_MISSING
+    assert book.do("grant", **book.grant(5, activity="survey", score=0)).earnings[0].score == 0
+    plain = Club()
+    refusal = plain.refused("grant", **plain.grant(5, score=9))
+    assert (refusal.code, refusal.path) == (Code.SCORE_UNEXPECTED, ("score",))
+    assert plain.refused("grant", **plain.grant(5, evidence=PROOF)).code == Code.EVIDENCE_UNEXPECTED
+
+
+def test_activity_can_be_had_so_often_in_a_period() -> None:
+    """Of local days, whoever grants it; 0 points count as well, and another member has its own."""
+    book = Club(make_program(**activity(limit=Limit(count=2, period="month")), time_zone="Asia/Tokyo"))
+    book.agree(book.shop, book.cafe, earning("STAR", "postpaid", claim=claim(book.cafe)))
+    book.at("2026-03-31T14:59:59.000Z")
+    book.do("grant", **book.grant(5, activity="review"))
+    book.do("grant", **book.grant(0, activity="review", actor=book.cafe))
+    refusal = book.refused("grant", **book.grant(5, activity="review"))
+    assert (refusal.code, refusal.path) == (Code.LIMIT_REACHED, ("activity",))
+    assert refusal.details == {"count": 2, "period": "month"}
+    book.do("grant", **book.grant(5, activity="review", member=book.bob))
+    book.advance(ms=1_000)
+    book.do("grant", **book.grant(5, activity="review"))
+    assert book.usages() == {
+        ("activity:STAR:review", book.alice, "2026-03"): 2,
+        ("activity:STAR:review", book.bob, "2026-03"): 1,
+        ("activity:STAR:review", book.alice, "2026-04"): 1,
+    }
+
+
+def test_achievement_is_recorded_without_points() -> None:
+    """It is good once by its reference, as any event, and more than nothing is too much."""
+    book = Club(make_program(**activity("marathon", 0)))
+    fields = book.grant(0, activity="marathon")
+    admission = book.do("grant", **fields)
+    assert (admission.postings, admission.earnings[0].points) == ((), 0)
+    assert book.refused("grant", **fields).code == Code.REFERENCE_EXISTS
+    assert book.refused("grant", **book.grant(1, activity="marathon")).code == Code.GRANT_TOO_LARGE
+
+
+def test_refusals_of_a_grant_come_in_order() -> None:
+    """What is wrong first is said first; each step mends one thing."""
+    rule = GrantRule(activity="survey", evidence=True, limit=Limit(count=1, period="day"), max_points=9, scored=True)
+    book = Book()
+    shop, alice = book.merchant(count=2, approval_threshold=2), book.member()
+    book.do("define_asset", actor=shop, asset="STAR", name="Star", scale=0, transferable=True)
+    book.publish("STAR", make_program(grants=(rule,), approval_above=0), starts=LONG_AGO)
+    fields = {"activity": "survey", "actor": shop, "asset": "STAR", "member": alice}
+    done = {"evidence": PROOF, "reference": "r-1", "score": 3}
+    book.do("grant", **fields, **done, at=book.time)
+    tried: dict[str, Any] = {"activity": "dance", "amount": 10, "reference": "r-1", "signers": book.keys[shop][:1]}
+    steps: list[tuple[dict[str, Any], Code]] = [
+        ({}, Code.ACTIVITY_UNKNOWN),
+        ({"activity": "survey"}, Code.REFERENCE_EXISTS),
+        ({"reference": "r-2"}, Code.EVIDENCE_MISSING),
+        ({"evidence": PROOF}, Code.EVIDENCE_USED),
+        ({"evidence": OTHER_PROOF}, Code.SCORE_MISSING),
+        ({"score": 10}, Code.GRANT_TOO_LARGE),
+        ({"amount": 9}, Code.LIMIT_REACHED),
+        ({"at": book.later(days=-1)}, Code.APPROVAL_MISSING),
+    ]
+    for mended, code in steps:
+        tried |= mended
+        assert book.refused("grant", **(fields | tried)).code == code
+    book.do("grant", **(fields | tried | {"signers": book.keys[shop]}))
+
+
+def test_points_of_activities_count_for_tiers_of_points() -> None:
+    """For no others; who is granted something takes part from that day on."""
+    for basis, counted in [("points", {("points", "2026"): 120}), ("amount", {}), ("visits", {})]:
+        book = Club(tiers=gold(basis, 100), multipliers=(DOUBLE,))
+        admission = book.do("grant", **book.grant(120))
+        assert (book.progress(), admission.parties) == (counted, ())
+        assert (book.membership().joined_on, book.membership().purchases) == ("2026-03-02", 0)
+        assert book.membership().tier == ("gold" if counted else None)
+        assert book.do("grant", **book.grant(1)).postings[1].amount == 1, "nothing multiplies a grant"

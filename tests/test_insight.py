@@ -36,13 +36,13 @@ from ledger.insight import (
     sales_by_period,
     spent_at,
 )
-from ledger.operations import Capture, Exchange, Expire, Grant, Hold, RecordPurchases, Redeem, Refund
-from ledger.program_terms import ExpiresAfterDays
+from ledger.operations import Capture, Exchange, Expire, Grant, Hold, RecordPurchases, Redeem, Refund, UseVoucher
+from ledger.program_terms import ExpiresAfterDays, GrantRule, Reward, TierLevel, Tiers
 from ledger.programs import local_date
 from ledger.queries import Page
 from ledger.state import Asset
 from ledger.tables import ENTRY
-from ledger.terms import AcceptanceTerms, ExchangeTerms, Purchase, Rate, RefundedRedemption, Value
+from ledger.terms import AcceptanceTerms, ExchangeTerms, Purchase, Rate, RefundedRedemption, Value, VoucherRef
 from ledger.wallet import Wallet
 from tests.partners import agree, hold_of, owe_usd, trade
 from tests.service import running
@@ -459,13 +459,13 @@ def test_issuer_and_operator_read_insight_and_others_do_not(small: Year, tmp_pat
 # The command
 
 
-def guerdon(year: Year, *arguments: str) -> tuple[int, str, str]:
+def guerdon(world: World, *arguments: str) -> tuple[int, str, str]:
     """Run the command in this process: its status, and what it wrote."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GUERDON_DATABASE_URL", year.world.url)
+        patch.setenv("GUERDON_DATABASE_URL", world.url)
         patch.setenv("COLUMNS", "120")
-        patch.setattr(insight_cli, "system_clock", year.world.clock)
+        patch.setattr(insight_cli, "system_clock", world.clock)
         patch.setattr(sys, "argv", ["guerdon", "insight", *arguments])
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
@@ -474,9 +474,99 @@ def guerdon(year: Year, *arguments: str) -> tuple[int, str, str]:
     return int(end.value.code or 0), out.getvalue(), err.getvalue()
 
 
+def make_club(world: World) -> Wallet:
+    """Who buys twice a month is silver until the month is over; all are asked, and have coffee for their points."""
+    shop, (ann, ben) = world.add_merchant(), world.add_members(2)
+    program = make_program(
+        grants=(GrantRule(activity="survey", max_points=5, scored=True),),
+        rewards=(Reward(reward="coffee", price=100, valid_days=3, worth=350), Reward(reward="cake", price=50)),
+        tiers=Tiers(basis="visits", period="month", levels=(TierLevel(tier="silver", from_count=2),)),
+    )
+    world.add_asset(shop, program=program)
+
+    def buy(member: Wallet, order: str) -> None:
+        bought = Purchase(amount=10_000, at=format_time(world.clock()), member=str(member.account), order=order)
+        world.record(shop.sign(RecordPurchases, asset="STAR", currency="USD", purchases=(bought,)))
+
+    def have(member: Wallet, reward: str, amount: int) -> int:
+        fields: dict[str, Any] = {"asset": "STAR", "merchant": shop.account}
+        (had,) = world.record(member.sign(Redeem, amount=amount, reward=reward, **fields))
+        return had.seq
+
+    for order in ("1", "2", "3"):
+        buy(ann, f"ann-{order}")
+    buy(ben, "ben-1")
+    asked: dict[str, Any] = {"asset": "STAR", "activity": "survey", "amount": 5, "at": format_time(world.clock())}
+    for number, (member, score) in enumerate([(ann, 9), (ann, 10), (ben, 6), (ben, 8)]):
+        world.record(shop.sign(Grant, member=member.account, reference=str(number), score=score, **asked))
+    have(ann, "coffee", 200)
+    cake = have(ben, "cake", 50)
+    world.record(shop.sign(UseVoucher, voucher=VoucherRef(index=0, seq=cake)))
+    world.clock.advance(days=10)
+    return shop
+
+
+CLUB = """
+query($asset: String!, $from: Date!, $through: Date!, $activity: String) {
+  insight(asset: $asset, from: $from, through: $through) {
+    activity { nodes { members active } }
+    salesByTier { nodes { firstDay tiers { tier purchases amount points buyers averageBasket { decimal } } } }
+    tiers { tier members due }
+    promoters(activity: $activity) { nodes { answers promoters passives detractors promoterScore } }
+    vouchers {
+      nodes {
+        had { vouchers points worth } cancelled used { vouchers points worth } expired { vouchers points worth }
+      }
+    }
+    rewards(first: 1) { nodes { reward had { vouchers points } cancelled used } pageInfo { hasNextPage endCursor } }
+  }
+}"""
+
+
+def test_insight_tells_of_tiers_answers_and_vouchers(tmp_path: Path) -> None:
+    """As recorded by a program that has them; over GraphQL and on the command line."""
+    with World(f"sqlite:///{tmp_path / 'club.sqlite'}") as world:
+        shop = make_club(world)
+        days = {"asset": "STAR", "from": "2026-03-01", "through": "2026-03-12"}
+        with running(world, tmp_path) as service:
+            token = service.sign_in(shop)
+            found = service.query(CLUB, days, token)["insight"]
+            other = service.query(CLUB, days | {"activity": "party"}, token)["insight"]
+        wanted = ("--asset", "STAR", "--from", "2026-03-01", "--through", "2026-03-12")
+        outputs = {form: guerdon(world, *wanted, "--format", form)[1] for form in ("json", "table", "csv")}
+    assert found["activity"]["nodes"] == [{"members": 2, "active": 2}]
+    basket = {"averageBasket": {"decimal": "10000.000000"}}
+    none = {"tier": None, "purchases": 3, "amount": 30_000, "points": 300, "buyers": 2} | basket
+    silver = {"tier": "silver", "purchases": 1, "amount": 10_000, "points": 100, "buyers": 1} | basket
+    assert found["salesByTier"]["nodes"] == [{"firstDay": "2026-03-01", "tiers": [none, silver]}]
+    assert found["tiers"] == [
+        {"tier": None, "members": 1, "due": 0},
+        {"tier": "silver", "members": 1, "due": 0},
+    ]
+    answers = {"answers": 4, "promoters": 2, "passives": 1, "detractors": 1, "promoterScore": 2_500}
+    assert found["promoters"]["nodes"] == [answers]
+    assert other["promoters"]["nodes"] == [dict.fromkeys(answers, 0) | {"promoterScore": None}]
+    cake = {"vouchers": 1, "points": 50, "worth": 0}
+    coffee = {"vouchers": 2, "points": 200, "worth": 700}
+    had = {"vouchers": 3, "points": 250, "worth": 700}
+    assert found["vouchers"]["nodes"] == [{"had": had, "cancelled": 0, "used": cake, "expired": coffee}]
+    first = {"reward": "coffee", "had": {"vouchers": 2, "points": 200}, "cancelled": 0, "used": 0}
+    assert found["rewards"]["nodes"] == [first]
+    assert found["rewards"]["pageInfo"]["hasNextPage"]
+    told = json.loads(outputs["json"])
+    (row,) = told["periods"]
+    assert (row["promoter_score"], row["vouchers_had"], row["expired_worth"]) == (2_500, 3, 700)
+    assert [each["tier"] for each in told["sales_by_tier"]] == [each["tier"] for each in told["tiers"]]
+    assert [each["reward"] for each in told["rewards"]] == ["coffee", "cake"]
+    (line,) = csv.DictReader(io.StringIO(outputs["csv"]))
+    assert (line["promoter_score"], line["vouchers_expired"]) == ("2500", "2")
+    for text in ("STAR vouchers", "STAR answers to surveys", "25.0", "STAR sales by tier", "STAR tiers now", "(none)"):
+        assert text in outputs["table"], text
+
+
 def test_command_writes_json_csv_and_tables(small: Year) -> None:
     wanted = ("--asset", "STAR", "--from", "2026-03-01", "--through", small.today)
-    outputs = {form: guerdon(small, *wanted, "--format", form) for form in ("json", "csv", "table")}
+    outputs = {form: guerdon(small.world, *wanted, "--format", form) for form in ("json", "csv", "table")}
     assert {(status, err) for status, _, err in outputs.values()} == {(0, "")}
     found = json.loads(outputs["json"][1])
     rows = list(csv.DictReader(io.StringIO(outputs["csv"][1])))
@@ -506,11 +596,11 @@ def test_command_writes_json_csv_and_tables(small: Year) -> None:
     ],
 )
 def test_command_says_what_it_cannot_do(small: Year, arguments: tuple[str, ...], said: str) -> None:
-    status, out, err = guerdon(small, *arguments)
+    status, out, err = guerdon(small.world, *arguments)
     assert (status, out) == (1, "")
     assert said in err
 
 
 def test_command_refuses_days_in_the_wrong_order(small: Year) -> None:
-    status, _, err = guerdon(small, "--asset", "STAR", "--from", "2026-03-02", "--through", "2026-03-01")
+    status, _, err = guerdon(small.world, "--asset", "STAR", "--from", "2026-03-02", "--through", "2026-03-01")
     assert (status, "lies before" in err) == (2, True)

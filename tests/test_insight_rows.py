@@ -350,17 +350,17 @@ def test_work_grows_with_the_rows_and_not_with_their_square(database_url: str) -
     The work of SQLite is counted, that of PostgreSQL is what it expects of its own plan.
     """
 
-    def work() -> float:
+    def work(shop: Shop) -> float:
         if not shop.world.store.is_postgres:
             return steps_of_sqlite(shop)
-        return sum(plan["Total Cost"] for plan in plans_of_postgres(shop))
+        return float(sum(plan["Total Cost"] for plan in plans_of_postgres(shop)))
 
     with World(database_url) as world:
-        shop = Shop(world)
-        shop.fill(1_000)
-        before = work()
-        shop.fill(3_000)
-        assert work() < 6 * before
+        filled = Shop(world)
+        filled.fill(1_000)
+        before = work(filled)
+        filled.fill(3_000)
+        assert work(filled) < 6 * before
 
 
 @pytest.mark.postgres

@@ -122,7 +122,7 @@ def test_enrolled_member_has_joined_that_day() -> None:
     """On the program's local date, by the formula it chose, invited by who it says; both are told of the entry."""
     book = Club(time_zone="Asia/Tokyo").at("2026-03-02T15:30:00.000Z")
     admission = book.enroll(book.alice, formula="miles", invited_by=book.bob)
-    assert (admission.postings, admission.parties) == ((), (book.bob,))
+    assert (admission.postings, admission.parties) == ((), (book.shop, book.bob))
     assert book.membership() == Membership(
         asset="STAR", account=book.alice, joined_on="2026-03-03", formula="miles", invited_by=book.bob
     )

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import operations, terms
+from ledger import operations, program_terms, terms
 from ledger.encoding import MAX_INTEGER, encode_base64url
 from ledger.keys import encode_public_key
 from ledger.operations import (
@@ -60,6 +60,7 @@ FEE = {"amount": 5, "currency": "USD", "fixed": 25, "maximum": 300, "points": 10
 CLAIM = {"amount": 1, "currency": "USD", "debtor": OTHER_MERCHANT, "points": 100, "round": "half_even"}
 HOLDER_CAP = {"period": "month", "points": 20_000}
 TOTAL_CAP = {"period": "year", "points": 5_000_000}
+LIMIT = {"count": 3, "period": "year"}
 AGREEMENT = {
     "actor": MERCHANT,
     "ends": LATER,
@@ -113,14 +114,73 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "program": {
             "approval_above": 1_000,
             "bands": [{"from": 5_000, "per": 100, "points": 1}, {"from": 10_000, "per": 100, "points": 2}],
+            "benefits": [{"benefit": "free_shipping", "when": {"tiers": ["silver", "gold"]}}],
+            "birthday": {"activity": "birthday", "points": 250},
+            "bonuses": [{"bonus": "welcome", "points": 500, "when": {"first_purchase": True}}],
             "currency": "USD",
+            "earning_cap": HOLDER_CAP,
+            "excluded_categories": ["tax", "gift_cards"],
             "expiry": {"after": "months", "count": 12},
-            "grants": [{"activity": "birthday", "max_points": 250}],
+            "formulas": [{"bands": [{"from": 100, "per": 1, "points": 5}], "formula": "miles", "quantity": "miles"}],
+            "grants": [
+                {"activity": "birthday", "limit": {**LIMIT}, "max_points": 250},
+                {"activity": "survey", "evidence": True, "max_points": 10, "scored": True},
+            ],
+            "multipliers": [
+                {
+                    "multiplier": "happy_hour",
+                    "times": {"denominator": 4, "numerator": 5},
+                    "when": {
+                        "categories": ["coffee"],
+                        "channels": ["app"],
+                        "first_purchase": True,
+                        "from_amount": 2_500,
+                        "from_day": "2026-12-01",
+                        "invited": True,
+                        "merchants": [MERCHANT],
+                        "plans": ["prime"],
+                        "products": ["BEANS/1KG"],
+                        "tenders": ["card"],
+                        "through_day": "2026-12-24",
+                        "tiers": ["gold"],
+                        "weekdays": ["mon", "sun"],
+                        "within_days": 30,
+                    },
+                }
+            ],
+            "plans": [{"days": 365, "plan": "prime", "price": 9_900}],
+            "purchase_within_days": 30,
+            "referral": {"limit": {**LIMIT}, "points": 1_000},
             "refunds": "owe",
+            "reminders": {"balance": "month", "expiring_days": [30, 7], "new_tier": True},
             "returned_lot_days": 30,
+            "rewards": [
+                {
+                    "automatic": True,
+                    "limit": {**LIMIT},
+                    "price": 150,
+                    "reward": "drink",
+                    "stock": 10_000,
+                    "valid_days": 90,
+                    "when": {"weekdays": ["fri"]},
+                    "worth": 500,
+                }
+            ],
             "round_amount": "whole_units",
             "round_points": "down",
+            "stacking": "product",
+            "status_asset": "LEVEL",
+            "tiers": {
+                "basis": "status",
+                "drop": "one_level",
+                "grace_days": 14,
+                "kept": 1,
+                "levels": [{"from": 100, "tier": "silver"}, {"from": 500, "never_expires": True, "tier": "gold"}],
+                "period": "membership_year",
+                "window": 2,
+            },
             "time_zone": "America/New_York",
+            "vesting_days": 14,
         },
         "starts": AT,
         "version": 1,
@@ -130,7 +190,19 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "asset": "STAR",
         "currency": "USD",
         "purchases": [
-            {"amount": 12_075, "at": AT, "member": MEMBER, "order": "2026-000017"},
+            {
+                "amount": 12_075,
+                "at": AT,
+                "channel": "shop",
+                "lines": [
+                    {"amount": 12_000, "category": "coffee", "product": "BEANS/1KG"},
+                    {"amount": 75, "category": "tax"},
+                ],
+                "member": MEMBER,
+                "order": "2026-000017",
+                "quantities": [{"name": "miles", "quantity": 1_700}],
+                "tender": "card",
+            },
             {"amount": 0, "at": LATER, "member": MEMBER, "order": "2026-000018"},
         ],
     },
@@ -139,8 +211,10 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "actor": MERCHANT,
         "amount": 250,
         "asset": "STAR",
+        "evidence": HASH,
         "member": MEMBER,
         "reference": "2026/birthday#17",
+        "score": 9,
     },
     "transfer": {
         "actor": MEMBER,
@@ -148,7 +222,15 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "maximum_fee": 300,
         "recipients": [{"amount": 1_250, "to": OTHER_MEMBER}, {"amount": 1, "to": MERCHANT}],
     },
-    "redeem": {"actor": MEMBER, "amount": 150, "asset": "STAR", "merchant": MERCHANT, "reference": "bill-9"},
+    "redeem": {
+        "actor": MEMBER,
+        "amount": 150,
+        "asset": "STAR",
+        "from_pool": True,
+        "merchant": MERCHANT,
+        "reference": "bill-9",
+        "reward": "drink",
+    },
     "correct": {
         "actor": MERCHANT,
         "amount": -120,
@@ -178,7 +260,12 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "refund purchase": {
         "actor": MERCHANT,
         "asset": "STAR",
-        "of": {"amount": 12_075, "order": "2026-000017", "type": "purchase"},
+        "of": {
+            "amount": 12_050,
+            "lines": [{"amount": 12_000, "line": 0}, {"amount": 50, "line": 1}],
+            "order": "2026-000017",
+            "type": "purchase",
+        },
         "reference": "2026/refund#1",
     },
     "refund redemption": {
@@ -194,6 +281,28 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "reference": "2026/refund#3",
     },
     "expire": {"actor": OPERATOR, "asset": "STAR", "limit": 400, "through": "2026-11-21"},
+    "enroll": {"actor": MEMBER, "asset": "STAR", "formula": "miles", "invited_by": OTHER_MEMBER},
+    "vest": {
+        "actor": OPERATOR,
+        "asset": "STAR",
+        "purchases": [
+            {"merchant": MERCHANT, "order": "2026-000017"},
+            {"merchant": OTHER_MERCHANT, "order": "2026-000017"},
+        ],
+    },
+    "review_tiers": {"actor": OPERATOR, "asset": "STAR", "members": [MEMBER, OTHER_MEMBER]},
+    "start_plan": {
+        "actor": MERCHANT,
+        "asset": "STAR",
+        "member": MEMBER,
+        "plan": "prime",
+        "reference": "2026/prime#9",
+    },
+    "end_plan": {"actor": MERCHANT, "asset": "STAR", "member": MEMBER, "reason": "refunded"},
+    "form_pool": {"actor": MEMBER, "asset": "STAR", "members": [OTHER_MEMBER]},
+    "leave_pool": {"actor": MEMBER, "asset": "STAR"},
+    "use_voucher": {"actor": MERCHANT, "reference": "bill-9", "voucher": {"index": 1, "seq": 4_711}},
+    "remind": {"about": "expiry", "actor": OPERATOR, "asset": "STAR", "members": [MEMBER, OTHER_MEMBER]},
     "agree exchange": {
         **AGREEMENT,
         "terms": {
@@ -296,7 +405,40 @@ NULLABLE = {
     ("define_asset", "value"),
     ("publish_program", "ends"),
     ("publish_program", "program.approval_above"),
+    ("publish_program", "program.benefits.when"),
+    ("publish_program", "program.birthday"),
+    ("publish_program", "program.bonuses.when"),
+    ("publish_program", "program.earning_cap"),
+    ("publish_program", "program.formulas.quantity"),
+    ("publish_program", "program.grants.limit"),
+    ("publish_program", "program.multipliers.when"),
+    ("publish_program", "program.multipliers.when.from_day"),
+    ("publish_program", "program.multipliers.when.through_day"),
+    ("publish_program", "program.multipliers.when.within_days"),
+    ("publish_program", "program.purchase_within_days"),
+    ("publish_program", "program.referral"),
+    ("publish_program", "program.referral.limit"),
+    ("publish_program", "program.reminders"),
+    ("publish_program", "program.reminders.balance"),
+    ("publish_program", "program.rewards.limit"),
+    ("publish_program", "program.rewards.stock"),
+    ("publish_program", "program.rewards.valid_days"),
+    ("publish_program", "program.rewards.when"),
+    ("publish_program", "program.rewards.worth"),
+    ("publish_program", "program.status_asset"),
+    ("publish_program", "program.tiers"),
+    ("publish_program", "program.vesting_days"),
+    ("record_purchases", "purchases.channel"),
+    ("record_purchases", "purchases.lines.category"),
+    ("record_purchases", "purchases.lines.product"),
+    ("record_purchases", "purchases.tender"),
+    ("grant", "evidence"),
+    ("grant", "score"),
     ("redeem", "reference"),
+    ("redeem", "reward"),
+    ("enroll", "formula"),
+    ("enroll", "invited_by"),
+    ("use_voucher", "reference"),
     ("hold", "reference"),
     ("capture", "reference"),
     ("agree", "ends"),
@@ -321,9 +463,39 @@ DEFAULTS: dict[tuple[str, str], Any] = {
     ("define_asset", "transfer_terms.fee.fixed"): 0,
     ("define_asset", "transfer_terms.minimum"): 1,
     ("define_asset", "transfer_terms.step"): 1,
-    ("publish_program", "program.grants"): [],
+    **{
+        ("publish_program", f"program.{name}"): []
+        for name in ("benefits", "bonuses", "excluded_categories", "formulas")
+    },
+    **{("publish_program", f"program.{name}"): [] for name in ("grants", "multipliers", "plans", "rewards")},
+    ("publish_program", "program.benefits.when.tiers"): [],
+    ("publish_program", "program.bonuses.when.first_purchase"): False,
+    ("publish_program", "program.grants.evidence"): False,
+    ("publish_program", "program.grants.scored"): False,
+    **{
+        ("publish_program", f"program.multipliers.when.{name}"): []
+        for name in ("categories", "channels", "merchants", "plans", "products", "tenders", "tiers", "weekdays")
+    },
+    ("publish_program", "program.multipliers.when.first_purchase"): False,
+    ("publish_program", "program.multipliers.when.from_amount"): 0,
+    ("publish_program", "program.multipliers.when.invited"): False,
     ("publish_program", "program.refunds"): "cap",
+    ("publish_program", "program.reminders.expiring_days"): [],
+    ("publish_program", "program.reminders.new_tier"): False,
     ("publish_program", "program.returned_lot_days"): 0,
+    ("publish_program", "program.rewards.automatic"): False,
+    ("publish_program", "program.rewards.when.weekdays"): [],
+    ("publish_program", "program.stacking"): "best",
+    ("publish_program", "program.tiers.drop"): "to_earned",
+    ("publish_program", "program.tiers.grace_days"): 0,
+    ("publish_program", "program.tiers.kept"): 0,
+    ("publish_program", "program.tiers.levels.never_expires"): False,
+    ("publish_program", "program.tiers.window"): 1,
+    ("record_purchases", "purchases.lines"): [],
+    ("record_purchases", "purchases.quantities"): [],
+    ("grant", "amount"): 0,
+    ("redeem", "from_pool"): False,
+    ("refund", "of.lines"): [],
     ("transfer", "maximum_fee"): 0,
     ("exchange", "maximum_fee"): 0,
     ("capture", "final"): False,
@@ -361,11 +533,41 @@ RANGES: dict[tuple[str, str], tuple[int, int]] = {
     ("publish_program", "program.bands.per"): (1, 10**12),
     ("publish_program", "program.bands.points"): (0, 10**9),
     ("publish_program", "program.expiry.count"): (0, 1_200),
-    ("publish_program", "program.grants.max_points"): (1, MAX_INTEGER),
+    ("publish_program", "program.birthday.points"): (1, MAX_INTEGER),
+    ("publish_program", "program.bonuses.points"): (1, MAX_INTEGER),
+    ("publish_program", "program.earning_cap.points"): (1, MAX_INTEGER),
+    ("publish_program", "program.formulas.bands.from"): (0, MAX_INTEGER),
+    ("publish_program", "program.formulas.bands.per"): (1, 10**12),
+    ("publish_program", "program.formulas.bands.points"): (0, 10**9),
+    ("publish_program", "program.grants.limit.count"): (1, MAX_INTEGER),
+    ("publish_program", "program.grants.max_points"): (0, MAX_INTEGER),
+    ("publish_program", "program.multipliers.times.denominator"): (1, 1_000_000),
+    ("publish_program", "program.multipliers.times.numerator"): (0, 1_000_000),
+    ("publish_program", "program.multipliers.when.from_amount"): (0, MAX_INTEGER),
+    ("publish_program", "program.multipliers.when.within_days"): (1, 36_500),
+    ("publish_program", "program.plans.days"): (1, 36_500),
+    ("publish_program", "program.plans.price"): (0, MAX_INTEGER),
+    ("publish_program", "program.purchase_within_days"): (0, 36_500),
+    ("publish_program", "program.referral.limit.count"): (1, MAX_INTEGER),
+    ("publish_program", "program.referral.points"): (1, MAX_INTEGER),
+    ("publish_program", "program.reminders.expiring_days"): (1, 366),
     ("publish_program", "program.returned_lot_days"): (0, 365),
+    ("publish_program", "program.rewards.limit.count"): (1, MAX_INTEGER),
+    ("publish_program", "program.rewards.price"): (1, MAX_INTEGER),
+    ("publish_program", "program.rewards.stock"): (0, MAX_INTEGER),
+    ("publish_program", "program.rewards.valid_days"): (0, 36_500),
+    ("publish_program", "program.rewards.worth"): (0, MAX_INTEGER),
+    ("publish_program", "program.tiers.grace_days"): (0, 366),
+    ("publish_program", "program.tiers.kept"): (0, 120),
+    ("publish_program", "program.tiers.levels.from"): (0, MAX_INTEGER),
+    ("publish_program", "program.tiers.window"): (1, 120),
+    ("publish_program", "program.vesting_days"): (1, 36_500),
     ("publish_program", "version"): (1, 1_000_000),
     ("record_purchases", "purchases.amount"): (0, MAX_INTEGER),
-    ("grant", "amount"): (1, MAX_INTEGER),
+    ("record_purchases", "purchases.lines.amount"): (0, MAX_INTEGER),
+    ("record_purchases", "purchases.quantities.quantity"): (0, MAX_INTEGER),
+    ("grant", "amount"): (0, MAX_INTEGER),
+    ("grant", "score"): (0, 10),
     ("transfer", "maximum_fee"): (0, MAX_INTEGER),
     ("transfer", "recipients.amount"): (1, MAX_INTEGER),
     ("redeem", "amount"): (1, MAX_INTEGER),
@@ -376,6 +578,10 @@ RANGES: dict[tuple[str, str], tuple[int, int]] = {
     ("hold", "amount"): (1, MAX_INTEGER),
     ("capture", "amount"): (1, MAX_INTEGER),
     ("refund", "of.amount"): (1, MAX_INTEGER),
+    ("refund", "of.lines.amount"): (1, MAX_INTEGER),
+    ("refund", "of.lines.line"): (0, 99),
+    ("use_voucher", "voucher.index"): (0, 100_000),
+    ("use_voucher", "voucher.seq"): (0, MAX_INTEGER),
     ("expire", "limit"): (1, 400),
     ("agree", "notice_days"): (0, 3_650),
     ("agree", "terms.alert_below"): (1, MAX_INTEGER),
@@ -412,6 +618,16 @@ RANGES: dict[tuple[str, str], tuple[int, int]] = {
 BOUND_BY_OTHERS = {
     *((kind, field) for kind, field in RANGES if field.endswith(("threshold", "terms.minimum", "terms.maximum"))),
     ("publish_program", "program.bands.from"),
+    ("publish_program", "program.birthday.points"),
+    ("publish_program", "program.grants.max_points"),
+    ("publish_program", "program.tiers.kept"),
+    ("publish_program", "program.tiers.levels.from"),
+    ("publish_program", "program.tiers.window"),
+    ("record_purchases", "purchases.amount"),
+    ("record_purchases", "purchases.lines.amount"),
+    ("refund", "of.amount"),
+    ("refund", "of.lines.amount"),
+    ("refund", "of.lines.line"),
     ("transfer", "recipients.amount"),
 }
 
@@ -421,8 +637,32 @@ LENGTHS: dict[tuple[str, str], tuple[int, int]] = {
     ("genesis", "keys"): (1, 8),
     ("open_account", "keys"): (0, 8),
     ("publish_program", "program.bands"): (1, 32),
+    ("publish_program", "program.benefits"): (0, 64),
+    ("publish_program", "program.benefits.when.tiers"): (0, 64),
+    ("publish_program", "program.bonuses"): (0, 64),
+    ("publish_program", "program.excluded_categories"): (0, 64),
+    ("publish_program", "program.formulas"): (0, 8),
+    ("publish_program", "program.formulas.bands"): (1, 32),
     ("publish_program", "program.grants"): (0, 64),
+    ("publish_program", "program.multipliers"): (0, 64),
+    **{
+        ("publish_program", f"program.multipliers.when.{name}"): (0, 64)
+        for name in ("categories", "channels", "merchants", "plans", "products", "tenders", "tiers")
+    },
+    ("publish_program", "program.multipliers.when.weekdays"): (0, 7),
+    ("publish_program", "program.plans"): (0, 8),
+    ("publish_program", "program.reminders.expiring_days"): (0, 4),
+    ("publish_program", "program.rewards"): (0, 256),
+    ("publish_program", "program.rewards.when.weekdays"): (0, 7),
+    ("publish_program", "program.tiers.levels"): (1, 16),
     ("record_purchases", "purchases"): (1, 1_000),
+    ("record_purchases", "purchases.lines"): (0, 100),
+    ("record_purchases", "purchases.quantities"): (0, 8),
+    ("refund", "of.lines"): (0, 100),
+    ("vest", "purchases"): (1, 200),
+    ("review_tiers", "members"): (1, 400),
+    ("form_pool", "members"): (1, 7),
+    ("remind", "members"): (1, 400),
     ("transfer", "recipients"): (1, 100),
     ("net", "merchants"): (2, 100),
     ("net", "payments"): (0, 99),
@@ -442,8 +682,10 @@ BAD_ACCOUNTS += ["usr_" + "a" * 26, "mem-" + "a" * 26, "sys_" + "a" * 26]
 BAD_ASSETS = ["", "S", "star", "1STAR", "STAR-", "A" * 17, "STÄR"]
 BAD_CURRENCIES = ["", "US", "USDT", "usd", "U1D", "ÜSD"]
 BAD_REFERENCES = ["", "-1", "a b", "é", "a" * 65, ".a", "a\0", "a@b"]
-BAD_ACTIVITIES = ["", "Birthday", "1st", "_a", "a-b", "a" * 33, "é"]
+BAD_LABELS = ["", "Birthday", "1st", "_a", "a-b", "a" * 33, "é"]
+BAD_DATES = ["", "2026-02-29", "1899-12-31", "3000-01-01", "2026-1-1", "20260101", "2026-W01-1", AT]
 BAD_NAMES = ["", " a", "a ", "a\tb", "a\nb", "\x7f", "a\x00", "a" * 65, "\u2028a", "a\u00a0", "\x1f"]
+BAD_HASHES = ["", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "0x" + "a" * 62, "a" * 63 + "="]
 BAD_KEYS = ["", "A" * 42, "A" * 44, "+" * 43, "A" * 43, KEYS[0][:-1] + "=", KEYS[0][:-1], "-" * 43]
 
 # Texts each field of text must refuse, by what it is.
@@ -454,12 +696,15 @@ BAD_TEXTS: dict[str, list[str]] = {
     "merchant": BAD_ACCOUNTS,
     "to": BAD_ACCOUNTS,
     "partner": BAD_ACCOUNTS,
+    "invited_by": BAD_ACCOUNTS,
+    "members": BAD_ACCOUNTS,
     "merchants": BAD_ACCOUNTS,
     "creditor": BAD_ACCOUNTS,
     "debtor": BAD_ACCOUNTS,
     "kept_by": BAD_ACCOUNTS,
     "asset": BAD_ASSETS,
     "into": BAD_ASSETS,
+    "status_asset": BAD_ASSETS,
     "code": BAD_CURRENCIES,
     "currency": BAD_CURRENCIES,
     "at": BAD_TIMES,
@@ -467,7 +712,9 @@ BAD_TEXTS: dict[str, list[str]] = {
     "starts": BAD_TIMES,
     "ends": BAD_TIMES,
     "until": BAD_TIMES,
-    "through": ["", "2026-02-29", "1899-12-31", "3000-01-01", "2026-1-1", "20260101", "2026-W01-1", AT],
+    "through": BAD_DATES,
+    "from_day": BAD_DATES,
+    "through_day": BAD_DATES,
     "ledger": [
         "",
         "https://ledger.example",
@@ -487,7 +734,10 @@ BAD_TEXTS: dict[str, list[str]] = {
     "order": BAD_REFERENCES,
     "reference": BAD_REFERENCES,
     "payment": BAD_REFERENCES,
-    "operation": ["", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "0x" + "a" * 62, "a" * 63 + "="],
+    "product": BAD_REFERENCES,
+    "products": BAD_REFERENCES,
+    "evidence": BAD_HASHES,
+    "operation": BAD_HASHES,
     "hold": ["", "hld_", "hld_" + "a" * 25, "hld_" + "a" * 27, "hld_" + "A" * 26, "hld_" + "1" * 26, MEMBER, HASH],
     "agreement": [
         "",
@@ -509,7 +759,16 @@ BAD_TEXTS: dict[str, list[str]] = {
         f"{MERCHANT}@STAR",
         "A" * 17 + ">BEAN",
     ],
-    "activity": BAD_ACTIVITIES,
+    "activity": BAD_LABELS,
+    **dict.fromkeys(("benefit", "bonus", "formula", "multiplier", "plan", "quantity", "reward", "tier"), BAD_LABELS),
+    **dict.fromkeys(("categories", "category", "channel", "channels", "excluded_categories", "plans"), BAD_LABELS),
+    **dict.fromkeys(("tender", "tenders", "tiers"), BAD_LABELS),
+    "about": ["", "Balance", "birthday"],
+    "balance": ["", "day", "Month"],
+    "basis": ["", "base", "Points"],
+    "drop": ["", "down", "One_level"],
+    "stacking": ["", "max", "Sum"],
+    "weekdays": ["", "Mon", "monday", "1"],
     "name": BAD_NAMES,
     "log_key": ["a" * 257],
     "kind": ["", "Transfer", "mint", "TRANSFER", "transfer "],
@@ -642,6 +901,13 @@ MISSED_BY_MEANING: dict[tuple[str, Path], tuple[str, ...]] = {
     ("open_account", ("name",)): ("name",),
     ("open_account", ("keys",)): ("threshold",),
     ("agree exchange", ("terms", "step")): ("terms", "off_step"),
+    ("publish_program", ("program", "benefits", 0, "when", "tiers")): ("program", "benefits[0]", "when"),
+    ("publish_program", ("program", "bonuses", 0, "when", "first_purchase")): ("program", "bonuses[0]", "when"),
+    ("publish_program", ("program", "grants")): ("program", "birthday", "activity"),
+    ("publish_program", ("program", "multipliers")): ("program", "stacking"),
+    ("publish_program", ("program", "plans")): ("program", "multipliers[0]", "when", "plans"),
+    ("publish_program", ("program", "rewards", 0, "when", "weekdays")): ("program", "rewards[0]", "when"),
+    ("publish_program", ("program", "tiers")): ("program", "benefits[0]", "when", "tiers"),
 }
 
 
@@ -672,11 +938,14 @@ def test_documents_hold_every_part_with_every_field() -> None:
                 look(part)
 
     expiries: list[dict[str, Any]] = [{"after": "days", "count": 9}, {"after": "year_end", "count": 1}]
+    expiries += [{"after": "months_end", "count": 1}, {"after": "membership_year_end", "count": 1}]
+    expiries += [{"after": "inactivity", "months": 6}]
     for document in [*DOCUMENTS.values(), *(program_with(expiry=expiry) for expiry in expiries)]:
         look(decode_operation(write(document)))
-    parts = {part for part in vars(terms).values() if isinstance(part, type) and issubclass(part, Document)}
+    known = [*vars(terms).values(), *vars(program_terms).values()]
+    parts = {part for part in known if isinstance(part, type) and issubclass(part, Document)}
     assert told == {
-        part: set(part.__struct_fields__) for part in {*KINDS.values(), *parts} - {Document, terms.NeverExpires}
+        part: set(part.__struct_fields__) for part in {*KINDS.values(), *parts} - {Document, program_terms.NeverExpires}
     }
 
 
@@ -765,7 +1034,7 @@ def test_number_out_of_range_is_named(example: str, path: Path) -> None:
         assert (error.code, error.path) == ("MALFORMED", named(path)), number
     if field in BOUND_BY_OTHERS:
         return
-    for number in {low, high} - {DEFAULTS.get(field)}:
+    for number in (bound for bound in (low, high) if bound != DEFAULTS.get(field)):
         data = write(replaced(example, path, number))
         assert encode_operation(decode_operation(data)) == data
 
@@ -842,7 +1111,7 @@ MISFITS: dict[str, tuple[str, str, str]] = {
     "KeyText": ("genesis", "keys", "key"),
     "Reference": ("redeem", "reference", "bill 9"),
     "Name": ("define_asset", "name", " Stars"),
-    "Activity": ("grant", "activity", "Birthday"),
+    "Label": ("grant", "activity", "Birthday"),
     "HoldRef": ("capture", "hold", "hld_" + "A" * 26),
     "AgreementName": ("end_agreement", "agreement", "STAR to BEAN"),
     "HashText": ("refund redemption", "of.operation", "A" * 64),
@@ -958,7 +1227,30 @@ def test_account_opening_fits_its_role(name: str) -> None:
 
 
 def program_with(**fields: Any) -> dict[str, Any]:
-    return replaced("publish_program", ("program",), {**DOCUMENTS["publish_program"]["program"], **fields})
+    """The program of the table with other parts; without those that are ``None``."""
+    program = {**DOCUMENTS["publish_program"]["program"], **fields}
+    return replaced("publish_program", ("program",), {name: part for name, part in program.items() if part is not None})
+
+
+def tiers_with(**fields: Any) -> dict[str, Any]:
+    return program_with(tiers={**DOCUMENTS["publish_program"]["program"]["tiers"], **fields})
+
+
+def reward(name: str, **fields: Any) -> dict[str, Any]:
+    return {"price": 100, "reward": name, **fields}
+
+
+def levels(*starts: int) -> list[dict[str, Any]]:
+    """Tiers that begin at these counts, among them those that the program asks for."""
+    return [{"from": start, "tier": name} for start, name in zip(starts, ("silver", "gold", "black"), strict=False)]
+
+
+WHEN_OF_MULTIPLIER = ("program", "multipliers[0]", "when")
+
+
+def multiplier_when(**fields: Any) -> dict[str, Any]:
+    times = {"denominator": 1, "numerator": 2}
+    return program_with(multipliers=[{"multiplier": "double", "times": times, "when": fields}])
 
 
 def band(start: int) -> dict[str, int]:
@@ -987,6 +1279,20 @@ AGREEING: dict[str, dict[str, Any]] = {
     "acceptance by a beneficiary": replaced("end_agreement", ("agreement",), f"STAR@ben_{'a' * 26}"),
     "acceptance by a merchant": replaced("end_agreement", ("agreement",), f"STAR@{MERCHANT}"),
     "earning": replaced("end_agreement", ("agreement",), f"STAR+{MERCHANT}"),
+    "grant of no points": removed("grant", ("amount",)),
+    "activity that is its own reward": program_with(birthday=None, grants=[{"activity": "a", "max_points": 0}]),
+    "tier for everybody": tiers_with(levels=levels(0, 1)),
+    "as many periods as can be": tiers_with(window=117, kept=1),
+    "several ways to a benefit": program_with(benefits=[{"benefit": "gift"}, {"benefit": "gift"}]),
+    "campaign of one day": multiplier_when(from_day="2026-12-01", through_day="2026-12-01"),
+    "multiplier for everything": program_with(
+        multipliers=[{"multiplier": "double", "times": {"denominator": 1, "numerator": 0}}]
+    ),
+    "reward for new members": program_with(rewards=[reward("gift", when={"invited": True, "within_days": 30})]),
+    "the same line in two orders": replaced("vest", ("purchases", 1, "merchant"), THIRD_MERCHANT),
+    "lines of nothing": replaced(
+        "record_purchases", ("purchases", 1, "lines"), [{"amount": 0}, {"amount": 0, "product": "A"}]
+    ),
     "asset nobody may transfer": removed("define_asset", ("transfer_terms",)) | {"transferable": False},
 }
 
@@ -1008,7 +1314,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "bands fall": (program_with(bands=[band(2), band(1)]), ("program", "bands")),
     "bands stand still": (program_with(bands=[band(0), band(5), band(5)]), ("program", "bands")),
     "activity twice": (
-        program_with(grants=[{"activity": "a", "max_points": 1}, {"activity": "a", "max_points": 2}]),
+        program_with(birthday=None, grants=[{"activity": "a", "max_points": 1}, {"activity": "a", "max_points": 2}]),
         ("program", "grants"),
     ),
     "ends as it starts": (replaced("publish_program", ("ends",), AT), ("ends",)),
@@ -1092,6 +1398,90 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "payment to oneself": (replaced("net", ("payments", 1, "debtor"), MERCHANT), ("payments[1]", "creditor")),
     "payment twice": (replaced("net", ("payments", 1, "debtor"), OTHER_MERCHANT), ("payments",)),
     "settlement with oneself": (replaced("settle", ("debtor",), MERCHANT), ("debtor",)),
+    "formula's bands fall": (
+        program_with(formulas=[{"bands": [band(2), band(1)], "formula": "miles"}]),
+        ("program", "formulas[0]", "bands"),
+    ),
+    **{
+        f"{part} twice": (program_with(**{part: [item, item]}), ("program", part))
+        for part, item in {
+            "bonuses": {"bonus": "a", "points": 1},
+            "excluded_categories": "tax",
+            "formulas": {"bands": [band(0)], "formula": "a"},
+            "multipliers": {"multiplier": "a", "times": {"denominator": 1, "numerator": 2}},
+            "rewards": reward("a"),
+        }.items()
+    },
+    "plan twice": (
+        program_with(multipliers=None, stacking=None, plans=[{"days": 1, "plan": "a", "price": 1}] * 2),
+        ("program", "plans"),
+    ),
+    "tier twice": (tiers_with(levels=[*levels(1, 2), {"from": 3, "tier": "gold"}]), ("program", "tiers", "levels")),
+    "tiers fall": (tiers_with(levels=levels(2, 1)), ("program", "tiers", "levels[1]", "from")),
+    "tiers stand still": (tiers_with(levels=levels(1, 2, 2)), ("program", "tiers", "levels[2]", "from")),
+    "too many periods": (tiers_with(window=118, kept=1), ("program", "tiers", "window")),
+    "nothing is asked": (multiplier_when(), WHEN_OF_MULTIPLIER),
+    "tender asked twice": (multiplier_when(tenders=["card", "card"]), (*WHEN_OF_MULTIPLIER, "tenders")),
+    "weekday asked twice": (multiplier_when(weekdays=["mon", "mon"]), (*WHEN_OF_MULTIPLIER, "weekdays")),
+    "unknown tier is asked": (multiplier_when(tiers=["gold", "tin"]), (*WHEN_OF_MULTIPLIER, "tiers")),
+    "unknown plan is asked": (multiplier_when(plans=["basic"]), (*WHEN_OF_MULTIPLIER, "plans")),
+    "campaign ends before it begins": (
+        multiplier_when(from_day="2026-12-02", through_day="2026-12-01"),
+        (*WHEN_OF_MULTIPLIER, "through_day"),
+    ),
+    **{
+        f"reward asks for {name}": (
+            program_with(rewards=[reward("gift", when={name: value})]),
+            ("program", "rewards[0]", "when", name),
+        )
+        for name, value in {
+            "categories": ["coffee"],
+            "channels": ["app"],
+            "first_purchase": True,
+            "from_amount": 1,
+            "merchants": [MERCHANT],
+            "products": ["A"],
+            "tenders": ["card"],
+        }.items()
+    },
+    "two automatic rewards": (
+        program_with(rewards=[reward(name, automatic=True) for name in "ab"]),
+        ("program", "rewards[1]", "automatic"),
+    ),
+    "stacking of nothing": (program_with(multipliers=None), ("program", "stacking")),
+    "no reminders": (program_with(reminders={}), ("program", "reminders")),
+    "reminded twice of a day": (
+        program_with(reminders={"expiring_days": [7, 7]}),
+        ("program", "reminders", "expiring_days"),
+    ),
+    "birthday nobody grants": (
+        program_with(birthday={"activity": "party", "points": 1}),
+        ("program", "birthday", "activity"),
+    ),
+    "birthday to prove": (
+        program_with(birthday={"activity": "survey", "points": 1}),
+        ("program", "birthday", "activity"),
+    ),
+    "birthday above its most": (
+        program_with(birthday={"activity": "birthday", "points": 251}),
+        ("program", "birthday", "points"),
+    ),
+    "status points of the asset itself": (program_with(status_asset="STAR"), ("program", "status_asset")),
+    "lines of another amount": (
+        replaced("record_purchases", ("purchases", 0, "amount"), 12_074),
+        ("purchases[0]", "lines"),
+    ),
+    "quantity twice": (
+        replaced("record_purchases", ("purchases", 0, "quantities"), [{"name": "km", "quantity": 1}] * 2),
+        ("purchases[0]", "quantities"),
+    ),
+    "lines refunded of another amount": (replaced("refund purchase", ("of", "amount"), 12_051), ("of", "lines")),
+    "line refunded twice": (replaced("refund purchase", ("of", "lines", 1, "line"), 0), ("of", "lines")),
+    "invited by oneself": (replaced("enroll", ("invited_by",), MEMBER), ("invited_by",)),
+    "purchase vests twice": (replaced("vest", ("purchases", 1, "merchant"), MERCHANT), ("purchases",)),
+    "member reviewed twice": (replaced("review_tiers", ("members", 1), MEMBER), ("members",)),
+    "member reminded twice": (replaced("remind", ("members", 1), MEMBER), ("members",)),
+    "pool with oneself": (replaced("form_pool", ("members",), [OTHER_MEMBER, MEMBER]), ("members",)),
 }
 
 
@@ -1104,7 +1494,9 @@ def test_document_that_contradicts_itself_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "most"), [("days", 36_500), ("months", 1_200), ("year_end", 100)], ids=["days", "months", "year_end"]
+    ("after", "most"),
+    [("days", 36_500), ("months", 1_200), ("year_end", 100), ("months_end", 1_200), ("membership_year_end", 100)],
+    ids=str,
 )
 def test_expiry_has_a_longest_count(after: str, most: int) -> None:
     """Every way to expire bounds its count, so that the last day stays a date."""

@@ -130,7 +130,7 @@ def test_pool_is_of_those_who_formed_it_in_their_order() -> None:
     """It is known by its operation; whoever was no member of the program is one from that day."""
     book = Family()
     admission = book.do("form_pool", actor=book.carol, asset="STAR", members=[book.alice, book.bob])
-    assert (admission.postings, admission.parties) == ((), (book.alice, book.bob))
+    assert (admission.postings, admission.parties) == ((), (book.alice, book.bob, book.shop))
     (pool,) = book.state.pools
     assert pool.pool.startswith("pol_")
     assert (pool.asset, pool.members) == ("STAR", (book.carol, book.alice, book.bob))
@@ -177,7 +177,7 @@ def test_who_leaves_has_its_points_for_itself_again() -> None:
     for who in (book.alice, book.bob, book.carol):
         book.give(who, "STAR", 100)
     admission = book.do("leave_pool", actor=book.alice, asset="STAR")
-    assert admission.parties == (book.bob, book.carol)
+    assert admission.parties == (book.bob, book.carol, book.shop)
     assert book.state.pools.get(pool.pool) == Pool(pool=pool.pool, asset="STAR", members=(book.bob, book.carol))
     assert book.refused("redeem", **book.redeem(1, book.alice)).code == Code.NO_POOL
     assert book.refused("redeem", **book.redeem(201, book.bob)).details["available_points"] == 200

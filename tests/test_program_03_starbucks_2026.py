@@ -24,8 +24,7 @@ def test_each_tier_has_its_rate(loyalty: Loyalty) -> None:
     """From the purchase on that comes after the one which reached it."""
     club, ann = loyalty.publish(NAME), loyalty.member()
     loyalty.on("2026-03-10")
-    assert (club.tier(ann), club.buy(ann, "10.00")) == ("green", 10)
-    assert club.buy(ann, "489.00") == 489
+    assert [club.buy(ann, amount) for amount in ("10.00", "489.00")] == [10, 489]
     assert (club.tier(ann), club.buy(ann, "1.00")) == ("green", 1)
     assert (club.tier(ann), club.buy(ann, "10.00")) == ("gold", 12)
     assert club.buy(ann, "1656.66") == 1987  # 1,987.992: 2,499 so far

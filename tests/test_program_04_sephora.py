@@ -81,3 +81,16 @@ def test_a_birthday_is_once_a_year(loyalty: Loyalty) -> None:
     assert club.balance(ann) == 500
     with refused("GRANT_TOO_LARGE"):
         club.grant(loyalty.member(), "birthday", 251)
+
+
+def test_who_told_their_birthday_has_its_points_without_asking(loyalty: Loyalty) -> None:
+    """On the day, from the merchant's due run, and once."""
+    club, ann, ben = loyalty.publish(NAME), loyalty.member(), loyalty.member()
+    loyalty.on("2026-05-01")
+    for member in (ann, ben):
+        club.enroll(member)
+    loyalty.change(ann, "profileUpdate", "profile { birthday }", birthday="1990-05-05")
+    assert loyalty.run_due(club.wallet) == {}
+    loyalty.on("2026-05-05")
+    assert [loyalty.run_due(club.wallet), loyalty.run_due(club.wallet)] == [{"birthdays": 1}, {}]
+    assert (club.balance(ann), club.balance(ben)) == (250, 0)

@@ -73,3 +73,12 @@ def test_what_is_returned_before_it_vests_is_never_given(loyalty: Loyalty) -> No
         club.refund("o-1", "1.00", lines=[{"line": 3, "amount": 100}])
     club.refund("o-1", "50.00")
     assert club.pending(ann) == {}
+
+
+def test_what_has_vested_is_issued_by_itself(loyalty: Loyalty) -> None:
+    """By the operator's due run, with the certificate."""
+    club, ann = joined_long_ago(loyalty), loyalty.member()
+    club.buy(ann, "1000.00")
+    loyalty.on("2026-03-31")
+    assert [loyalty.run_due(), loyalty.run_due()] == [{"vesting": 1}, {}]
+    assert (len(club.vouchers(ann)), club.balance(ann)) == (1, 0)

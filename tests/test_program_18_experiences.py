@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tests.loyalty import Loyalty, RefusedError, refused
 from tests.service import Service, running
@@ -14,8 +15,8 @@ def test_two_at_the_same_moment_one_gets_it(loyalty: Loyalty) -> None:
     club, members = loyalty.publish(NAME), loyalty.world.add_members(2)
     for member in members:
         club.give(member, 500)
-    fields = {"asset": club.asset, "amount": 500, "merchant": club.wallet.account, "reward": "dinner_with_the_chef"}
-    signed = [loyalty.sign(member, "redeem", **fields) for member in members]
+    wanted: dict[str, Any] = {"amount": 500, "merchant": club.wallet.account, "reward": "dinner_with_the_chef"}
+    signed = [loyalty.sign(member, "redeem", asset=club.asset, **wanted) for member in members]
     barrier = threading.Barrier(2)
 
     def ask(i: int, service: Service) -> str:
@@ -23,7 +24,7 @@ def test_two_at_the_same_moment_one_gets_it(loyalty: Loyalty) -> None:
         try:
             loyalty.submit(signed[i], service)
         except RefusedError as error:
-            return error.code
+            return str(error.code)
         return ""
 
     with running(loyalty.world, loyalty.folder) as other, ThreadPoolExecutor(2) as pool:

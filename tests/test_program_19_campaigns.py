@@ -72,3 +72,13 @@ def test_a_month_has_a_cap(loyalty: Loyalty) -> None:
     assert [club.buy(ann, "2400.00") for _ in range(3)] == [2_400, 2_400, 200]
     loyalty.on("2026-05-01")
     assert club.buy(ann, "2400.00") == 2_400
+
+
+def test_a_member_reads_why_a_purchase_gave_its_points(loyalty: Loyalty) -> None:
+    """Every campaign that counted is named."""
+    club, ann = loyalty.publish(NAME), loyalty.member()
+    loyalty.on(TUESDAY)
+    club.buy(ann, lines=[FRUIT, line("60.00")], channel="app", order="o-1")
+    told = club.explanation(ann, "o-1")
+    assert [name for name in ("fruit", "app", "tuesday", "large_basket", "340") if name not in told] == []
+    assert "cereal" not in told

@@ -11,9 +11,27 @@ from hypothesis import strategies as st
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting
-from ledger.program_terms import Band, ExpiresAfterDays, GrantRule, Program
+from ledger.program_terms import (
+    Band,
+    ExpiresAfterDays,
+    ExpiresAfterInactivity,
+    ExpiresAtMembershipYearEnd,
+    Formula,
+    GrantRule,
+    Limit,
+    Multiplier,
+    Program,
+    PurchaseBonus,
+    Ratio,
+    Referral,
+    Reward,
+    TierLevel,
+    Tiers,
+    When,
+)
 from ledger.state import SYS_HELD, SYS_ISSUED, SYS_SPENT, Admission, Code, State
-from ledger.terms import Rounding
+from ledger.terms import Cap, Quantity, Rounding
+from tests.clubs import Club, line
 from tests.rulebook import Book, acceptance, claim, earning, exchange, make_program
 
 ROUNDINGS: tuple[Rounding, ...] = ("down", "half_up", "half_even", "up")
@@ -1292,3 +1310,434 @@ def test_frozen_member_is_no_obstacle_to_its_merchant() -> None:
     book.do("refund", **book.of_redemption(50, operation))
     book.do("correct", **correction(book, -90))
     assert book.balance(book.alice, "STAR") == 0
+
+
+# Lines
+
+
+def basket(*amounts: int, program: Program | None = None, **changes: Any) -> Club:
+    """A purchase A-1 with lines of these amounts, of which the second is shoes."""
+    book = Club(program, **changes)
+    lines = [line(amount, "shoes" if i == 1 else None) for i, amount in enumerate(amounts)]
+    book.buy(sum(amounts), "A-1", lines=lines)
+    return book
+
+
+def refunded_lines(book: Club) -> tuple[int, ...]:
+    """How much of each line of A-1 is refunded by now."""
+    refund = book.state.purchase_refunds.get(book.shop, "A-1")
+    return () if refund is None else refund.lines
+
+
+DOUBLE_SHOES = Multiplier(multiplier="shoes", times=Ratio(numerator=2, denominator=1), when=When(categories=("shoes",)))
+WORTHLESS_SHOES = Multiplier(
+    multiplier="used_shoes", times=Ratio(numerator=0, denominator=1), when=When(categories=("shoes",))
+)
+
+
+def test_refund_of_lines_takes_back_what_they_gave() -> None:
+    """Those named, whatever else the purchase had."""
+    book = basket(10_000, 5_000, 1_000, multipliers=(DOUBLE_SHOES,))
+    assert book.stars() == 210
+    book.refund(5_000, lines={1: 5_000})
+    assert (book.stars(), refunded_lines(book)) == (110, (0, 5_000, 0))
+    book.refund(1_500, lines={2: 500, 0: 1_000})
+    assert (book.stars(), refunded_lines(book)) == (95, (1_000, 5_000, 500))
+
+
+def test_refund_that_names_no_lines_is_of_the_last_ones() -> None:
+    """As far as something is left of them."""
+    book = basket(10_000, 5_000, 1_000, multipliers=(DOUBLE_SHOES,))
+    book.refund(500, lines={1: 500})
+    for amount, lines in [(800, (0, 500, 800)), (1_000, (0, 1_300, 1_000)), (13_700, (10_000, 5_000, 1_000))]:
+        book.refund(amount)
+        assert refunded_lines(book) == lines
+    assert book.stars() == 0
+
+
+def test_refund_of_what_never_earned_takes_nothing() -> None:
+    """A gift card in the basket gave no points."""
+    book = basket(10_000, 5_000, excluded_categories=("shoes",))
+    assert book.refund(5_000, lines={1: 5_000}).postings == ()
+    book.refund(5_000)
+    assert book.stars() == 50
+
+
+def test_lines_are_kept_apart_under_a_plain_program_too() -> None:
+    """They give nothing more, but what of them is refunded must be known to whoever looks."""
+    book = basket(10_000, 5_000)
+    book.refund(2_000, lines={0: 2_000})
+    assert (book.stars(), refunded_lines(book)) == (130, (2_000, 0))
+    refusal = book.refused("refund", **book.of_refund(8_001, lines={0: 8_001}))
+    assert (refusal.code, refusal.path) == (Code.REFUND_TOO_LARGE, ("of", "lines[0]", "amount"))
+    assert refusal.details == {"refundable_amount": 8_000}
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_line_that_is_not_there_is_refused(*, special: bool) -> None:
+    """After the whole amount was looked at, in the order in which lines are named."""
+    book = basket(10_000, 5_000, multipliers=(DOUBLE_SHOES,) if special else ())
+    book.buy(100, "A-2")
+    for fields, code, path in [
+        (book.of_refund(15_001, lines={2: 15_001}), Code.REFUND_TOO_LARGE, ("of", "amount")),
+        (book.of_refund(6_001, lines={1: 5_001, 2: 1_000}), Code.REFUND_TOO_LARGE, ("of", "lines[0]", "amount")),
+        (book.of_refund(6_001, lines={2: 1_000, 1: 5_001}), Code.UNKNOWN_LINE, ("of", "lines[0]", "line")),
+        (book.of_refund(100, "A-2", lines={0: 100}), Code.UNKNOWN_LINE, ("of", "lines[0]", "line")),
+    ]:
+        refusal = book.refused("refund", **fields)
+        assert (refusal.code, refusal.path) == (code, path)
+
+
+def test_refund_never_gives_points() -> None:
+    """Without its shoes a purchase may have given more: nothing is due for them, and less for what comes after."""
+    cheap = PurchaseBonus(bonus="cheap", points=5, when=When(from_amount=1))
+    book = basket(
+        10_000,
+        10_000,
+        multipliers=(WORTHLESS_SHOES,),
+        bonuses=(cheap,),
+        bands=(Band(from_amount=0, points=1, per=100),),
+    )
+    assert book.stars() == 105
+    assert book.refund(10_000, lines={1: 10_000}).postings == ()
+    book.refund(5_000)
+    assert book.stars() == 55
+    book.refund(5_000)
+    assert book.stars() == 0
+
+
+def test_line_without_which_more_had_been_given_is_due_nothing_until_that_is_made_up_for() -> None:
+    """Of bands that rise, the first refunds by shoes worth nothing make the average of the rest dearer."""
+    rising = (Band(from_amount=0, points=3, per=100), Band(from_amount=10_000, points=0, per=100))
+    book = basket(10_000, 10_000, multipliers=(WORTHLESS_SHOES,), bands=rising)
+    assert book.stars() == 150, "300 of which the shoes, half of it, give nothing"
+    assert book.refund(5_000, lines={1: 5_000}).postings == (), "200 of the rest's 300 would be more"
+    assert book.refund(5_000, lines={1: 5_000}).postings == (), "and 300 of 300 more still"
+    assert book.refund(4_000).postings == (), "180 are left of what would be given, 150 were"
+    book.refund(2_000)
+    assert book.stars() == 120
+    book.refund(4_000)
+    assert book.stars() == 0
+
+
+# What a purchase counted for
+
+
+GOLD = Tiers(basis="amount", levels=(TierLevel(from_count=10_000, tier="gold"),), period="calendar_year")
+DOUBLE_GOLD = Multiplier(multiplier="gold", times=Ratio(numerator=2, denominator=1), when=When(tiers=("gold",)))
+
+
+def test_refund_goes_by_the_circumstances_of_the_purchase() -> None:
+    """Bought in gold, it gives back double, though the member is gold no longer."""
+    book = Club(tiers=GOLD, multipliers=(DOUBLE_GOLD,))
+    book.buy(10_000, "A-1")
+    book.buy(1_000, "A-2")
+    book.refund(10_000, "A-1")
+    assert (book.stars(), book.membership().tier) == (20, None)
+    book.refund(500, "A-2")
+    assert book.stars() == 10
+
+
+@pytest.mark.parametrize(
+    ("basis", "counts"),
+    [("amount", (15_000, 8_000)), ("points", (300, 160)), ("status", (150, 80)), ("visits", (1, 1))],
+)
+def test_refund_is_counted_off_the_period_of_the_purchase(basis: Any, counts: tuple[int, int]) -> None:
+    """What was refunded did not happen, as far as it earned anything; a visit is one until nothing is left."""
+    times = Multiplier(multiplier="always", times=Ratio(numerator=2, denominator=1))
+    tiers = Tiers(basis=basis, levels=(TierLevel(from_count=10**9, tier="gold"),), period="calendar_year")
+    book = Club(tiers=tiers, multipliers=(times,), excluded_categories=("shoes",))
+    lines = [line(15_000), line(5_000, "shoes")]
+    book.buy(20_000, "A-1", at="2025-12-31T12:00:00.000Z", lines=lines)
+    assert book.progress() == {(basis, "2025"): counts[0]}
+    book.refund(5_000)
+    assert book.progress() == {(basis, "2025"): counts[0]}
+    book.refund(7_000)
+    assert book.progress() == {(basis, "2025"): counts[1]}
+    book.refund(8_000)
+    assert book.progress() == {}
+
+
+def test_refund_makes_room_under_the_cap() -> None:
+    """In the month of the purchase; what had no room gives nothing back."""
+    book = Club(earning_cap=Cap(period="month", points=150))
+    book.buy(10_000, "A-1")
+    book.buy(10_000, "A-2")
+    book.advance(days=31)
+    assert book.refund(5_000, "A-2").postings == ()
+    book.refund(2_000, "A-2")
+    assert book.usages() == {("earned:STAR", book.alice, "2026-03"): 130}
+    assert book.buy(10_000, "A-3", at="2026-03-31T12:00:00.000Z").earnings[0].points == 20
+    for order in ("A-1", "A-3"):
+        book.refund(10_000, order)
+    book.refund(3_000, "A-2")
+    assert (book.usages(), book.stars()) == ({}, 0)
+
+
+def test_member_that_returned_everything_buys_for_the_first_time() -> None:
+    """Half of it would not do."""
+    first = PurchaseBonus(bonus="welcome", points=7, when=When(first_purchase=True))
+    book = Club(bonuses=(first,))
+    book.buy(1_000, "A-1")
+    book.refund(500)
+    assert book.buy(100, "A-2").earnings[0].points == 1
+    book.refund(500)
+    book.refund(100, "A-2")
+    assert (book.membership().purchases, book.stars()) == (0, 0)
+    assert book.buy(100, "A-3").earnings[0].points == 8
+
+
+def test_bonus_goes_with_what_it_was_for() -> None:
+    """Below the least amount it is gone at once, and with the last line of its category."""
+    large = PurchaseBonus(bonus="large", points=50, when=When(from_amount=10_000))
+    shoes = PurchaseBonus(bonus="shoes", points=20, when=When(categories=("shoes",)))
+    book = basket(8_000, 2_000, bonuses=(large, shoes))
+    assert book.stars() == 170
+    book.refund(100)
+    assert book.stars() == 119
+    book.refund(1_900, lines={1: 1_900})
+    assert book.stars() == 80
+
+
+def test_points_of_a_quantity_are_left_in_proportion_to_the_money() -> None:
+    """Half of the fare is half of the miles."""
+    miles = Formula(bands=(Band(from_amount=0, points=1, per=1),), formula="miles", quantity="miles")
+    book = Club(formulas=(miles,))
+    book.do("enroll", actor=book.alice, asset="STAR", formula="miles")
+    book.buy(30_000, "A-1", quantities=[Quantity(name="miles", quantity=1_000)])
+    book.refund(10_000)
+    assert book.stars() == 666
+    book.refund(20_000)
+    assert book.stars() == 0
+
+
+# What else a purchase gave
+
+
+def test_status_points_come_back_as_far_as_they_are_there() -> None:
+    """Nobody owes status: what was spent of it is forgiven."""
+    book = Club(status_asset="TIER", refunds="negative")
+    book.buy(10_000, "A-1")
+    book.do("redeem", actor=book.alice, amount=70, asset="TIER", merchant=book.shop)
+    assert book.legs(book.refund(5_000)) == [
+        ("alice", -50, "STAR", None),
+        (SYS_ISSUED, 50, "STAR", None),
+        ("alice", -30, "TIER", None),
+        (SYS_ISSUED, 30, "TIER", None),
+    ]
+    book.refund(5_000)
+    assert (book.stars(asset="TIER"), book.stars()) == (0, 0)
+
+
+def test_status_points_on_a_lapsed_hold_are_taken_back() -> None:
+    """They return first, as any points do."""
+    book = Club(status_asset="TIER")
+    book.buy(10_000, "A-1")
+    book.hold(book.alice, book.shop, "TIER", 100, days=1)
+    book.advance(days=2)
+    book.refund(10_000)
+    assert (book.stars(asset="TIER"), book.balance(SYS_ISSUED, "TIER")) == (0, 0)
+
+
+def invited(refunds: str, **changes: Any) -> Club:
+    """Alice's purchase A-1 rewarded Bob, who invited her, with 50 points; half of it is refunded."""
+    referral = Referral(points=50, limit=Limit(count=1, period="year"))
+    book = Club(referral=referral, refunds=refunds, expiry=ExpiresAfterDays(count=30), **changes)
+    book.invite(book.alice, book.bob)
+    book.buy(1_000, "A-1")
+    book.refund(500)
+    assert book.stars(book.bob) == 50
+    return book
+
+
+def test_inviter_gives_back_what_it_had_for_a_purchase_that_was_returned() -> None:
+    """After the member, from the lot of the purchase first; it may be rewarded for another purchase then."""
+    book = invited("cap")
+    book.give(book.bob, "STAR", {"2026-03-10": 30})
+    admission = book.refund(500)
+    assert book.legs(admission) == [
+        ("alice", -5, "STAR", "2026-04-01"),
+        (SYS_ISSUED, 5, "STAR", None),
+        ("bob", -50, "STAR", "2026-04-01"),
+        (SYS_ISSUED, 50, "STAR", None),
+    ]
+    assert book.usages() == {}
+    book.buy(1_000, "A-2")
+    assert book.stars(book.bob) == 80
+
+
+@pytest.mark.parametrize(("refunds", "left"), [("cap", 0), ("negative", -40), ("owe", 0)])
+def test_what_an_inviter_has_spent_is_forgiven_or_a_debt(refunds: str, left: int) -> None:
+    """Never money: it was not its purchase. The entry is about it though it has no leg."""
+    asset = {"value": WORTH} if refunds == "owe" else {}
+    book = invited(refunds, asset=asset)
+    book.do("redeem", actor=book.bob, amount=40, asset="STAR", merchant=book.shop)
+    book.refund(500)
+    assert (book.stars(book.bob), book.owed(book.bob, book.shop)) == (left, 0)
+    forgiven = invited("cap")
+    forgiven.do("redeem", actor=forgiven.bob, amount=50, asset="STAR", merchant=forgiven.shop)
+    assert forgiven.bob in forgiven.refund(500).parties
+
+
+def test_automatic_reward_stays() -> None:
+    """It was had, and may have been used; its points are forgiven as any that were spent."""
+    book = Club(rewards=(Reward(automatic=True, price=60, reward="coffee"),))
+    book.buy(10_000, "A-1")
+    book.refund(10_000)
+    assert (book.stars(), [each.status for each in book.state.vouchers]) == (0, ["issued"])
+
+
+# From which lot
+
+
+def test_points_of_a_tier_that_never_expire_come_back_from_those() -> None:
+    """Not from an earlier lot that ends soon."""
+    levels = (TierLevel(from_count=10_000, tier="gold", never_expires=True),)
+    book = Club(tiers=Tiers(basis="amount", levels=levels, period="calendar_year"), expiry=ExpiresAfterDays(count=30))
+    book.buy(10_000, "A-1")
+    book.buy(500, "A-2")
+    book.refund(500, "A-2")
+    assert book.lots(book.alice, "STAR") == {"2026-04-01": 100}
+
+
+def test_points_of_a_membership_year_come_back_from_its_lot() -> None:
+    """That of the member, though the purchase was on another day, and though it is past."""
+    book = Club(expiry=ExpiresAtMembershipYearEnd(count=0))
+    book.do("grant", **book.grant(1))
+    book.advance(days=360)
+    book.buy(1_000, "A-1")
+    assert book.lots(book.alice, "STAR") == {"2027-03-01": 11}
+    book.advance(days=30)
+    book.refund(1_000)
+    assert book.lots(book.alice, "STAR") == {"2027-03-01": 1}
+
+
+def test_refund_is_no_activity() -> None:
+    """Points that end by inactivity are taken from wherever they were moved to, and prolonged by nothing."""
+    book = Club(expiry=ExpiresAfterInactivity(months=6))
+    book.buy(1_000, "A-1")
+    book.advance(days=10)
+    book.buy(2_000, "A-2")
+    book.advance(days=10)
+    book.refund(1_000, "A-1")
+    assert book.lots(book.alice, "STAR") == {"2026-09-12": 20}
+
+
+# All of it
+
+
+PARTS: dict[str, Any] = {
+    "bonuses": (
+        PurchaseBonus(bonus="welcome", points=7, when=When(first_purchase=True)),
+        PurchaseBonus(bonus="large", points=11, when=When(from_amount=5_000)),
+    ),
+    "earning_cap": Cap(period="month", points=120),
+    "excluded_categories": ("tax",),
+    "expiry": ExpiresAfterInactivity(months=3),
+    "multipliers": (
+        DOUBLE_GOLD,
+        WORTHLESS_SHOES,
+        Multiplier(multiplier="app", times=Ratio(numerator=5, denominator=4)),
+    ),
+    "referral": Referral(points=50, limit=Limit(count=1, period="month")),
+    "round_amount": "none",
+    "status_asset": "TIER",
+    "tiers": GOLD,
+    "vesting_days": 3,
+}
+
+
+def counted(book: Club) -> Any:
+    """All that a refund is to undo."""
+    members = {each.account: (each.purchases, each.tier) for each in book.state.memberships}
+    assets = ("STAR", "TIER")
+    lots = {key: dict(lots) for key, lots in book.state.lots.items() if lots and key[1] in assets}
+    return lots, list(book.state.progress), book.usages(), list(book.state.pending), members
+
+
+@settings(max_examples=25)
+@given(
+    st.sets(st.sampled_from(sorted(PARTS))),
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 9_000), st.sampled_from([None, "shoes", "tax"])), min_size=1, max_size=3),
+        min_size=1,
+        max_size=4,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_refunding_everything_leaves_nothing_whatever_the_split(
+    parts: set[str], purchases: list[list[tuple[int, str | None]]], random: Any
+) -> None:
+    """Lots, progress, caps, promises and first purchases are as if nothing had been bought, in any order of refunds."""
+    if "multipliers" in parts:
+        parts |= {"tiers"}  # which they name
+    book = Club(**{name: PARTS[name] for name in parts})
+    book.invite(book.alice, book.bob)
+    before = counted(book)
+    recorded = [
+        book.purchase(
+            sum(amount for amount, _ in lines), f"A-{i}", lines=[line(amount, category) for amount, category in lines]
+        )
+        for i, lines in enumerate(purchases)
+        if any(amount for amount, _ in lines)
+    ]
+    if not recorded:
+        return
+    book.do("record_purchases", **book.of(*recorded))
+    if book.state.pending.get(book.shop, recorded[0]["order"]) is not None and random.random() < 0.5:
+        book.advance(days=3)
+        book.vest(recorded[0]["order"])
+    left = {each["order"]: {i: part.amount for i, part in enumerate(each["lines"])} for each in recorded}
+    while left:
+        order = random.choice(list(left))
+        lines = {i: amount for i, amount in left[order].items() if amount}
+        if random.random() < 0.5:
+            named = {i: random.randint(1, amount) for i, amount in lines.items() if random.random() < 0.5}
+            named = named or {max(lines): lines[max(lines)]}
+            book.refund(sum(named.values()), order, named)
+            left[order] = {i: amount - named.get(i, 0) for i, amount in left[order].items()}
+        else:
+            amount = wanted = random.randint(1, sum(lines.values()))
+            for i in sorted(lines, reverse=True):
+                now = min(wanted, lines[i])
+                left[order][i] -= now
+                wanted -= now
+            book.refund(amount, order)
+        if not any(left[order].values()):
+            del left[order]
+    assert counted(book) == before
+
+
+# By hand and by exchange
+
+
+def test_points_by_hand_last_through_the_membership_year_of_who_gets_them() -> None:
+    """Who is no member has one that begins today; points that end by inactivity have their months from now."""
+    book = Club(expiry=ExpiresAtMembershipYearEnd(count=0))
+    book.buy(0)
+    book.advance(days=10)
+    for number, member in enumerate((book.alice, book.bob)):
+        fields = {"actor": book.shop, "amount": 5, "asset": "STAR", "member": member, "reason": "goodwill"}
+        book.do("correct", reference=f"by-hand-{number}", **fields)
+    assert (book.lots(book.alice, "STAR"), book.lots(book.bob, "STAR")) == ({"2027-03-01": 5}, {"2027-03-11": 5})
+    idle = Club(expiry=ExpiresAfterInactivity(months=6))
+    idle.give(idle.alice, "STAR", {"2026-04-01": 1})
+    fields = {"actor": idle.shop, "amount": 5, "asset": "STAR", "member": idle.alice, "reason": "goodwill"}
+    idle.do("correct", reference="by-hand", **fields)
+    assert idle.lots(idle.alice, "STAR") == {"2026-04-01": 1, "2026-09-02": 5}
+
+
+def test_exchange_into_a_membership_year_is_undone_from_its_lot() -> None:
+    """The points came in the lot of the year of who exchanged them."""
+    book = Club(expiry=ExpiresAtMembershipYearEnd(count=0))
+    book.asset(book.cafe, "BEAN")
+    book.buy(0)
+    book.advance(days=10)
+    book.agree(book.cafe, book.shop, exchange("BEAN", "STAR"))
+    book.give(book.alice, "BEAN", 10)
+    book.give(book.alice, "STAR", {"2026-03-20": 10})
+    book.do("exchange", actor=book.alice, amount=10, asset="BEAN", into="STAR", minimum_out=10)
+    assert book.lots(book.alice, "STAR") == {"2026-03-20": 10, "2027-03-01": 10}
+    of = {"amount": 10, "operation": book.op_id, "type": "exchange"}
+    book.do("refund", actor=book.shop, asset="BEAN", of=of, reference="undone")
+    assert book.lots(book.alice, "STAR") == {"2026-03-20": 10}

@@ -14,7 +14,12 @@ from msgspec import Struct
 
 from ledger.encoding import MAX_INTEGER, account_id
 from ledger.entries import NO_LAST_DAY
-from ledger.program_terms import ExpiresAfterDays, ExpiresAtYearEnd
+from ledger.program_terms import (
+    ExpiresAfterDays,
+    ExpiresAfterInactivity,
+    ExpiresAtMembershipYearEnd,
+    ExpiresAtYearEnd,
+)
 from ledger.programs import round_ratio
 from ledger.state import SYS_EXPIRED, SYS_HELD, SYS_ISSUED, SYS_SPENT, Admission, Code, Rejection, Spending
 from tests.rulebook import Book, acceptance, claim, exchange, make_program
@@ -1215,6 +1220,133 @@ def test_hold_of_a_frozen_holder_waits() -> None:
     assert isinstance(book.ask("release", actor=book.cafe, hold=hold), Admission)
     book.do("unfreeze", actor=book.operator, account=book.alice, reason="resolved")
     book.do("capture", actor=book.cafe, amount=1, hold=hold)
+
+
+# Points that end by inactivity
+
+
+SOON, LATER, MOVED = "2026-03-10", "2026-04-20", "2026-09-02"
+"""Last days of lots that a holder has, and the one that six months from the day of the test give."""
+
+
+def idle_market() -> Market:
+    """A market where points of STAR end six months after their holder was last active; Alice has two dated lots."""
+    book = Market()
+    book.publish("STAR", make_program(expiry=ExpiresAfterInactivity(months=6)))
+    book.give(book.alice, "STAR", {SOON: 40, LATER: 60})
+    return book
+
+
+SPENDING: dict[str, Callable[[Market], dict[str, Any]]] = {
+    "redeem": lambda book: {"amount": 30, "merchant": book.shop},
+    "hold": lambda book: {"amount": 30, "merchant": book.shop, "until": book.later(days=1)},
+    "exchange": lambda book: {"amount": 30, "into": "BEAN", "minimum_out": 1},
+    "transfer": lambda book: {"recipients": [{"amount": 30, "to": book.bob}]},
+}
+
+
+@pytest.mark.parametrize("kind", SPENDING)
+def test_spending_keeps_all_points_alive(kind: str) -> None:
+    """They are in one lot before any is taken; who receives them has that lot's, and is not active by it."""
+    book = idle_market()
+    book.exchanges()
+    book.give(book.bob, "STAR", {SOON: 5})
+    admission = book.do(kind, actor=book.alice, asset="STAR", **SPENDING[kind](book))
+    assert flat(book, admission)[:4] == [
+        ("alice", -40, "STAR", SOON),
+        ("alice", -60, "STAR", LATER),
+        ("alice", 100, "STAR", MOVED),
+        ("alice", -30, "STAR", MOVED),
+    ]
+    assert book.lots(book.alice, "STAR") == {MOVED: 70}
+    assert book.lots(book.bob, "STAR") == {SOON: 5, **({MOVED: 30} if kind == "transfer" else {})}
+
+
+def test_points_that_cannot_be_used_or_last_longer_stay_where_they_are() -> None:
+    """An expired lot is not brought back to life, a later one not cut short, and one that never ends stays so."""
+    book = idle_market()
+    book.give(book.alice, "STAR", {"2026-03-01": 7, "2026-12-31": 8, NO_LAST_DAY: 9})
+    book.redeem(100)
+    assert book.lots(book.alice, "STAR") == {"2026-03-01": 7, "2026-12-31": 8, NO_LAST_DAY: 9}
+
+
+def test_lapsed_holds_return_before_points_live_on() -> None:
+    """What is the holder's again is kept alive with the rest; what is still on hold is not."""
+    book = idle_market()
+    book.give(book.alice, "STAR", {"2026-09-30": 5})
+    book.hold(book.alice, book.shop, "STAR", 20, days=1)
+    book.hold(book.alice, book.shop, "STAR", 10, days=30)
+    assert book.lots(book.alice, "STAR") == {MOVED: 70, "2026-09-30": 5}
+    admission = book.advance(days=2).redeem(1)
+    assert flat(book, admission) == [
+        ("sys_held", -20, "STAR"),
+        ("alice", 20, "STAR", MOVED),
+        ("alice", -90, "STAR", MOVED),
+        ("alice", 90, "STAR", "2026-09-04"),
+        ("alice", -1, "STAR", "2026-09-04"),
+        (SYS_SPENT, 1, "STAR"),
+    ]
+    (hold,) = (hold for hold in book.state.holds if hold.status == "open")
+    assert hold.parts == ((MOVED, 10),)
+
+
+def test_what_others_do_with_points_is_no_activity_of_their_holder() -> None:
+    """Neither receiving nor a capture, a release, a correction or a refund: the holder's other lots stay."""
+    book = idle_market()
+    book.give(book.bob, "STAR", 100)
+    hold = book.hold(book.alice, book.shop, "STAR", 30)
+    book.redeem(10)
+    operation = book.op_id
+    book.advance(days=1)
+    book.do("capture", actor=book.shop, amount=10, hold=hold)
+    book.do("release", actor=book.shop, hold=hold)
+    book.do("transfer", actor=book.bob, asset="STAR", recipients=[{"amount": 1, "to": book.alice}])
+    fields = {"actor": book.shop, "asset": "STAR", "member": book.alice, "reason": "goodwill"}
+    book.do("correct", amount=-1, reference="less", **fields)
+    book.do("correct", amount=2, reference="more", **fields)
+    of = {"amount": 10, "operation": operation, "type": "redemption"}
+    book.do("refund", actor=book.shop, asset="STAR", of=of, reference="back")
+    assert book.lots(book.alice, "STAR") == {MOVED: 89, "2026-09-03": 2, NO_LAST_DAY: 1}
+
+
+def test_returned_points_come_back_in_the_lots_they_were_taken_from() -> None:
+    """So a refund, however late, makes points live no longer than the activity that spent them did."""
+    book = idle_market()
+    book.redeem(30)
+    operation = book.op_id
+    book.at("2026-09-01T12:00:00.000Z").redeem(1)
+    of = {"amount": 30, "operation": operation, "type": "redemption"}
+    book.do("refund", actor=book.shop, asset="STAR", of=of, reference="back")
+    assert book.lots(book.alice, "STAR") == {"2027-03-01": 69, MOVED: 30}
+
+
+def test_very_many_lots_live_on_little_by_little() -> None:
+    """Fifty at a time, the earliest first: an account with ever so many lots can still be spent from."""
+    book = Market()
+    book.publish("STAR", make_program(expiry=ExpiresAfterInactivity(months=120)))
+    days = [f"20{year}-{month:02}-{day:02}" for year in (27, 28) for month in range(1, 13) for day in range(1, 29)]
+    book.give(book.alice, "STAR", dict.fromkeys(days, 1))
+    moved = "2036-03-02"
+    assert len(book.redeem(1).postings) == 50 + 1 + 2
+    assert book.lots(book.alice, "STAR") == {**dict.fromkeys(days[51:], 1), moved: 50}
+    for _ in range(len(days) // 50):
+        book.redeem(1)
+    assert set(book.lots(book.alice, "STAR")) == {moved}
+
+
+def test_exchanged_points_last_through_a_year_of_the_holder_s_membership() -> None:
+    """Of what it joined; one that never did joins by nothing of the kind, and has a year from that day."""
+    book = Market()
+    book.exchanges()
+    book.publish("BEAN", make_program(expiry=ExpiresAtMembershipYearEnd(count=0)))
+    book.do("enroll", actor=book.alice, asset="BEAN")
+    book.at("2026-08-15T12:00:00.000Z")
+    for who in (book.alice, book.bob):
+        book.give(who, "STAR", 10)
+        book.swap(10, actor=who)
+    assert book.lots(book.alice, "BEAN") == {"2027-03-01": 10}
+    assert book.lots(book.bob, "BEAN") == {"2027-08-14": 10}
+    assert book.state.memberships.get("BEAN", book.bob) is None
 
 
 # Any terms, any amount: against a naive reference

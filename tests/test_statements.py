@@ -10,16 +10,10 @@ from msgspec.structs import replace
 from pypdf import PdfReader
 from rich.console import Console
 
-from api.statements import (
-    COLUMNS,
-    MAX_PDF_LINES,
-    StatementTooLongError,
-    grouped,
-    print_statement,
-    printable,
-    write_csv,
-    write_pdf,
-)
+from api.paper import MAX_LINES, TooLongError, printable
+from api.points_files import POINTS_COLUMNS, write_points_csv, write_points_pdf
+from api.statements import COLUMNS, grouped, print_statement, write_csv, write_pdf
+from ledger.points_statements import PointsLine, PointsStatement
 from ledger.settlement import LINE_KINDS, SettlementLine, SettlementStatement, Turnover
 
 MERCHANT, PARTNER = "mer_" + "a" * 26, "mer_" + "b" * 26
@@ -210,8 +204,8 @@ def test_pdf_of_many_lines_repeats_its_heading_and_counts_pages() -> None:
 
 
 def test_pdf_of_too_many_lines_is_refused_before_it_is_set() -> None:
-    statement = make_statement(*[make_line()] * (MAX_PDF_LINES + 1))
-    with pytest.raises(StatementTooLongError, match="10,001 lines are too many for paper, at most 10,000: take CSV"):
+    statement = make_statement(*[make_line()] * (MAX_LINES + 1))
+    with pytest.raises(TooLongError, match="10,001 lines are too many for paper, at most 10,000: take CSV"):
         as_pdf(statement)
 
 
@@ -282,3 +276,97 @@ def test_names_are_no_markup_of_the_terminal() -> None:
 )
 def test_amounts_are_grouped_for_people(amount: int, scale: int, text: str) -> None:
     assert grouped(amount, scale) == text
+
+
+# Points
+
+BEANS = "A-1: 100.00 earns 320 points. lines[0] of 100.00 counts 3 times, for beans."
+
+
+def make_points(*lines: PointsLine, **changes: Any) -> PointsStatement:
+    shown = lines or (
+        PointsLine(
+            day="2026-03-02",
+            seq=18,
+            leg=1,
+            kind="record_purchases",
+            amount=320,
+            last_day="2027-03-02",
+            balance=320,
+            explanations=(BEANS, "Granted for review: R-1."),
+        ),
+        PointsLine(day="2026-03-03", seq=22, leg=0, kind="redeem", amount=-1_100, last_day=None, balance=-780),
+    )
+    fields: dict[str, Any] = {
+        "origin": "ledger.example/test",
+        "account": "mem_" + "a" * 26,
+        "asset": "STAR",
+        "name": "Stars",
+        "scale": 0,
+        "time_zone": "Europe/Berlin",
+        "start": "2026-03-01",
+        "through": "2026-03-31",
+        "opening": 0,
+        "closing": -780,
+        "lines": shown,
+    }
+    return PointsStatement(**fields | changes)
+
+
+def points_pdf(statement: PointsStatement) -> bytes:
+    file = io.BytesIO()
+    write_points_pdf(statement, file)
+    return file.getvalue()
+
+
+def points_text(statement: PointsStatement) -> str:
+    pages = PdfReader(io.BytesIO(points_pdf(statement))).pages
+    return " ".join(page.extract_text() for page in pages).replace("\n", " ")
+
+
+def test_csv_of_points_says_why_points_were_given() -> None:
+    file = io.StringIO()
+    write_points_csv(make_points(scale=2), file)
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    assert tuple(rows[0]) == POINTS_COLUMNS
+    assert [row["type"] for row in rows] == ["opening", "record_purchases", "redeem", "closing"]
+    assert [row["balance"] for row in rows] == ["0.00", "3.20", "-7.80", "-7.80"]
+    assert rows[1]["explanation"] == f"{BEANS} Granted for review: R-1."
+    assert (rows[1]["amount"], rows[1]["last_day"], rows[2]["last_day"]) == ("3.20", "2027-03-02", "")
+    assert (rows[2]["explanation"], rows[1]["entry"], rows[1]["leg"]) == ("", "18", "1")
+
+
+def test_pdf_of_points_has_every_figure_with_its_explanation() -> None:
+    text = points_text(make_points())
+    for shown in (
+        "Statement of points",
+        "Stars (STAR)",
+        "mem_" + "a" * 26,
+        "2026-03-01 to 2026-03-31, both days included, in Europe/Berlin",
+        "Opening balance 2026-03-01 0",
+        "Closing balance 2026-03-31 -780",
+        "record purchases 2027-03-02 320 320",
+        BEANS,
+        "Granted for review: R-1.",
+        "redeem never -1,100 -780",
+        "page 1 of 1",
+    ):
+        assert shown in text, shown
+    assert points_pdf(make_points()) == points_pdf(make_points())
+
+
+def test_a_long_explanation_goes_on_over_pages() -> None:
+    """An entry may have many purchases of one member, each of many lines: all is explained, whatever it takes."""
+    explanations = tuple(f"O-{number}: 1.00 earns 1 points." for number in range(500)) + ("all " * 5_000,)
+    line = PointsLine(
+        day="2026-03-02", seq=1, leg=0, kind="grant", amount=1, last_day=None, balance=1, explanations=explanations
+    )
+    text = points_text(make_points(line))
+    assert all(shown in text for shown in explanations[:-1])
+    assert text.count("all ") >= 4_900
+
+
+def test_paper_for_points_is_not_endless() -> None:
+    line = PointsLine(day="2026-03-02", seq=1, leg=0, kind="grant", amount=1, last_day=None, balance=1)
+    with pytest.raises(TooLongError, match="10,001 lines"):
+        points_pdf(make_points(*[line] * (MAX_LINES + 1)))

@@ -17,8 +17,8 @@ from ledger.bulk import delete_rows, insert_rows, write_rows
 from ledger.encoding import AccountId, OpId, format_time
 from ledger.entries import NO_LAST_DAY, decode_entry
 from ledger.keys import encode_public_key
-from ledger.operations import Expire, Hold
-from ledger.program_terms import ExpiresAfterDays
+from ledger.operations import Expire, Hold, Remind
+from ledger.program_terms import ExpiresAfterDays, Reminders
 from ledger.sequencer import Recorded, create_ledger
 from ledger.state import RECORDS, Code, Rejection, State, Touches
 from ledger.store import (
@@ -35,6 +35,7 @@ from ledger.tables import ACCOUNT, IMMUTABLE_TABLES, LOT, METADATA, RECORD_TABLE
 from tests.partners import trade
 from tests.postgres import fresh_database
 from tests.reference import check_projections
+from tests.roastery import Roastery
 from tests.worlds import World, make_program, pay
 
 Names = dict[str, Any]
@@ -283,7 +284,16 @@ def partners(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         else:
             url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
         world = stack.enter_context(World(url))
-        yield world, trade(world)
+        names = trade(world)
+        remind(world, Roastery(world))
+        yield world, names
+
+
+def remind(world: World, roastery: Roastery) -> None:
+    """Let a member hear of its balance."""
+    world.add_asset(roastery.shop, "NEWS", make_program(reminders=Reminders(balance="year")))
+    world.grant(roastery.shop, "NEWS", roastery.eve, 5)
+    world.record(roastery.shop.sign(Remind, about="balance", asset="NEWS", members=[roastery.eve.account]))
 
 
 def load_records(world: World, *, groups: Iterable[Any] = (), records: Iterable[Any] = ()) -> State:

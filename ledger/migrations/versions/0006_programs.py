@@ -27,8 +27,7 @@ NEW_COLUMNS = (
 
 NEW_TABLES = ("membership", "progress", "pending", "voucher", "pool", "reminder", "reminded")
 
-KINDS = ("enroll", "vest", "review_tiers", "start_plan", "end_plan", "form_pool", "leave_pool", "use_voucher")
-KINDS += ("remind",)
+KINDS = ("enroll", "vest", "review_tiers", "start_plan", "end_plan", "form_pool", "leave_pool", "use_voucher", "remind")
 
 
 def upgrade() -> None:
