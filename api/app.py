@@ -1,9 +1,9 @@
 """The service as an ASGI application: ``uvicorn api.app:from_environment --factory``.
 
 Routes: ``/graphql`` (the API, over HTTP and for subscriptions over WebSockets, and GraphiQL for browsers), ``/log/…``
-(checkpoint and tiles), ``/statements/…`` (settlement statements as files), ``/healthz`` (the process lives),
-``/readyz`` (the ledger can be read), ``/wallet`` (an example), ``/static/…`` (files of both pages). Starting costs the
-same however long the chain is.
+(checkpoint and tiles), ``/statements/…`` (settlement statements as files), ``/program.schema.json`` (the JSON Schema
+of programs), ``/healthz`` (the process lives), ``/readyz`` (the ledger can be read), ``/wallet`` (an example),
+``/static/…`` (files of both pages). Starting costs the same however long the chain is.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import program_schema
 from api.context import Service
 from api.documents import Documents, PersistedDocuments, read_listed
 from api.due_work import DueScheduler, due_wallet
@@ -118,6 +119,7 @@ def create_app(settings: Settings, clock: Clock = system_clock, steady: Clock = 
         Route("/graphql", view),
         WebSocketRoute("/graphql", WebSocketView(view, lambda: running[0])),
         Route("/", lambda _: RedirectResponse("/graphql")),
+        Route(program_schema.PATH, lambda _: program_schema_file()),
         Route("/healthz", lambda _: JSONResponse({"status": "ok"})),
         Route("/readyz", readiness(lambda: running[0])),
         *Feed(lambda: running[0], public_entries=settings.public_entries).routes(),
@@ -260,6 +262,12 @@ def close_service(service: Service) -> None:
     service.sequencer.close()
     service.readers.shutdown()
     service.store.engine.dispose()
+
+
+def program_schema_file() -> Response:
+    """The JSON Schema of the program language, which is public and the same until the next release."""
+    headers = {"Cache-Control": "public, max-age=3600", "Access-Control-Allow-Origin": "*"}
+    return Response(program_schema.program_schema(), media_type=program_schema.MEDIA_TYPE, headers=headers)
 
 
 def readiness(service: Callable[[], Service]) -> Callable[[Request], Awaitable[Response]]:

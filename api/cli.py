@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,7 +21,9 @@ from typer.core import TyperGroup
 
 from api.cli_options import DEFAULT_URL, PassphraseFile, ServiceUrl, SignInAccount, SignInKeys, WalletPassphraseFile
 from api.client import ServiceError, open_session
+from api.json_files import read_json
 from api.profile_cli import profile_app
+from api.programs_cli import enroll, plan_app, pool_app, program_app, voucher_app
 from api.settings import Settings, SettingsError
 from api.wallet_cli import (
     balance,
@@ -84,6 +85,11 @@ app = typer.Typer(
 keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 app.add_typer(profile_app, name="profile")
+app.add_typer(program_app, name="program")
+app.add_typer(plan_app, name="plan")
+app.add_typer(pool_app, name="pool")
+app.add_typer(voucher_app, name="voucher")
+app.command()(enroll)
 for _command in (send, redeem, quote, exchange, hold, holds, capture, release, submit, balance, history):
     app.command()(_command)
 
@@ -216,12 +222,7 @@ def sign_command(
     Example: echo '{"kind":"transfer","actor":"mem_…","asset":"STAR","recipients":[{"to":"mem_…","amount":5}]}' |
     guerdon sign --key member.pem
     """
-    try:
-        fields = json.load(file, object_pairs_hook=_unique_keys)
-    except MalformedError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise MalformedError("MALFORMED", f"not JSON: {error}") from error
+    fields = read_json(file.read())
     if not isinstance(fields, dict):
         raise MalformedError("MALFORMED", "an operation is a JSON object")
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
@@ -255,15 +256,6 @@ def _sign_new(fields: dict[str, Any], keys: Sequence[Ed25519PrivateKey]) -> Sign
             with opened_store(settings) as store:
                 fields["ledger"] = store.origin
     return sign_operation(build_operation(fields), keys)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of which every key is there once; of two, a reader may have looked at the other."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise MalformedError("MALFORMED", f"the key {twice!r} is there twice")
-    return fields
 
 
 @app.command()

@@ -28,6 +28,7 @@ USER_ERRORS = """userErrors {
   ... on LimitReachedError { count period }
   ... on OutOfStockError { left }
   ... on PriceMismatchError { price }
+  ... on VoucherExpiredError { lastDay }
   ... on OffStepError { step }
   ... on BelowMinimumError { minimum }
   ... on AboveMaximumError { maximum }

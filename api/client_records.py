@@ -166,6 +166,23 @@ class Asset(Struct, frozen=True, kw_only=True, rename="camel"):
     transfer_terms: TransferTerms | None = None
 
 
+class Voucher(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The right to a reward: ``status`` is issued, used, cancelled or expired; ``code`` is for its holder alone."""
+
+    id: str
+    seq: int
+    index: int
+    account_id: str
+    asset: str
+    merchant_id: str
+    reward: str
+    price: int
+    worth: int | None
+    last_day: str | None
+    status: str
+    code: str | None = None
+
+
 class Lot(Struct, frozen=True, kw_only=True, rename="camel"):
     """Points of one last day; ``None`` when they never expire."""
 

@@ -59,6 +59,7 @@ from api.client_records import (
     StatementLine,
     Undone,
     Unheld,
+    Voucher,
     recorded_as,
 )
 from ledger.checkpoint import CheckpointError, QuorumError, WitnessPolicy, decode_verifier_key, decode_witness_key
@@ -153,6 +154,20 @@ HOLDS = f"""query Holds(
     pageInfo {{ hasNextPage endCursor hasPreviousPage startCursor }}
   }}
 }}"""
+PROGRAM = """query Program($id: ID!) {
+  node(id: $id) { ... on Asset { programs(last: 1) { nodes { version document } } } }
+}"""
+_VOUCHER = "id seq index accountId asset merchantId reward price worth lastDay status"
+VOUCHER = f"query Voucher($id: ID!) {{ node(id: $id) {{ ... on Voucher {{ {_VOUCHER} }} }} }}"
+VOUCHER_BY_CODE = f"query VoucherByCode($code: String!) {{ voucherByCode(code: $code) {{ {_VOUCHER} }} }}"
+VOUCHERS = f"""query Vouchers(
+  $account: ID!, $status: VoucherStatus, $first: Int, $after: String, $last: Int, $before: String
+) {{
+  account(id: $account) {{ vouchers(status: $status, first: $first, after: $after, last: $last, before: $before) {{
+    nodes {{ {_VOUCHER} code }}
+    pageInfo {{ hasNextPage endCursor hasPreviousPage startCursor }}
+  }} }}
+}}"""
 OBLIGATIONS = """query Obligations($account: ID, $counterparty: ID, $currency: String, $first: Int, $after: String) {
   obligations(
     account: $account, counterparty: $counterparty, currency: $currency, first: $first, after: $after
@@ -179,6 +194,10 @@ DOCUMENTS = (
     PATHS,
     HOLD,
     HOLDS,
+    PROGRAM,
+    VOUCHER,
+    VOUCHER_BY_CODE,
+    VOUCHERS,
     OBLIGATIONS,
     NETTING,
     CHALLENGE,
@@ -289,6 +308,11 @@ class _PageInfo(Struct, rename="camel"):
 class _Page(Struct, Generic[T], rename="camel"):
     nodes: tuple[T, ...]
     page_info: _PageInfo
+
+
+class _Version(Struct):
+    version: int
+    document: str
 
 
 class _Balances(Struct):
@@ -662,12 +686,20 @@ class Guerdon:
             yield msgspec.structs.replace(line, kind=line.kind.lower())
 
     def _pages(
-        self, document: str, variables: Mapping[str, Any], kind: type[_Page[T]], newest_first: bool = False
+        self,
+        document: str,
+        variables: Mapping[str, Any],
+        kind: type[_Page[T]],
+        newest_first: bool = False,
+        *,
+        within: str | None = None,
     ) -> Iterator[T]:
-        """The items of the only field of a document, asked for page by page as they are consumed."""
+        """The items of the only field of a document, or ``within`` that, page by page as they are consumed."""
         page: dict[str, Any] = {"last" if newest_first else "first": PAGE}
         while True:
             (answered,) = self.query(document, {**variables, **page}).values()
+            if within is not None:
+                answered = answered[within] if answered is not None else None
             found = self._convert(answered, kind)
             yield from reversed(found.nodes) if newest_first else found.nodes
             info = found.page_info
@@ -700,6 +732,26 @@ class Guerdon:
             raise ReceiptError("this client has no log key to verify a receipt with")
         if (found := verify_receipt(text, self.policy).seq) != seq:
             raise ReceiptError(f"this is the receipt of entry {found}, not of {seq}")
+
+    def newest_program(self, asset: str) -> tuple[int, str | None]:
+        """The number of the newest version of an asset's program and its document; 0 and ``None`` without one."""
+        found = self._endpoint.ask(PROGRAM, {"id": f"ast_{asset}"})["node"]
+        versions = self._convert(found["programs"]["nodes"] if found else [], tuple[_Version, ...])
+        return (versions[0].version, versions[0].document) if versions else (0, None)
+
+    def vouchers(self, *, account: str | None = None, status: str | None = None) -> Iterator[Voucher]:
+        """The vouchers of an account, the oldest first, page by page as they are consumed."""
+        asked = None if status is None else status.upper()
+        variables = {"account": account or self._own(), "status": asked}
+        for found in self._pages(VOUCHERS, variables, _Page[Voucher], within="vouchers"):
+            yield _told_voucher(found)
+
+    def find_voucher(self, name: str) -> Voucher | None:
+        """A voucher by its id or, at its merchant, by the code that its holder shows."""
+        by_id = name.startswith("vch_")
+        answer = self.query(VOUCHER, {"id": name}) if by_id else self.query(VOUCHER_BY_CODE, {"code": name})
+        (found,) = answer.values()
+        return _told_voucher(self._convert(found, Voucher)) if found else None
 
     def assets(self, codes: Sequence[str]) -> dict[str, Asset]:
         """What is public about assets, by their codes; those that there are none of are left out."""
@@ -761,6 +813,10 @@ class Guerdon:
 
 def _refused_as(answer: _Submission) -> str | None:
     return None if answer.entry is not None else answer.user_errors[0].get("code")
+
+
+def _told_voucher(found: Voucher) -> Voucher:
+    return msgspec.structs.replace(found, status=found.status.lower())
 
 
 def _told_hold(found: PointsHold) -> PointsHold:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import strawberry
 
 from api.input_parts import CapPeriod
-from api.scalars import MinorUnits, Points, Time, UInt53
+from api.scalars import Date, MinorUnits, Points, Time, UInt53
 from ledger.state import Code, Rejection
 
 
@@ -307,6 +307,13 @@ class PriceMismatchError(UserError):
     )
 
 
+@strawberry.type(description="The last day of the voucher has passed.")
+class VoucherExpiredError(UserError):
+    """A voucher that comes too late."""
+
+    last_day: Date = strawberry.field(description="The last local date on which it could be used.")
+
+
 @strawberry.type(description="The points are not a multiple of the step of the terms.")
 class OffStepError(UserError):
     """An amount off the step."""
@@ -437,6 +444,7 @@ USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     LimitReachedError,
     OutOfStockError,
     PriceMismatchError,
+    VoucherExpiredError,
     OffStepError,
     BelowMinimumError,
     AboveMaximumError,
@@ -465,6 +473,7 @@ _DETAILED: dict[Code, type[UserError]] = {
     Code.LIMIT_REACHED: LimitReachedError,
     Code.OUT_OF_STOCK: OutOfStockError,
     Code.PRICE_MISMATCH: PriceMismatchError,
+    Code.VOUCHER_EXPIRED: VoucherExpiredError,
     Code.OFF_STEP: OffStepError,
     Code.BELOW_MINIMUM: BelowMinimumError,
     Code.ABOVE_MAXIMUM: AboveMaximumError,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.cli_options import (
     DEFAULT_URL,
@@ -103,21 +104,19 @@ def send(  # noqa: PLR0917 - typer makes an option of each parameter
     Example: guerdon send 12.50 STAR mem_… --account mem_… --key member.pem --log-key 'ledger.example/coalition+…'
     --receipt payment.receipt
     """
-    with _client(url, account, key, passphrase_file, log_key) as client:
-        units = _units(client, asset)
+    with wallet_client(url, account, key, passphrase_file, log_key) as client:
+        units = find_units(client, asset)
         moved = units.asset(asset)
         terms = moved.transfer_terms
         currency = terms.fee.currency if terms is not None and terms.fee is not None else None
         fields = {
             "asset": asset,
-            "recipients": (Recipient(amount=_read_amount(amount, moved), to=to),),
+            "recipients": (Recipient(amount=read_amount(amount, moved), to=to),),
             "maximum_fee": _read_fee(maximum_fee, units, currency) or 0,
         }
         what = f"{amount} {asset} ({moved.name}) to {to}"
         with _fee_named(units):
-            _carry_out(
-                client, Transfer, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json
-            )
+            carry_out(client, Transfer, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
 
 
 def redeem(  # noqa: PLR0917 - typer makes an option of each parameter
@@ -128,6 +127,10 @@ def redeem(  # noqa: PLR0917 - typer makes an option of each parameter
     key: SignInKeys,
     url: ServiceUrl = DEFAULT_URL,
     reference: Reference = None,
+    reward: Annotated[
+        str | None, typer.Option(help="A reward of the program to have a voucher of, for each time its price.")
+    ] = None,
+    from_pool: Annotated[bool, typer.Option("--from-pool", help="Points of all members of one's pool.")] = False,
     log_key: TrustedLogKeys = None,
     passphrase_file: WalletPassphraseFile = None,
     expires: Expires = 600,
@@ -139,12 +142,20 @@ def redeem(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon redeem 250 STAR mer_… --reference bill-17 --account mem_… --key member.pem
     """
-    with _client(url, account, key, passphrase_file, log_key) as client:
-        units = _units(client, asset)
+    with wallet_client(url, account, key, passphrase_file, log_key) as client:
+        units = find_units(client, asset)
         spent = units.asset(asset)
-        fields = {"asset": asset, "amount": _read_amount(amount, spent), "merchant": merchant, "reference": reference}
-        what = f"{amount} {asset} ({spent.name}) at {merchant}"
-        _carry_out(client, Redeem, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
+        fields = {
+            "asset": asset,
+            "amount": read_amount(amount, spent),
+            "merchant": merchant,
+            "reference": reference,
+            "reward": reward,
+            "from_pool": from_pool,
+        }
+        had = f" for {reward}" if reward is not None else ""
+        what = f"{amount} {asset} ({spent.name}) at {merchant}{had}{' from the pool' if from_pool else ''}"
+        carry_out(client, Redeem, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
 
 
 def quote(
@@ -161,8 +172,8 @@ def quote(
     Example: guerdon quote 500 STAR
     """
     with Guerdon(url) as client:
-        units = _units(client, asset, *([into] if into is not None else []))
-        offered = _read_amount(amount, units.asset(asset))
+        units = find_units(client, asset, *([into] if into is not None else []))
+        offered = read_amount(amount, units.asset(asset))
         found = client.paths(asset, offered, into)
         if not found.paths and into is not None:
             refusals = client.quote(asset, offered, into).refusals
@@ -170,7 +181,7 @@ def quote(
         if as_json:
             typer.echo(msgspec.json.encode(found).decode())
             return
-        units = _units(client, asset, *(code for path in found.paths for hop in path.hops for code in _codes(hop)))
+        units = find_units(client, asset, *(code for path in found.paths for hop in path.hops for code in _codes(hop)))
     _print_paths(found, asset, offered, units)
 
 
@@ -198,11 +209,11 @@ def exchange(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon exchange 500 STAR BEAN --account mem_… --key member.pem --receipt exchange.receipt
     """
-    with _client(url, account, key, passphrase_file, log_key) as client:
-        units = _units(client, asset, into)
+    with wallet_client(url, account, key, passphrase_file, log_key) as client:
+        units = find_units(client, asset, into)
         given, got = units.asset(asset), units.asset(into)
-        offered = _read_amount(amount, given)
-        least = None if minimum_out is None else _read_amount(minimum_out, got, "--minimum-out")
+        offered = read_amount(amount, given)
+        least = None if minimum_out is None else read_amount(minimum_out, got, "--minimum-out")
         quoted = client.quote(asset, offered, into)
         if quoted.refusals:
             raise RefusedError(quoted.refusals)
@@ -214,11 +225,9 @@ def exchange(  # noqa: PLR0917 - typer makes an option of each parameter
             "minimum_out": quoted.minimum_out if least is None else least,
             "maximum_fee": (quoted.maximum_fee or 0) if most is None else most,
         }
-        told = _Told(f"{amount} {asset} ({given.name}) into {into} ({got.name})", _quote_lines(quoted, fields, units))
+        told = Told(f"{amount} {asset} ({given.name}) into {into} ({got.name})", _quote_lines(quoted, fields, units))
         with _fee_named(units):
-            _carry_out(
-                client, Exchange, fields, told, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json
-            )
+            carry_out(client, Exchange, fields, told, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
 
 
 def hold(  # noqa: PLR0917 - typer makes an option of each parameter
@@ -241,19 +250,19 @@ def hold(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon hold 250 STAR mer_… --minutes 30 --reference table-4 --account mem_… --key member.pem
     """
-    with _client(url, account, key, passphrase_file, log_key) as client:
-        units = _units(client, asset)
+    with wallet_client(url, account, key, passphrase_file, log_key) as client:
+        units = find_units(client, asset)
         held = units.asset(asset)
         until = client.time_in(minutes * 60)
         fields = {
             "asset": asset,
-            "amount": _read_amount(amount, held),
+            "amount": read_amount(amount, held),
             "merchant": merchant,
             "reference": reference,
             "until": until,
         }
         what = f"{amount} {asset} ({held.name}) on hold for {merchant} until {until}"
-        _carry_out(client, Hold, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
+        carry_out(client, Hold, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
 
 
 def holds(  # noqa: PLR0917 - typer makes an option of each parameter
@@ -270,13 +279,13 @@ def holds(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon holds --account mer_… --key till.pem
     """
-    with _client(url, account, key, passphrase_file) as client:
+    with wallet_client(url, account, key, passphrase_file) as client:
         status = None if closed else "open"
         found = list(islice(client.holds(asset=asset, status=status, newest_first=True), lines))[::-1]
         if as_json:
             typer.echo(msgspec.json.encode([msgspec.structs.asdict(each) for each in found]).decode())
             return
-        units = _units(client, *({each.asset for each in found} | ({asset} if asset is not None else set())))
+        units = find_units(client, *({each.asset for each in found} | ({asset} if asset is not None else set())))
     if not found:
         typer.echo("nothing on hold")
     for each in found:
@@ -304,18 +313,18 @@ def capture(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon capture hld_… 180 --final --account mer_… --key till.pem
     """
-    with _client(url, account, key, passphrase_file, log_key) as client:
+    with wallet_client(url, account, key, passphrase_file, log_key) as client:
         found = client.find_hold(hold)
         if found is None:
             raise ServiceError(f"there is no hold {hold} that {account} may capture")
-        units = _units(client, found.asset)
-        taken = _read_amount(amount, units.asset(found.asset))
+        units = find_units(client, found.asset)
+        taken = read_amount(amount, units.asset(found.asset))
         fields = {"hold": hold, "amount": taken, "final": final, "reference": reference}
         rest = ", the rest goes back" if final else ""
         what = (
             f"{amount} {found.asset} of {units.text(found.remaining, found.asset)} on hold of {found.account_id}{rest}"
         )
-        _carry_out(client, Capture, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
+        carry_out(client, Capture, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
 
 
 def release(  # noqa: PLR0917 - typer makes an option of each parameter
@@ -334,14 +343,14 @@ def release(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon release hld_… --account mer_… --key till.pem
     """
-    with _client(url, account, key, passphrase_file, log_key) as client:
+    with wallet_client(url, account, key, passphrase_file, log_key) as client:
         found = client.find_hold(hold)
         if found is None:
             raise ServiceError(f"there is no hold {hold} that {account} may see")
-        units = _units(client, found.asset)
+        units = find_units(client, found.asset)
         what = f"{units.text(found.remaining, found.asset)} on hold back to {found.account_id}"
         fields = {"hold": hold}
-        _carry_out(client, Release, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
+        carry_out(client, Release, fields, what, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json)
 
 
 def submit(
@@ -373,7 +382,7 @@ def balance(
 
     Example: guerdon balance --account mem_… --key member.pem
     """
-    with _client(url, account, key, passphrase_file) as client:
+    with wallet_client(url, account, key, passphrase_file) as client:
         balances = client.balances()
         if as_json:
             typer.echo(msgspec.json.encode([_balance_json(found) for found in balances]).decode())
@@ -400,7 +409,7 @@ def history(  # noqa: PLR0917 - typer makes an option of each parameter
 
     Example: guerdon history STAR --lines 50 --account mem_… --key member.pem
     """
-    with _client(url, account, key, passphrase_file) as client:
+    with wallet_client(url, account, key, passphrase_file) as client:
         codes = [asset] if asset is not None else [found.asset for found in client.balances()]
         assets = client.assets(codes)
         statements = {
@@ -418,7 +427,7 @@ def history(  # noqa: PLR0917 - typer makes an option of each parameter
 
 
 @contextmanager
-def _client(
+def wallet_client(
     url: str,
     account: str,
     key: Sequence[Path],
@@ -433,7 +442,7 @@ def _client(
         yield client
 
 
-class _Units(NamedTuple):
+class Units(NamedTuple):
     """How amounts are written: the assets that a command is about, and the decimal places of every currency."""
 
     assets: Mapping[str, Asset]
@@ -454,40 +463,41 @@ class _Units(NamedTuple):
         return f"{format_amount(amount, self.assets[code].scale)} {code}"
 
 
-def _units(client: Guerdon, *codes: str) -> _Units:
+def find_units(client: Guerdon, *codes: str) -> Units:
     """Asked for before anything is signed: what is recorded must not look as if it failed for want of a name."""
-    return _Units(client.assets(list(dict.fromkeys(codes))), client.currencies())
+    return Units(client.assets(list(dict.fromkeys(codes))), client.currencies())
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
     """What a person is shown before an operation is signed."""
 
     what: str
     lines: Sequence[str] = ()
 
 
-def _carry_out(
+def carry_out(
     client: Guerdon,
     kind: type[Operation],
     fields: Mapping[str, Any],
-    told: str | _Told,
-    units: _Units,
+    told: str | Told,
+    units: Units,
     *,
     expires: int,
     receipt: Path | None,
     yes: bool,
     as_json: bool,
+    co_signers: Sequence[Ed25519PrivateKey] = (),
 ) -> None:
     """Ask a person at a terminal, sign, and submit."""
     if sys.stdin.isatty() and not yes:
-        shown = told if isinstance(told, _Told) else _Told(told)
+        shown = told if isinstance(told, Told) else Told(told)
         _confirm(client, client.wallet.build(kind, **fields), shown, units)
     # Built anew after the answer: however long that took, the operation is of now.
-    signed = client.wallet.sign(kind, expires_in_ms=expires * 1000, **fields)
+    signed = client.wallet.sign(kind, co_signers=co_signers, expires_in_ms=expires * 1000, **fields)
     _submit(client, signed, units, receipt=receipt, as_json=as_json)
 
 
-def _confirm(client: Guerdon, op: Operation, told: _Told, units: _Units) -> None:
+def _confirm(client: Guerdon, op: Operation, told: Told, units: Units) -> None:
     """Show on standard error what an operation would do, and ask; refusals are told before anything is signed."""
     preview = client.preview(op)
     if preview.refusals:
@@ -506,7 +516,7 @@ def _confirm(client: Guerdon, op: Operation, told: _Told, units: _Units) -> None
 
 
 @contextmanager
-def _fee_named(units: _Units) -> Iterator[None]:
+def _fee_named(units: Units) -> Iterator[None]:
     """Where a fee is what is refused, say which option agrees to it."""
     try:
         yield
@@ -519,7 +529,7 @@ def _fee_named(units: _Units) -> Iterator[None]:
 
 
 def _submit(
-    client: Guerdon, signed: SignedOperation, units: _Units | None, *, receipt: Path | None, as_json: bool
+    client: Guerdon, signed: SignedOperation, units: Units | None, *, receipt: Path | None, as_json: bool
 ) -> None:
     with _kept_in(receipt) as keep:
         with _kept_until_answered(signed):
@@ -644,7 +654,7 @@ def _read_signed(text: str) -> SignedOperation:
     return decode_signed_operation(encode_canonical(fields), MAX_ENTRY_BYTES)
 
 
-def _read_amount(text: str, asset: Asset, hint: str = "AMOUNT") -> int:
+def read_amount(text: str, asset: Asset, hint: str = "AMOUNT") -> int:
     try:
         units = parse_amount(text, asset.scale)
     except ValueError as error:
@@ -654,7 +664,7 @@ def _read_amount(text: str, asset: Asset, hint: str = "AMOUNT") -> int:
     return units
 
 
-def _read_fee(text: str | None, units: _Units, currency: str | None) -> int | None:
+def _read_fee(text: str | None, units: Units, currency: str | None) -> int | None:
     """A limit of a fee, in minor units; ``None`` where none is given.
 
     Where there is no fee, ``currency`` is absent: it stays at nothing, which is less than whatever was agreed to.
@@ -691,7 +701,7 @@ def _recorded_json(recorded: Recorded) -> dict[str, Any]:
     return fields
 
 
-def _print_recorded(recorded: Recorded, units: _Units | None) -> None:
+def _print_recorded(recorded: Recorded, units: Units | None) -> None:
     again = ", as an earlier submission had it recorded" if recorded.replayed else ""
     op = recorded.entry.op
     typer.echo(f"entry     {recorded.seq} of {op.ledger}, recorded {recorded.entry.time}{again}")
@@ -711,13 +721,13 @@ def _print_recorded(recorded: Recorded, units: _Units | None) -> None:
         typer.echo(f"receipt   verified: signed by {signers}")
 
 
-def _posting(leg: Posting, units: _Units | None) -> str:
+def _posting(leg: Posting, units: Units | None) -> str:
     amount = units.text(leg.amount, leg.asset) if units is not None else f"{leg.amount} units of {leg.asset}"
     last_day = "" if leg.lot is None else f", last day {leg.lot}"
     return f"{'+' * (leg.amount > 0)}{amount} {leg.account}{last_day}"
 
 
-def _quote_lines(quoted: Quote, limits: Mapping[str, Any], units: _Units) -> list[str]:
+def _quote_lines(quoted: Quote, limits: Mapping[str, Any], units: Units) -> list[str]:
     """What an exchange comes to, and what is signed of it."""
     assert quoted.given is not None
     assert quoted.out is not None
@@ -736,12 +746,12 @@ def _quote_lines(quoted: Quote, limits: Mapping[str, Any], units: _Units) -> lis
     ]
 
 
-def _lot(lot: Lot, asset: str, units: _Units) -> str:
+def _lot(lot: Lot, asset: str, units: Units) -> str:
     last_day = "without a last day" if lot.last_day is None else f"of {lot.last_day}"
     return f"{units.text(lot.points, asset)} {last_day}"
 
 
-def _fee(amount: int | None, currency: str | None, units: _Units) -> str:
+def _fee(amount: int | None, currency: str | None, units: Units) -> str:
     return f"a fee of {units.text(amount, currency)}" if amount and currency is not None else "no fee"
 
 
@@ -749,7 +759,7 @@ def _codes(hop: Hop) -> tuple[str, str]:
     return hop.asset, hop.into
 
 
-def _print_paths(found: ExchangePaths, asset: str, offered: int, units: _Units) -> None:
+def _print_paths(found: ExchangePaths, asset: str, offered: int, units: Units) -> None:
     if not found.paths:
         typer.echo(f"{units.text(offered, asset)} can become nothing else now")
     for path in found.paths:
@@ -758,7 +768,7 @@ def _print_paths(found: ExchangePaths, asset: str, offered: int, units: _Units) 
         typer.echo("there are more ways")
 
 
-def _path_line(path: ExchangePath, units: _Units) -> str:
+def _path_line(path: ExchangePath, units: Units) -> str:
     """What comes out, by which agreements, what is left over on the way, what it costs, and until when."""
     out = format_amount(path.out, units.asset(path.into).scale)
     parts = [f"{out:>16} {path.into} by {', '.join(hop.agreement for hop in path.hops)}"]
@@ -772,7 +782,7 @@ def _path_line(path: ExchangePath, units: _Units) -> str:
     return ", ".join(parts)
 
 
-def _hold_line(found: PointsHold, units: _Units) -> str:
+def _hold_line(found: PointsHold, units: Units) -> str:
     amount = units.text(found.amount, found.asset)
     left = format_amount(found.remaining, units.asset(found.asset).scale)
     reference = f", {found.reference}" if found.reference is not None else ""

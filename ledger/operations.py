@@ -619,8 +619,7 @@ def decode_operation(data: bytes) -> AnyOperation:
     try:
         op: AnyOperation = _operation_decoder.decode(data)
     except msgspec.ValidationError as error:
-        message, path = _split_message(str(error))
-        raise MalformedError("MALFORMED", message, path) from error
+        raise malformed(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError("MALFORMED", f"not JSON: {error}") from error
     canonical = _encoder.encode(op)
@@ -639,8 +638,7 @@ def decode_signed_operation(data: bytes, max_bytes: int) -> SignedOperation:
     try:
         envelope = _envelope_decoder.decode(data)
     except msgspec.ValidationError as error:
-        message, path = _split_message(str(error))
-        raise MalformedError("MALFORMED", message, path) from error
+        raise malformed(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError("MALFORMED", f"not JSON: {error}") from error
     op_bytes = bytes(envelope.op)
@@ -675,6 +673,12 @@ def build_operation(fields: dict[str, Any]) -> AnyOperation:
         return decode_operation(encode_canonical(fields))
     except EncodingError as error:
         raise MalformedError("MALFORMED", str(error), _split_path(error.path)) from error
+
+
+def malformed(error: msgspec.ValidationError) -> MalformedError:
+    """What is wrong with plain data that is not of its type, in our words and with the place of it."""
+    message, path = _split_message(str(error))
+    return MalformedError("MALFORMED", message, path)
 
 
 def operation_id(op_bytes: bytes) -> OpId:

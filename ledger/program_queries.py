@@ -49,6 +49,7 @@ from ledger.tables import (
 )
 from ledger.vouchers import MAX_AT_A_TIME
 
+_EVENT = EARNING.alias()
 _GRANT = "grant:"
 """What the scope of a grant begins with; the activity follows."""
 
@@ -173,7 +174,9 @@ def _progress(store: Store, connection: Connection, members: Sequence[tuple[str,
     """What these members, by asset and account, did in each period."""
     table = PROGRESS.c
     query = sa.select(table.asset, table.account, table.basis, table.period, table["count"].label("done")).where(
-        table.ledger_id == store.ledger_id, sa.tuple_(table.asset, table.account).in_(sorted(set(members)))
+        table.ledger_id == store.ledger_id,
+        table.asset.in_(sorted({asset for asset, _ in members})),
+        table.account.in_(sorted({account for _, account in members})),
     )
     found: _Counts = {}
     for row in connection.execute(query):
@@ -557,13 +560,24 @@ def events_page(
 ) -> list[Event]:
     """A page of the events that an entry recorded, of some accounts or of all; the key is :data:`EventKey`."""
     table = EARNING.c
-    query = sa.select(EARNING).where(table.ledger_id == store.ledger_id, table.seq == seq)
+    query = sa.select(EARNING).where(table.ledger_id == store.ledger_id, _recorded_in(store, [seq]))
     if accounts is not None:
         query = query.where(table.account.in_(accounts))
-    # As a planner must not walk the primary key for it: an entry's events are found by it and sorted.
-    key = (table.merchant + sa.literal_column("''", sa.Text()), table.scope, table.reference)
+    key = (table.merchant, table.scope, table.reference)
     found = [(row.seq, row.asset, earning_of(row)) for row in connection.execute(paged(query, key, page))]
     return found[::-1] if page.from_end else found
+
+
+def _recorded_in(store: Store, seqs: Iterable[int]) -> Any:
+    """That an event was recorded in one of these entries.
+
+    Their keys are found by the index of entries first: SQLite would walk the primary key to get at whole rows.
+    """
+    table, own = EARNING.c, _EVENT.c
+    keys = sa.select(own.merchant, own.scope, own.reference).where(
+        own.ledger_id == store.ledger_id, own.seq.in_(list(seqs))
+    )
+    return sa.tuple_(table.merchant, table.scope, table.reference).in_(keys)
 
 
 def events_behind(
@@ -575,8 +589,9 @@ def events_behind(
     """
     found: dict[tuple[int, str], list[Event]] = {line: [] for line in lines}
     table = EARNING.c
-    wanted = sa.and_(table.seq.in_({seq for seq, _ in lines}), table.account.in_({account for _, account in lines}))
-    for row in connection.execute(sa.select(EARNING).where(table.ledger_id == store.ledger_id, wanted)):
+    recorded = _recorded_in(store, {seq for seq, _ in lines})
+    of_accounts = table.account.in_({account for _, account in lines})
+    for row in connection.execute(sa.select(EARNING).where(table.ledger_id == store.ledger_id, recorded, of_accounts)):
         if (row.seq, row.account) in found:
             found[row.seq, row.account].append((row.seq, row.asset, earning_of(row)))
     for seq, events in _vested_in(store, connection, {seq for seq, _ in lines}).items():

@@ -668,10 +668,10 @@ class PendingRow(SQLModel, table=True):
     """Points of a purchase that have not vested yet."""
 
     __tablename__ = "pending"
+    # With SQLite's own row numbers, here and of vouchers: else it would walk the primary key and use no other index.
     __table_args__ = (
         sa.Index("pending_due", "ledger_id", "asset", "vests_on", "merchant", "order"),
         sa.Index("pending_account", "ledger_id", "account", "asset"),
-        {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)
     merchant: str = Field(primary_key=True, sa_type=TEXT)
@@ -698,7 +698,6 @@ class VoucherRow(SQLModel, table=True):
         sa.Index("voucher_account", "ledger_id", "account", "seq", "index"),
         sa.Index("voucher_merchant", "ledger_id", "merchant", "seq", "index"),
         sa.Index("voucher_used", "ledger_id", "merchant", "used_seq", sqlite_where=_USED, postgresql_where=_USED),
-        {"sqlite_with_rowid": False},
     )
     ledger_id: int = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)

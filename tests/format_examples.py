@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import checkpoint, entries, keys
 from ledger.agreements import given_of, outcome
+from ledger.calculation import Bought, calculate
 from ledger.checkpoint import (
     Checkpoint,
     VerifierKey,
@@ -32,7 +33,7 @@ from ledger.clearing import positions_of, propose_payments
 from ledger.encoding import MAX_INTEGER, account_id, encode_base64url, encode_canonical
 from ledger.entries import FIRST_PREV, NO_LAST_DAY, encode_entry, leaf_hash
 from ledger.merkle import TILE_WIDTH, CompactRange, hash_node, prove_inclusion, subtree_root
-from ledger.movements import check_bounds, fee_for
+from ledger.movements import MAX_REDATED_LOTS, check_bounds, fee_for
 from ledger.operations import (
     Agree,
     Allot,
@@ -42,12 +43,16 @@ from ledger.operations import (
     DefineAsset,
     Dispute,
     EndAgreement,
+    EndPlan,
+    Enroll,
     Exchange,
     Expire,
+    FormPool,
     Freeze,
     Genesis,
     Grant,
     Hold,
+    LeavePool,
     Net,
     OpenAccount,
     Operation,
@@ -57,13 +62,18 @@ from ledger.operations import (
     Redeem,
     Refund,
     Release,
+    Remind,
     ReplaceKeys,
     ReplaceLogKey,
     ResolveDispute,
+    ReviewTiers,
     Settle,
     SignedOperation,
+    StartPlan,
     Transfer,
     Unfreeze,
+    UseVoucher,
+    Vest,
     operation_id,
     signed_message,
 )
@@ -71,29 +81,48 @@ from ledger.program_terms import (
     MAX_BANDS,
     MAX_DAYS,
     MAX_MONTHS,
+    MAX_TIER_PERIODS,
     Band,
     ExpiresAfterDays,
+    ExpiresAfterInactivity,
     ExpiresAfterMonths,
+    ExpiresAtMembershipYearEnd,
+    ExpiresAtMonthEnd,
     ExpiresAtYearEnd,
     Expiry,
     GrantRule,
+    Multiplier,
     NeverExpires,
+    Plan,
     Program,
+    PurchaseBonus,
+    Ratio,
+    Referral,
+    Reminders,
+    Reward,
+    TierLevel,
+    Tiers,
+    When,
 )
+from ledger.pools import shares
 from ledger.programs import last_day, local_date, points_for, round_ratio
 from ledger.receipt import MAX_PROOF_HASHES as MAX_RECEIPT_HASHES
 from ledger.receipt import MAX_RECEIPT_CHARACTERS, Receipt, encode_receipt
 from ledger.rules import account_at, admit, apply, authority_of, log_key_for, opened_account, operator_account
 from ledger.spending import MAX_HOLD_MS, MAX_OPEN_HOLDS
-from ledger.state import Account, Admission, State
+from ledger.standing import standing_at
+from ledger.state import Account, Admission, Circumstances, State
 from ledger.terms import (
     DEFAULT_RECOVERY_DELAY_MS,
     MAX_CLOCK_TOLERANCE_MS,
     MAX_EXPIRED_LOTS,
     MAX_KEYS,
+    MAX_POOL_MEMBERS,
     MAX_RECIPIENTS,
     MAX_RECOVERY_DELAY_MS,
+    MAX_REVIEWED,
     MAX_SIGNATURES,
+    MAX_VESTED,
     MIN_RECOVERY_DELAY_MS,
     AcceptanceTerms,
     Bonus,
@@ -106,6 +135,8 @@ from ledger.terms import (
     Fee,
     KeptFee,
     Purchase,
+    PurchaseLine,
+    PurchaseRef,
     Rate,
     Recipient,
     RefundedExchange,
@@ -114,6 +145,7 @@ from ledger.terms import (
     Rounding,
     TransferTerms,
     Value,
+    VoucherRef,
 )
 from ledger.tiles import encode_bundle, tiles_of
 from ledger.wallet import sign_operation
@@ -175,6 +207,7 @@ class ExampleLedger:
         self._exchange()
         self._hold()
         self._clear()
+        self._belong()
 
     def record(self, time: str, kind: type[Operation], signers: str, **fields: Any) -> SignedOperation:
         """Sign an operation with the keys named and make it the next entry, recorded at a time."""
@@ -519,6 +552,58 @@ class ExampleLedger:
         ends = "2026-06-30T22:00:00.000Z"
         self.record("2026-05-01T09:00:00.000Z", EndAgreement, "bakery", actor=bakery, agreement="BEAN>CRUMB", ends=ends)
 
+    def _belong(self) -> None:
+        """Points with a program in which more than the amount counts, and what members do in it."""
+        bakery, ada, bob = (self.accounts[name] for name in ("bakery", "ada", "bob"))
+        cup: dict[str, Any] = {"asset": "CUP"}
+        time = "2026-06-01T08:00:00.000Z"
+        self.record(time, DefineAsset, "bakery", actor=bakery, **cup, name="Cups", scale=0, transferable=False)
+        program = Program(
+            bands=(Band(from_amount=0, points=1, per=100),),
+            currency="EUR",
+            excluded_categories=("tax",),
+            expiry=ExpiresAfterInactivity(months=6),
+            grants=(GrantRule(activity="recycled", evidence=True, max_points=5),),
+            multipliers=(
+                Multiplier(
+                    multiplier="coffee_week",
+                    times=Ratio(numerator=3, denominator=2),
+                    when=When(categories=("coffee",), from_day="2026-06-01", through_day="2026-06-07"),
+                ),
+            ),
+            plans=(Plan(plan="club", days=30, price=499),),
+            referral=Referral(points=20),
+            reminders=Reminders(new_tier=True),
+            rewards=(Reward(reward="coffee", price=25, valid_days=30, worth=300),),
+            round_amount="none",
+            round_points="down",
+            tiers=Tiers(basis="points", levels=(TierLevel(from_count=50, tier="regular"),), period="calendar_year"),
+            time_zone="Europe/Berlin",
+            vesting_days=14,
+        )
+        time = "2026-06-01T08:01:00.000Z"
+        self.record(time, PublishProgram, "bakery", actor=bakery, **cup, program=program, starts=time, version=1)
+        self.record("2026-06-02T08:00:00.000Z", Enroll, "ada", actor=ada, **cup, invited_by=bob)
+        time = "2026-06-02T09:00:00.000Z"
+        lines = (PurchaseLine(amount=4_050, category="coffee"), PurchaseLine(amount=950, category="tax"))
+        purchase = Purchase(amount=5_000, at=time, lines=lines, member=ada, order="K-2", tender="card")
+        cash = {"currency": "EUR", "purchases": (purchase,)}
+        self.record(time, RecordPurchases, "bakery", actor=bakery, **cup, **cash)
+        members, operator = (ada, bob), {"actor": self.accounts["operator"], **cup}
+        self.record("2026-06-03T04:00:00.000Z", Remind, "operator", **operator, about="tier", members=members)
+        of = (PurchaseRef(merchant=bakery, order="K-2"),)
+        self.record("2026-06-16T04:00:00.000Z", Vest, "operator", **operator, purchases=of)
+        plan: dict[str, Any] = {"actor": bakery, "member": ada, **cup}
+        self.record("2026-06-16T09:00:00.000Z", StartPlan, "bakery", **plan, plan="club", reference="P-1")
+        self.record("2026-06-18T09:00:00.000Z", EndPlan, "bakery", **plan, reason="refunded")
+        self.record("2026-07-01T18:00:00.000Z", FormPool, "ada bob", actor=ada, **cup, members=(bob,))
+        coffee: dict[str, Any] = {"amount": 50, "from_pool": True, "merchant": bakery, "reward": "coffee"}
+        self.record("2026-07-02T08:00:00.000Z", Redeem, "bob", actor=bob, **cup, **coffee)
+        voucher = VoucherRef(index=1, seq=len(self.data) - 1)
+        self.record("2026-07-02T08:05:00.000Z", UseVoucher, "bakery", actor=bakery, reference="B-8", voucher=voucher)
+        self.record("2026-07-03T08:00:00.000Z", LeavePool, "bob", actor=bob, **cup)
+        self.record("2027-01-01T04:00:00.000Z", ReviewTiers, "operator", **operator, members=members)
+
 
 def key_texts(*names: str) -> tuple[str, ...]:
     """The public keys of these names, as operations write them."""
@@ -547,6 +632,7 @@ def examples() -> dict[str, str]:
     found.update(_log_examples())
     found.update(_witness_examples())
     found.update(_program_examples())
+    found.update(_belonging_examples())
     found.update(_terms_examples())
     found.update(_limit_examples())
     return found
@@ -679,7 +765,7 @@ def _witness_examples() -> Iterator[tuple[str, str]]:
 ROUNDED = [(0, 1), (37, 2), (183, 2), (185, 2), (1851, 100), (1_849, 100), (1, 1_000)]
 MODES: tuple[Rounding, ...] = ("down", "half_up", "half_even", "up")
 AMOUNTS = [4_999, 5_000, 5_050, 7_500, 10_000, 10_050, 12_000, 12_075, 20_000]
-EXPIRIES: list[tuple[Expiry, str]] = [
+EXPIRIES: list[tuple[Expiry, str] | tuple[Expiry, str, str]] = [
     (NeverExpires(), "2026-01-31"),
     (ExpiresAfterDays(count=0), "2026-01-31"),
     (ExpiresAfterDays(count=90), "2026-01-01"),
@@ -689,6 +775,14 @@ EXPIRIES: list[tuple[Expiry, str]] = [
     (ExpiresAfterMonths(count=1), "2026-02-28"),
     (ExpiresAtYearEnd(count=0), "2026-12-31"),
     (ExpiresAtYearEnd(count=2), "2026-01-01"),
+    (ExpiresAtMonthEnd(count=0), "2026-01-31"),
+    (ExpiresAtMonthEnd(count=1), "2026-01-31"),
+    (ExpiresAfterInactivity(months=6), "2026-08-31"),
+    (ExpiresAtMembershipYearEnd(count=0), "2026-03-02"),
+    (ExpiresAtMembershipYearEnd(count=0), "2026-03-01", "2025-03-02"),
+    (ExpiresAtMembershipYearEnd(count=1), "2026-03-02", "2025-03-02"),
+    (ExpiresAtMembershipYearEnd(count=0), "2026-02-28", "2024-02-29"),
+    (ExpiresAtMembershipYearEnd(count=0), "2027-02-28", "2024-02-29"),
 ]
 MOMENTS = [
     ("2026-01-31T22:59:59.999Z", "Europe/Berlin"),
@@ -729,11 +823,77 @@ def _program_examples() -> Iterator[tuple[str, str]]:
     yield (
         "last-days",
         lines(
-            f"{day}  {canonical(expiry):31}  {last_day(expiry, day).replace(NO_LAST_DAY, 'none')}"
-            for expiry, day in EXPIRIES
+            f"{day}  {canonical(expiry):41}  {last_day(expiry, day, *joined).replace(NO_LAST_DAY, 'none'):10}"
+            f"{f'  joined {joined[0]}' if joined else ''}".rstrip()
+            for expiry, day, *joined in EXPIRIES
         ),
     )
     yield "local-dates", lines(f"{time}  {zone:18}  {local_date(time, zone)}" for time, zone in MOMENTS)
+
+
+CAMPAIGNS: dict[str, Any] = {
+    "bands": (Band(from_amount=0, points=1, per=100), Band(from_amount=10_000, points=2, per=100)),
+    "bonuses": (PurchaseBonus(bonus="welcome", points=100, when=When(first_purchase=True, from_amount=5_000)),),
+    "currency": "EUR",
+    "excluded_categories": ("tax",),
+    "expiry": NeverExpires(),
+    "multipliers": (
+        Multiplier(multiplier="silver", times=Ratio(numerator=5, denominator=4), when=When(tiers=("silver",))),
+        Multiplier(multiplier="coffee", times=Ratio(numerator=2, denominator=1), when=When(categories=("coffee",))),
+        Multiplier(multiplier="weekend", times=Ratio(numerator=3, denominator=2), when=When(weekdays=("sat", "sun"))),
+    ),
+    "round_amount": "none",
+    "round_points": "down",
+    "tiers": Tiers(basis="status", levels=(TierLevel(from_count=500, tier="silver"),), period="calendar_year"),
+    "time_zone": "Europe/Berlin",
+}
+BASKETS: list[tuple[str, tuple[int, int, int], Any, str | None, bool]] = [
+    ("2026-06-01", (0, 12_000, 0), "best", None, False),
+    ("2026-06-01", (0, 12_000, 1_900), "best", None, False),
+    ("2026-06-01", (3_000, 9_000, 0), "best", None, False),
+    ("2026-06-01", (3_000, 9_000, 0), "best", "silver", False),
+    ("2026-06-06", (3_000, 9_000, 0), "best", "silver", False),
+    ("2026-06-06", (3_000, 9_000, 0), "sum", "silver", False),
+    ("2026-06-06", (3_000, 9_000, 0), "product", "silver", False),
+    ("2026-06-01", (0, 4_999, 1_000), "best", None, True),
+    ("2026-06-01", (0, 5_000, 0), "best", None, True),
+    ("2026-06-06", (9_000, 9_000, 0), "sum", "silver", True),
+]
+
+
+def _calculation_rows() -> Iterator[str]:
+    yield "day         coffee   food    tax  stacking  tier    first  points  status points"
+    for day, amounts, stacking, tier, first in BASKETS:
+        named = zip(("coffee", "food", "tax"), amounts, strict=True)
+        bought_lines = tuple(PurchaseLine(amount=amount, category=category) for category, amount in named)
+        known = Circumstances(first=first, lines=bought_lines, room=300, tier=tier)
+        bought = Bought(amount=sum(amounts), merchant="", earned_on=day, circumstances=known)
+        found = calculate(Program(**CAMPAIGNS, stacking=stacking), bought, 100)
+        coffee, food, tax = amounts
+        words = f"{stacking:8}  {tier or '-':6}  {'yes' if first else 'no':5}"
+        yield f"{day}  {coffee:6} {food:6} {tax:6}  {words}  {found.points:6}  {found.status_points:13}"
+
+
+LADDERS: dict[str, dict[str, Any]] = {"": {}, "one_level": {"drop": "one_level"}, "grace_days 14": {"grace_days": 14}}
+
+
+def _tier_rows() -> Iterator[str]:
+    counts = {"2026-01": 300, "2026-03": 100}
+    levels = (TierLevel(from_count=100, tier="silver"), TierLevel(from_count=300, tier="gold"))
+    ladders = [Tiers(basis="points", kept=1, levels=levels, period="month", **fields) for fields in LADDERS.values()]
+    yield ("day         " + "  ".join(f"{name:19}" for name in LADDERS)).rstrip()
+    for month_day in ("01-31", "02-28", "03-01", "03-14", "03-15", "04-30", "05-01", "05-15", "06-01"):
+        day = f"2026-{month_day}"
+        found = [standing_at(tiers, counts, "2026-01-05", day) for tiers in ladders]
+        cells = [f"{each.tier} to {each.until}" if each.tier else "none" for each in found]
+        yield f"{day}  {'  '.join(f'{cell:19}' for cell in cells)}".rstrip()
+
+
+def _belonging_examples() -> Iterator[tuple[str, str]]:
+    yield "calculations", lines(_calculation_rows())
+    yield "tiers", lines(_tier_rows())
+    available = (200, 99, 1, 0)
+    yield "shares", lines(f"{own:3} → {share}" for own, share in zip(available, shares(150, available), strict=True))
 
 
 def _exchange_rows() -> Iterator[tuple[str, ExchangeTerms, int]]:
@@ -797,7 +957,12 @@ def _limit_examples() -> Iterator[tuple[str, str]]:
         "keys of an account": MAX_KEYS,
         "recipients of a transfer": MAX_RECIPIENTS,
         "lots of an expire": MAX_EXPIRED_LOTS,
+        "purchases of a vest": MAX_VESTED,
+        "members of a review or remind": MAX_REVIEWED,
+        "members of a pool": MAX_POOL_MEMBERS,
         "bands of a program": MAX_BANDS,
+        "periods that tiers look back": MAX_TIER_PERIODS,
+        "lots of a redating": MAX_REDATED_LOTS,
         "days of an expiry": MAX_DAYS,
         "months of an expiry": MAX_MONTHS,
         "open holds of an account's points": MAX_OPEN_HOLDS,

@@ -10,7 +10,7 @@ Amounts of money are decimal text in the program's currency, points are integers
 Operations are documents with the fields of :mod:`ledger.operations` as plain data, signed by whoever acts and sent to
 their typed mutation; what became of them is read back by queries in a session of the member. The clock stands still
 until :meth:`Loyalty.on` moves it. When a test is over, an auditor replays the whole ledger from genesis and compares it
-with every table.
+with every table, and so does another one, who knows the format and nothing else, with every posting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,8 @@ from ledger.profiles import ProfileKeys, Profiles
 from ledger.sequencer import account_opened_by
 from ledger.state import SYS_EXPIRED, SYS_ISSUED
 from ledger.wallet import Wallet, sign_operation
-from tests.reference import check_projections
+from tests.reference import check_projections, rows
+from tests.reference_verifier import verify_ledger
 from tests.service import ERRORS, Service, key_file, running
 from tests.worlds import Clock, World
 
@@ -400,10 +401,14 @@ def moved(entry: Mapping[str, Any], account: str, asset: str) -> int:
 
 @contextmanager
 def open_loyalty(folder: Path) -> Iterator[Loyalty]:
-    """A ledger with its service in a folder; at the end an audit of all that was recorded finds nothing."""
+    """A ledger with its service in a folder. At the end two auditors find nothing; one shares no code with it."""
     with World(f"sqlite:///{folder / 'ledger.sqlite'}", clock=Clock(FOUNDED)) as world:
         profile_key = world.make_key()
         with running(world, folder, profile_key_file=key_file(folder, profile_key)) as service:
             yield Loyalty(world, service, folder, profile_key)
         report = audit_database(world.store)
         assert report.failures == ()
+        with world.store.read() as connection:
+            entries = [data for (data,) in rows(connection, world.store, "entry", "data", "seq")]
+            checkpoint = world.store.head(connection).checkpoint
+        verify_ledger(entries, checkpoint)

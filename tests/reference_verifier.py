@@ -2622,6 +2622,7 @@ class Replica:
         moved = [lot for lot in sorted(lots) if self._today(asset, time) <= lot < new and lots[lot] > 0]
         if not moved:
             return []
+        moved = moved[:50]
         legs = [leg(account, asset, -lots[lot], lot) for lot in moved]
         return [*legs, leg(account, asset, sum(lots[lot] for lot in moved), new)]
 

@@ -110,7 +110,7 @@ class Roastery:
 
     def _grant(self) -> None:
         for activity, amount, reference in (("review", 10, "R-1"), ("review", 5, "R-2"), ("visit", 0, "V-1")):
-            named = {"activity": activity, "amount": amount, "reference": reference}
+            named: dict[str, Any] = {"activity": activity, "amount": amount, "reference": reference}
             self.world.record(self.shop.sign(Grant, asset="STAR", member=self.cat.account, **named))
 
     def buy(

@@ -596,7 +596,11 @@ REFUSALS: dict[str, tuple[Make, list[str], dict[str, Any]]] = {
         {},
     ),
     "VOUCHER_CLOSED": (lambda c, s: used(c, s, times=2), ["voucher"], {}),
-    "VOUCHER_EXPIRED": (lambda c, s: used(c, s, days=3), ["voucher"], {}),
+    "VOUCHER_EXPIRED": (
+        lambda c, s: used(c, s, days=3),
+        ["voucher"],
+        {"__typename": "VoucherExpiredError", "lastDay": "2026-03-04"},
+    ),
     "UNKNOWN_PLAN": (lambda c, _: c.plan(StartPlan, plan="gold", reference="p1"), ["plan"], {}),
     "NO_PLAN": (lambda c, _: c.plan(EndPlan, reason="other"), ["member"], {}),
     "NO_POOL": (lambda c, _: c.redeem(1, from_pool=True), ["fromPool"], {}),

@@ -125,7 +125,7 @@ def test_the_members_of_a_program_are_listed_by_tier_for_its_issuer(page: Page) 
         found = page.ask(who, query, **given)["asset"]["memberships"]
         return [each["accountId"] for each in found["nodes"]]
 
-    members = sorted(page.ids[name] for name in ("ann", "ben", "cat", "gus"))
+    members = sorted(str(page.ids[name]) for name in ("ann", "ben", "cat", "gus"))
     assert listed("shop") == listed("operator") == members
     assert listed("shop", tier="gold") == [page.ids["gus"]]
     assert listed("ben") == [page.ids["ben"]]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ledger.encoding import MAX_INTEGER
 from ledger.entries import NO_LAST_DAY, Posting
+from ledger.movements import MAX_REDATED_LOTS
 from ledger.program_terms import (
     Band,
     ExpiresAfterDays,
@@ -735,6 +736,15 @@ def test_earning_prolongs_points_that_end_by_inactivity() -> None:
     assert book.lots(book.alice, "STAR") == {"2026-03-01": 1, "2026-09-02": 7, "2026-09-03": 8, NO_LAST_DAY: 16}
 
 
+def test_of_very_many_lots_the_earliest_are_prolonged() -> None:
+    """Or an account with some hundreds could neither earn nor spend, for want of room in an entry."""
+    book = Club(expiry=SIX_MONTHS)
+    book.give(book.alice, "STAR", {f"2026-{month:02}-{day:02}": 1 for month in (4, 5, 6) for day in range(1, 31)})
+    assert len(book.buy(100).postings) == MAX_REDATED_LOTS + 3
+    lots = book.lots(book.alice, "STAR")
+    assert (lots["2026-09-02"], min(lots)) == (51, "2026-05-21")
+
+
 def test_late_recording_prolongs_by_the_day_of_the_purchase() -> None:
     """It shortens nothing, and what it gives itself ends when it would have."""
     book = Club(expiry=SIX_MONTHS)
@@ -839,6 +849,7 @@ def test_evidence_is_good_once_in_the_whole_program() -> None:
     refusal = book.refused("grant", **book.grant(5, activity="photo", evidence=PROOF, member=book.bob))
     assert (refusal.code, refusal.path, refusal.details) == (Code.EVIDENCE_USED, ("evidence",), {"seq": book.seq})
     book.do("grant", **book.grant(5, activity="photo", evidence=OTHER_PROOF))
+    assert book.refused("grant", **book.grant(5, activity="photo", evidence=OTHER_PROOF)).code == Code.EVIDENCE_USED
     assert book.stars() == 10
 
 

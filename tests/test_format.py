@@ -233,7 +233,7 @@ TYPES: dict[str, Any] = {
     "signature": terms.SignatureText,
     "hash": terms.HashText,
     "reference": terms.Reference,
-    "activity": terms.Activity,
+    "label": terms.Label,
     "hold": terms.HoldRef,
     "agreement": terms.AgreementName,
     "name": terms.Name,

@@ -115,8 +115,8 @@ LAYERS = [
     {"migrations", "queries", "log", "cosignatures", "turns", "sequencer", "tail"}
     | {"wallet", "keyring", "verifier", "audit_state"},
     {"archive", "audit", "books", "partner_queries", "profiles", "program_queries", "purchases", "webhooks", "witness"},
-    {"audit_database", "due_members", "insight", "published_log", "settlement"},
-    {"due", "journal"},
+    {"audit_database", "due_members", "insight", "points_statements", "published_log", "settlement"},
+    {"due", "journal", "program_simulation"},
 ]
 
 # Nothing of the service, the command line or their libraries is known to the ledger.

@@ -1579,6 +1579,17 @@ def test_what_an_inviter_has_spent_is_forgiven_or_a_debt(refunds: str, left: int
     assert forgiven.bob in forgiven.refund(500).parties
 
 
+@pytest.mark.parametrize("refunds", ["cap", "owe"])
+def test_inviters_points_on_hold_are_not_forgiven(refunds: str) -> None:
+    """As with the member's own under "cap": what has lapsed is taken, what has not becomes a debt."""
+    book = invited(refunds, asset={"value": WORTH} if refunds == "owe" else {})
+    book.hold(book.bob, book.shop, "STAR", 20, days=1)
+    book.hold(book.bob, book.shop, "STAR", 30, days=7)
+    book.advance(days=2)
+    book.refund(500)
+    assert book.lots(book.bob, "STAR") == {NO_LAST_DAY: -30}
+
+
 def test_automatic_reward_stays() -> None:
     """It was had, and may have been used; its points are forgiven as any that were spent."""
     book = Club(rewards=(Reward(automatic=True, price=60, reward="coffee"),))

@@ -357,7 +357,7 @@ def test_pdf_of_points_has_every_figure_with_its_explanation() -> None:
 
 def test_a_long_explanation_goes_on_over_pages() -> None:
     """An entry may have many purchases of one member, each of many lines: all is explained, whatever it takes."""
-    explanations = tuple(f"O-{number}: 1.00 earns 1 points." for number in range(500)) + ("all " * 5_000,)
+    explanations = (*(f"O-{number}: 1.00 earns 1 points." for number in range(500)), "all " * 5_000)
     line = PointsLine(
         day="2026-03-02", seq=1, leg=0, kind="grant", amount=1, last_day=None, balance=1, explanations=explanations
     )

@@ -230,11 +230,16 @@ def test_tiers_and_caps_count_a_purchase_when_it_is_recorded() -> None:
 def test_automatic_reward_is_had_for_what_vests() -> None:
     """Not before: promised points buy nothing."""
     book = club(rewards=(Reward(automatic=True, price=40, reward="coffee"),))
+    book.give(book.alice, "STAR", 40)
     book.buy(10_000, "A-1")
     assert len(book.state.vouchers) == 0
     book.advance(days=14)
-    assert book.legs(book.vest("A-1"))[2:] == [("alice", -80, "STAR", "2026-04-15"), (SYS_SPENT, 80, "STAR", None)]
-    assert len(book.state.vouchers) == 2
+    assert book.legs(book.vest("A-1"))[2:] == [
+        ("alice", -100, "STAR", "2026-04-15"),
+        ("alice", -20, "STAR", None),
+        (SYS_SPENT, 120, "STAR", None),
+    ]
+    assert len(book.state.vouchers) == 3
 
 
 def test_vesting_is_no_activity_but_the_purchase_was() -> None:

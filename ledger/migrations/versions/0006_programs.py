@@ -113,7 +113,6 @@ def _create_vouchers() -> None:
         *_maybe("inviter"),
         *_big("inviter_points"),
         sa.PrimaryKeyConstraint("ledger_id", "merchant", "order"),
-        sqlite_with_rowid=False,
     )
     op.create_index("pending_due", "pending", ["ledger_id", "asset", "vests_on", "merchant", "order"])
     op.create_index("pending_account", "pending", ["ledger_id", "account", "asset"])
@@ -128,7 +127,6 @@ def _create_vouchers() -> None:
         *_text("last_day", "status"),
         sa.Column("used_seq", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("ledger_id", "seq", "index"),
-        sqlite_with_rowid=False,
     )
     op.create_index("voucher_account", "voucher", ["ledger_id", "account", "seq", "index"])
     op.create_index("voucher_merchant", "voucher", ["ledger_id", "merchant", "seq", "index"])
