@@ -1030,7 +1030,7 @@ def _keep(kind: type[Any], given: Mapping[str, Any], _: object) -> Any:
     return fields
 
 
-for _input in (*Signed.__subclasses__(), *Unsigned.__subclasses__()):
+for _input in (*Signed.__subclasses__(), *Unsigned.__subclasses__(), ProgramRulesInput):
     get_object_definition(_input, strict=True).from_input = _keep
 
 
@@ -1046,6 +1046,12 @@ def unsigned_document(fields: Unsigned, origin: str, now_ms: int, random_bytes: 
     document = _document(fields, origin)
     document.setdefault("at", format_time(now_ms))
     document.setdefault("nonce", encode_base64url(random_bytes(16)))
+    return document
+
+
+def rules_document(rules: ProgramRulesInput) -> dict[str, Any]:
+    """The document of a program by itself, as plain data."""
+    document: dict[str, Any] = _plain(rules.given)  # type: ignore[attr-defined]
     return document
 
 

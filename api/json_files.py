@@ -57,16 +57,17 @@ def read_programs(data: str | bytes) -> list[ProgramFile]:
     document.pop(SCHEMA_KEY, None)
     try:
         if "assets" not in document:
-            return [ProgramFile(program=_check(msgspec.convert(document, Program), ()))]
+            return [ProgramFile(program=check_rules(msgspec.convert(document, Program)))]
         found = msgspec.convert(document, GalleryProgram)
     except msgspec.ValidationError as error:
         raise malformed(error) from error
     for i, each in enumerate(found.assets):
-        _check(each.program, (f"assets[{i}]", "program"))
+        check_rules(each.program, (f"assets[{i}]", "program"))
     return [ProgramFile(program=each.program, asset=each.asset, scale=each.scale) for each in found.assets]
 
 
-def _check(program: Program, place: tuple[str, ...]) -> Program:
+def check_rules(program: Program, place: tuple[str, ...] = ()) -> Program:
+    """A program that is well formed; raise :class:`MalformedError` with the place of what is wrong, below ``place``."""
     try:
         check_program(program)
     except ProgramError as error:

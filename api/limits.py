@@ -305,8 +305,8 @@ class _Measure:
         return size
 
 
-_COSTLY = {"accountByIdentifier": 1_000, "identifierAdd": 1_000, "voucherByCode": 1_000}
-"""Fields that count for more than one: whoever tries phone numbers in a row is soon stopped."""
+_COSTLY = {"accountByIdentifier": 1_000, "identifierAdd": 1_000, "voucherByCode": 1_000, "programSimulate": 5_000}
+"""Fields that count for more than one: whoever tries phone numbers in a row is soon stopped, and who simulates."""
 
 _SIZES = frozenset({"first", "last", "ids"})
 """Arguments that say how many items are asked for."""

@@ -8,6 +8,7 @@ and not to whoever only has an old document and sends it again.
 from typing import TypeVar
 
 import strawberry
+from sqlalchemy.engine import Connection
 
 from api.fields import ApiInfo, field, resolved
 from api.holds import Hold, hold_of
@@ -16,10 +17,12 @@ from api.program_types import (
     Membership,
     PendingPoints,
     Pool,
+    Reminder,
     Voucher,
     membership_of,
     pending_of,
     pool_of,
+    reminder_of,
     voucher_of,
 )
 from api.proofs import RECEIPT, receipt_of
@@ -33,6 +36,7 @@ from ledger.entries import Posting, decode_entry
 from ledger.queries import ALL
 from ledger.sequencer import Recorded
 from ledger.state import SYS_ISSUED, Rejection, Spending
+from ledger.store import Store
 from ledger.terms import ClaimRef, RefundedPurchase
 
 K = TypeVar("K", bound=operations.Operation)
@@ -93,6 +97,11 @@ async def _vouchers(info: ApiInfo, payload: SubmitPayload) -> list[Voucher]:
         return []
     found = await info.context.read(program_queries.vouchers_given, payload.outcome.seq, MOST_VOUCHERS)
     return [voucher_of(each) for each in found]
+
+
+def _reminders_of(store: Store, connection: Connection, seq: int) -> list[program_queries.ToldReminder]:
+    reminders = program_queries.reminders_of(store, connection, [seq])[seq]
+    return program_queries.told_reminders(store, connection, reminders)
 
 
 @strawberry.type(description="What became of an account's opening.")
@@ -420,6 +429,17 @@ class VoucherUseSubmitPayload(SubmitPayload):
 @strawberry.type(description="What became of reminders.")
 class ReminderSubmitPayload(SubmitPayload):
     """The answer to ``reminderSubmit``."""
+
+    @resolved(
+        "What was told to whom, by account: to those of the members named to whom something was due. None when it was "
+        "refused or replayed."
+    )
+    async def reminders(self, info: ApiInfo) -> list[Reminder]:
+        """What the entry reminded of; an operation names so few members that none is left out."""
+        if isinstance(self.outcome, Rejection) or self.outcome.replayed:
+            return []
+        found = await info.context.read(_reminders_of, self.outcome.seq)
+        return [reminder_of(each) for each in found]
 
 
 _ACCOUNT_NOW = "The account as it is now; null when it was refused or replayed."

@@ -12,13 +12,14 @@ from sqlalchemy.engine import Connection as Snapshot
 
 from api.access import sight_of
 from api.fields import ApiInfo, Node, field, resolved
-from api.program_inputs import TierBasis
-from api.scalars import Date, MinorUnits, Points, UInt53
+from api.program_inputs import ReminderAbout, TierBasis
+from api.scalars import Date, MinorUnits, Points, Time, UInt53
 from api.sessions import Viewer
 from ledger import program_queries, state
 from ledger.entries import NO_LAST_DAY
-from ledger.program_queries import MembershipFilter, VoucherFilter
+from ledger.program_queries import MembershipFilter, ToldReminder, VoucherFilter
 from ledger.queries import Page
+from ledger.reminders import points_told
 from ledger.store import Store
 
 
@@ -119,8 +120,8 @@ class Voucher(Node):
         return cast(VoucherStatus, stands)
 
     @resolved(
-        "What its holder shows to have it used: `voucherByCode` finds it by this. Told to the holder and its custodian only; "
-        "null for others, and where the server has no GUERDON_PROFILE_KEY_FILE."
+        "What its holder shows to have it used: `voucherByCode` finds it by this. Told to the holder and its custodian "
+        "only; null for others, and where the server has no GUERDON_PROFILE_KEY_FILE."
     )
     async def code(self, info: ApiInfo) -> str | None:
         """The code, if the viewer is the holder or has its account in custody."""
@@ -287,6 +288,49 @@ def membership_of(found: state.Membership) -> Membership:
     )
 
 
+# Reminders
+
+
+@strawberry.type(
+    description=(
+        "What a member was reminded of, as it was then. Told to the member, its custodian, the asset's issuer, "
+        "auditors and the operator."
+    )
+)
+class Reminder:
+    """A reminder."""
+
+    seq: UInt53 = field("Sequence number of the entry that reminded the member.")
+    entry_id: strawberry.ID = field("That entry.")
+    time: Time = field("When it was recorded.")
+    account_id: strawberry.ID = field("The member.")
+    asset: str = field("The asset's code.")
+    about: ReminderAbout = field("What of.")
+    points: Points | None = field("Points that the member could use, or that will expire soon; null for a tier.")
+    day: Date | None = field(
+        "The last local date on which the first of those points can be used; null where it is not about expiry."
+    )
+    tier: str | None = field("The tier the member had come into; null for none, and where it is not about a tier.")
+    sentence: str = field("The same in words, to the member.")
+
+
+def reminder_of(found: ToldReminder) -> Reminder:
+    """A reminder as clients see it."""
+    each = found.reminder
+    return Reminder(
+        seq=UInt53(each.seq),
+        entry_id=strawberry.ID(f"ent_{each.seq}"),
+        time=Time(found.time),
+        account_id=strawberry.ID(each.account),
+        asset=each.asset,
+        about=cast(ReminderAbout, each.about),
+        points=cast("Points | None", points_told(each)),
+        day=Date(each.day) if each.day is not None else None,
+        tier=each.tier,
+        sentence=found.sentence,
+    )
+
+
 # Activities and benefits
 
 
@@ -337,6 +381,14 @@ def pending_seen(
     """A page of an account's points to come, of the assets that a viewer may see them of."""
     assets = _assets_seen(store, connection, viewer, account, asset)
     return program_queries.pending_page(store, connection, account, assets, page) if assets != () else []
+
+
+def reminders_seen(
+    store: Store, connection: Snapshot, viewer: Viewer, account: str, page: Page, *, asset: str | None
+) -> list[ToldReminder]:
+    """A page of what an account was reminded of, of the assets that a viewer may see that of."""
+    assets = _assets_seen(store, connection, viewer, account, asset)
+    return program_queries.reminders_page(store, connection, account, assets, page) if assets != () else []
 
 
 def pools_seen(store: Store, connection: Snapshot, viewer: Viewer, account: str) -> list[state.Pool]:

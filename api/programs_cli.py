@@ -78,7 +78,7 @@ def schema() -> None:
     """
     from api.program_schema import program_schema  # noqa: PLC0415 - the other commands start without GraphQL
 
-    typer.echo(program_schema(), nl=False)
+    typer.echo(program_schema().decode(), nl=False)
 
 
 @program_app.command()
@@ -252,10 +252,9 @@ def publish(  # noqa: PLR0917 - typer makes an option of each parameter
         begins = starts or client.time_in(0 if newest == 0 else NEXT_STARTS_S)
         version = newest + 1
         fields = {"asset": asset, "program": found.program, "starts": begins, "ends": ends, "version": version}
-        told = Told(
-            f"version {version} of the program of {asset} ({issued.name}), from {begins}{f' to {ends}' if ends else ''}",
-            _changes(before, found.program),
-        )
+        until = f" to {ends}" if ends is not None else ""
+        what = f"version {version} of the program of {asset} ({issued.name}), from {begins}{until}"
+        told = Told(what, _changes(before, found.program))
         carry_out(
             client, PublishProgram, fields, told, units, expires=expires, receipt=receipt, yes=yes, as_json=as_json
         )
@@ -430,7 +429,7 @@ def leave(  # noqa: PLR0917 - typer makes an option of each parameter
 
 
 @voucher_app.command("list")
-def list_vouchers(
+def list_vouchers(  # noqa: PLR0917 - typer makes an option of each parameter
     account: SignInAccount,
     key: SignInKeys,
     url: ServiceUrl = DEFAULT_URL,

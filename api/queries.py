@@ -44,6 +44,7 @@ from api.insight import InsightQueries
 from api.paging import After, Before, Connection, First, Last, Window
 from api.partners import PartnerQueries, partner_node
 from api.profiles import ProfileQueries
+from api.program_simulation import SimulationQueries
 from api.programs import ProgramQueries, voucher_seen
 from api.proofs import RECEIPT, ConsistencyProof, InclusionProof, consistency_proof, inclusion_proof, receipt_of
 from api.rejections import UserError, user_error
@@ -240,7 +241,14 @@ class PointsTotals:
 
 @strawberry.type(description="Everything that can be read.")
 class Query(
-    AccountingQueries, DueQueries, InsightQueries, PartnerQueries, ProfileQueries, ProgramQueries, WebhookQueries
+    AccountingQueries,
+    DueQueries,
+    InsightQueries,
+    PartnerQueries,
+    ProfileQueries,
+    ProgramQueries,
+    SimulationQueries,
+    WebhookQueries,
 ):
     """The root of queries."""
 

@@ -49,6 +49,7 @@ from api.program_types import (
     Membership,
     PendingPoints,
     Pool,
+    Reminder,
     Voucher,
     VoucherStatus,
     achievements_seen,
@@ -58,6 +59,8 @@ from api.program_types import (
     pending_seen,
     pool_of,
     pools_seen,
+    reminder_of,
+    reminders_seen,
     voucher_of,
     vouchers_seen,
 )
@@ -650,6 +653,33 @@ class Account(Node):
         )
         keys = [(each.vests_on, each.merchant, each.order) for each in found]
         return window.connection(keys, [pending_of(each) for each in found])
+
+    @resolved(
+        "What it was reminded of, the first reminder first. Told to itself, its custodian, auditors and the operator; "
+        "to a merchant those of its own assets."
+    )
+    async def reminders(
+        self,
+        info: ApiInfo,
+        *,
+        asset: Annotated[str | None, argument("Only those of this asset.")] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Reminder]:
+        """A page of reminders that the viewer may see."""
+        if asset is not None:
+            require_asset_code(asset)
+        names = [self.id, asset]
+        window = Window("reminders", names, (int,), first=first, after=after, last=last, before=before)
+        viewer = info.context.viewer
+        found = (
+            await info.context.read(reminders_seen, viewer, self.id, window.page, asset=asset)
+            if viewer is not None
+            else []
+        )
+        return window.connection([each.reminder.seq for each in found], [reminder_of(each) for each in found])
 
     @resolved(
         "What it did of the activities of an asset's program, by name. Told to itself, its custodian, the asset's "

@@ -434,6 +434,7 @@ def wallet_client(
     passphrase_file: Path | None,
     log_key: Sequence[str] | None = None,
 ) -> Iterator[Guerdon]:
+    """A client of a command that acts for an account."""
     for text in log_key or ():
         read_log_key(text)  # what is no key is a wrong call
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
@@ -655,6 +656,7 @@ def _read_signed(text: str) -> SignedOperation:
 
 
 def read_amount(text: str, asset: Asset, hint: str = "AMOUNT") -> int:
+    """Points in the smallest unit, at least 1, as they were typed; anything else is a wrong call."""
     try:
         units = parse_amount(text, asset.scale)
     except ValueError as error:

@@ -18,10 +18,13 @@ The body of a message, by the conventions of Standard Webhooks, here with line b
 
 ``amount`` is what moved of the asset, as far as it is told: the positive legs, or the others where there are none.
 ``operation`` is the signed document, null where not all of the entry is told. ``allotment.low`` has an ``allotment``
-beside these: the agreement it is about, and how many points remain.
+beside these: the agreement it is about, and how many points remain. ``members.reminded`` has ``reminders``, those that
+are told, with the last day of the first points to expire as ``day``::
+
+    "reminders":[{"accountId":"mem_…","asset":"STAR","about":"expiry","points":1250,"day":"2026-12-22","tier":null},…]
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -29,7 +32,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from api.access import may_see_entry, sees_as_its_own, sees_whole, sight_of_role
-from ledger import queries
+from ledger import program_queries, queries
 from ledger.entries import Entry, Posting, decode_entry
 from ledger.operations import (
     KINDS,
@@ -45,12 +48,14 @@ from ledger.operations import (
     Redeem,
     Refund,
     Release,
+    Remind,
     ReplaceLogKey,
     Transfer,
     Vest,
 )
 from ledger.queries import ALL, EntryFilter, EntryKey, Page, Sight, StoredEntry
-from ledger.state import Account, AllotmentAlert
+from ledger.reminders import points_told
+from ledger.state import Account, AllotmentAlert, Reminder
 from ledger.store import Store
 
 EVENTS: dict[str, str] = {
@@ -102,6 +107,9 @@ ALLOTMENT_LOW = "allotment.low"
 
 The partner and the issuer are told of it as this and not as purchases or a grant, if they want this type at all.
 """
+
+MEMBERS_REMINDED = "members.reminded"
+"""The type of an entry by which members were reminded."""
 
 TEST_EVENT = "webhook.test"
 """The type of a message that is sent on request and has no entry."""
@@ -156,9 +164,23 @@ def events_from(
     # Each source gave its first entries, so the first of all of them are among those.
     entries = [found[seq] for seq in sorted(found)][:limit]
     next_seq = entries[-1].seq + 1 if len(entries) == limit else store.head(connection).size
-    low = queries.allotment_alerts(store, connection, [each.seq for each in entries]) if ALLOTMENT_LOW in wanted else {}
-    events = [_event(store, connection, reader, stored, low.get(stored.seq)) for stored in entries]
+    news = _news(store, connection, [each.seq for each in entries], wanted)
+    events = [_event(store, connection, reader, stored, news[stored.seq]) for stored in entries]
     return [event for event in events if event is not None and event.type in wanted], max(next_seq, first_seq)
+
+
+class _News(Struct, frozen=True, kw_only=True):
+    """What an entry did that its bytes do not say: an allotment ran ``low``, members were told something."""
+
+    low: AllotmentAlert | None
+    reminders: Sequence[Reminder]
+
+
+def _news(store: Store, connection: Connection, seqs: Sequence[int], types: Collection[str]) -> dict[int, _News]:
+    """The news of entries, as far as events of these types tell it."""
+    low = queries.allotment_alerts(store, connection, seqs) if ALLOTMENT_LOW in types else {}
+    reminders = program_queries.reminders_of(store, connection, seqs) if MEMBERS_REMINDED in types else {}
+    return {seq: _News(low=low.get(seq), reminders=reminders.get(seq, ())) for seq in seqs}
 
 
 def _sources(reader: Reader, wanted: set[str]) -> list[tuple[EntryFilter, Sight]]:
@@ -179,19 +201,17 @@ def event_at(store: Store, connection: Connection, reader: Reader, seq: int, eve
     if stored is None:
         return None
     entry = decode_entry(stored.data)
-    low = queries.allotment_alerts(store, connection, [seq]).get(seq) if event_type == ALLOTMENT_LOW else None
-    return _told(store.origin, reader, stored, entry, event_type, low=low)
+    news = _news(store, connection, [seq], {event_type})[seq]
+    return _told(store.origin, reader, stored, entry, event_type, news=news)
 
 
-def _event(
-    store: Store, connection: Connection, reader: Reader, stored: StoredEntry, low: AllotmentAlert | None
-) -> Event | None:
+def _event(store: Store, connection: Connection, reader: Reader, stored: StoredEntry, news: _News) -> Event | None:
     entry = decode_entry(stored.data)
     if not _concerns(store, connection, reader, stored, entry):
         return None
-    if low is not None and sees_as_its_own(reader.sight, entry):
-        return _told(store.origin, reader, stored, entry, ALLOTMENT_LOW, low=low)
-    return _told(store.origin, reader, stored, entry, event_type_of(reader.account, entry))
+    low = news.low is not None and sees_as_its_own(reader.sight, entry)
+    event_type = ALLOTMENT_LOW if low else event_type_of(reader.account, entry)
+    return _told(store.origin, reader, stored, entry, event_type, news=news)
 
 
 def _concerns(store: Store, connection: Connection, reader: Reader, stored: StoredEntry, entry: Entry) -> bool:
@@ -221,9 +241,12 @@ def _told(
     entry: Entry,
     event_type: str,
     *,
-    low: AllotmentAlert | None = None,
+    news: _News,
 ) -> Event:
-    """The message about an entry. It follows from the entry and the account alone, so that it is the same each time."""
+    """The message about an entry.
+
+    It follows from the entry, what is kept of it for good, and the account, so that it is the same each time.
+    """
     sight = reader.sight
     if isinstance(entry.op, RecoverKeys | CancelRecovery):
         # Whoever is told of it at all is its holder, its custodian then, or sees everything.
@@ -245,8 +268,10 @@ def _told(
         "postings": [_posting(leg) for leg in legs],
         "operation": orjson.loads(stored.data)["op"] if whole else None,
     }
-    if low is not None:
-        data["allotment"] = {"agreement": low.agreement, "remaining": low.remaining}
+    if event_type == ALLOTMENT_LOW and news.low is not None:
+        data["allotment"] = {"agreement": news.low.agreement, "remaining": news.low.remaining}
+    if isinstance(entry.op, Remind):
+        data["reminders"] = [_reminder(each) for each in news.reminders if whole or each.account == reader.account]
     return Event(seq=stored.seq, type=event_type, body=message_body(event_type, entry.time, data))
 
 
@@ -266,6 +291,17 @@ def _amount(legs: Sequence[Posting], asset: str | None) -> int:
 
 def _posting(leg: Posting) -> dict[str, Any]:
     return {"accountId": leg.account, "asset": leg.asset, "amount": leg.amount, "lastDay": leg.lot}
+
+
+def _reminder(told: Reminder) -> dict[str, Any]:
+    return {
+        "accountId": told.account,
+        "asset": told.asset,
+        "about": told.about,
+        "points": points_told(told),
+        "day": told.day,
+        "tier": told.tier,
+    }
 
 
 def message_body(event_type: str, time: str, data: dict[str, Any]) -> bytes:

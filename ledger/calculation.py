@@ -39,7 +39,6 @@ from ledger.program_terms import (
     When,
 )
 from ledger.programs import round_ratio
-from ledger.standing import Standing
 from ledger.state import Circumstances, Membership
 from ledger.terms import Purchase, Rounding
 
@@ -161,14 +160,13 @@ def said_by(purchase: Purchase) -> Circumstances | None:
 
 
 def circumstances_of(
-    purchase: Purchase, membership: Membership | None, standing: Standing | None, room: int | None, earned_on: str
+    purchase: Purchase, membership: Membership | None, tier: str | None, room: int | None, earned_on: str
 ) -> Circumstances:
     """All circumstances of a purchase made on a local date, as they are now.
 
-    ``standing`` is the member's on that date, ``room`` what is left under the earning cap. Who has no membership joins
+    ``tier`` is the member's on that date, ``room`` what is left under the earning cap. Who has no membership joins
     by this purchase.
     """
-    tier = None if standing is None else standing.tier
     lines, quantities = purchase.lines, purchase.quantities
     channel, tender = purchase.channel, purchase.tender
     if membership is None:

@@ -17,7 +17,7 @@ from ledger.encoding import MAX_INTEGER, format_time, parse_time
 from ledger.entries import NO_LAST_DAY, Posting, lot_posting
 from ledger.movements import ALL_HOLDERS, Movement, claim_for, period_of
 from ledger.operations import Grant, RecordPurchases
-from ledger.participation import count, get_or_join, lot_of, renew_tier, standing_in
+from ledger.participation import count, get_or_join, lot_of, renew_tier, tier_in
 from ledger.program_terms import GrantRule, Program
 from ledger.programs import ProgramVersion, last_day, local_date, points_for, version_at
 from ledger.refusals import approval_missing, check_issuer, no_program_then, unknown_member
@@ -299,12 +299,12 @@ class _Giving:
         return None
 
     def _circumstances(self, purchase: Purchase, program: Program, member: Membership, earned_on: str) -> Circumstances:
-        stands = standing_in(self.move, program.tiers, self.asset, member.account, earned_on)
+        tier = tier_in(self.move, program.tiers, self.asset, member.account, earned_on)
         room = None
         if program.earning_cap is not None:
             period = period_of(program.earning_cap, earned_on)
             room = max(0, program.earning_cap.points - self.move.used(earned_scope(self.asset), member.account, period))
-        return circumstances_of(purchase, member, stands, room, earned_on)
+        return circumstances_of(purchase, member, tier, room, earned_on)
 
     def _inviter(self, program: Program, member: Membership, earning: Earning) -> str | None:
         """Who is rewarded for having invited a member, by its first purchase: an event of its own, which is counted."""
@@ -351,7 +351,7 @@ class _Giving:
         if is_special(program):
             self.is_plain = False
             member = get_or_join(move, op.asset, op.member, earned_on)
-            tier, joined_on = standing_in(move, program.tiers, op.asset, op.member, earned_on).tier, member.joined_on
+            tier, joined_on = tier_in(move, program.tiers, op.asset, op.member, earned_on), member.joined_on
             if refusal := count(move, program, member, earned_on, {"points": op.amount}):
                 return replace(refusal, path=("amount",))
             renew_tier(move, op.asset, op.member, earned_on)

@@ -12,7 +12,7 @@ from ledger.entries import NO_LAST_DAY
 from ledger.movements import Movement
 from ledger.program_terms import Program, Tiers
 from ledger.programs import last_day
-from ledger.standing import NOWHERE, Standing, period_of_day, standing_at
+from ledger.standing import NOWHERE, Standing, period_of_day, standing_at, tier_at
 from ledger.state import Membership, Rejection
 
 
@@ -31,19 +31,30 @@ def get_or_join(move: Movement, asset: str, account: str, day: str) -> Membershi
     return membership
 
 
-def standing_in(move: Movement, tiers: Tiers | None, asset: str, account: str, day: str) -> Standing:
-    """Where an account stands on a local date by these tiers; nowhere without any."""
+def tier_in(move: Movement, tiers: Tiers | None, asset: str, account: str, day: str) -> str | None:
+    """The tier of an account on a local date by these tiers; none without any."""
+    if tiers is None:
+        return None
+    return tier_at(tiers, move.counts(account, asset, tiers.basis), _joined_on(move, asset, account, day), day)
+
+
+def tiers_now(move: Movement, asset: str) -> Tiers | None:
+    """The tiers of the program of an asset at the recording time."""
+    version = move.state.program_at(asset, move.time)
+    return None if version is None else version.program.tiers
+
+
+def _standing(move: Movement, asset: str, account: str, day: str) -> Standing:
+    """Where an account stands on a local date by the tiers of the program at the recording time."""
+    tiers = tiers_now(move, asset)
     if tiers is None:
         return NOWHERE
+    return standing_at(tiers, move.counts(account, asset, tiers.basis), _joined_on(move, asset, account, day), day)
+
+
+def _joined_on(move: Movement, asset: str, account: str, day: str) -> str:
     membership = membership_of(move, asset, account)
-    joined_on = day if membership is None else membership.joined_on
-    return standing_at(tiers, move.counts(account, asset, tiers.basis), joined_on, day)
-
-
-def standing(move: Movement, asset: str, account: str, day: str) -> Standing:
-    """Where an account stands on a local date by the tiers of the program in force at the recording time."""
-    version = move.state.program_at(asset, move.time)
-    return standing_in(move, None if version is None else version.program.tiers, asset, account, day)
+    return day if membership is None else membership.joined_on
 
 
 def count(
@@ -69,7 +80,7 @@ def renew_tier(move: Movement, asset: str, account: str, day: str | None = None)
     if membership is None:
         return False
     today = move.today(asset)
-    stands = standing(move, asset, account, today if day is None else max(day, today))
+    stands = _standing(move, asset, account, today if day is None else max(day, today))
     if (membership.tier, membership.tier_until) == (stands.tier, stands.until):
         return False
     move.put("memberships", replace(membership, tier=stands.tier, tier_until=stands.until))

@@ -22,6 +22,7 @@ from ledger.operations import Grant, RecordPurchases, Vest
 from ledger.program_terms import Program, Reward, Tiers
 from ledger.programs import ProgramVersion, local_date
 from ledger.queries import Page, Sight, paged
+from ledger.reminders import sentence
 from ledger.standing import NOWHERE, Standing, period_of_day, standing_at
 from ledger.state import (
     INVITATION_SCOPE,
@@ -31,6 +32,7 @@ from ledger.state import (
     Membership,
     Pending,
     Pool,
+    Reminder,
     Voucher,
     reward_scope,
 )
@@ -44,6 +46,7 @@ from ledger.tables import (
     POOL,
     PROGRESS,
     RECORD_TABLES,
+    REMINDER,
     USAGE,
     VOUCHER,
 )
@@ -283,15 +286,19 @@ def vouchers_page(
         of_reader = (table.account, sight.accounts), (table.merchant, sight.accounts), (table.asset, sight.assets)
         query = query.where(sa.or_(*(column.in_(values) for column, values in of_reader)))
     if wanted.status is not None:
-        query = query.where(_stands(store, connection, query, wanted.status, time))
+        query = query.where(_stands(store, connection, wanted, query, time))
     return _in_order(_records(connection, "vouchers", paged(query, (table.seq, table.index), page)), page)
 
 
-def _stands(store: Store, connection: Connection, query: Any, status: VoucherState, time: str) -> Any:
+def _stands(store: Store, connection: Connection, wanted: VoucherFilter, query: Any, time: str) -> Any:
     """That a voucher stands so at a time: it expires with the local date of its asset."""
+    status = wanted.status
     if status in {"used", "cancelled"}:
         return VOUCHER.c.status == status
-    codes = connection.execute(query.with_only_columns(VOUCHER.c.asset).distinct()).scalars().all()
+    if wanted.merchant is not None:  # who has issued what is paid for its vouchers
+        codes = [asset.code for asset in queries.assets(store, connection, issuer=wanted.merchant)]
+    else:
+        codes = list(connection.execute(query.with_only_columns(VOUCHER.c.asset).distinct()).scalars())
     dates: dict[str, list[str]] = {}
     for code, today in todays(store, connection, codes, time).items():
         dates.setdefault(today, []).append(code)
@@ -360,6 +367,57 @@ def pools_points(
         for balance in held
     }
     return [sum(points.get((AccountId(member), asset), 0) for member in members) for asset, members in pools]
+
+
+# Reminders
+
+
+class ToldReminder(Struct, frozen=True, kw_only=True):
+    """What a member was reminded of, the recorded time of the entry that did it, and the same in plain English."""
+
+    reminder: Reminder
+    time: str
+    sentence: str
+
+
+def reminders_page(
+    store: Store, connection: Connection, account: str, assets: Sequence[str] | None, page: Page
+) -> list[ToldReminder]:
+    """A page of what an account was reminded of, of some assets or all, the first first; the key is the entry's seq."""
+    table = REMINDER.c
+    query = sa.select(REMINDER).where(table.ledger_id == store.ledger_id, table.account == account)
+    if assets is not None:
+        query = query.where(table.asset.in_(assets))
+    found = _in_order(_records(connection, "reminders", paged(query, (table.seq,), page)), page)
+    return told_reminders(store, connection, found)
+
+
+def reminders_of(store: Store, connection: Connection, seqs: Sequence[int]) -> dict[int, list[Reminder]]:
+    """What each of these entries reminded of, by account: nothing of an entry that is no ``remind``."""
+    found: dict[int, list[Reminder]] = {seq: [] for seq in seqs}
+    if not found:
+        return found
+    table = REMINDER.c
+    query = sa.select(REMINDER).where(table.ledger_id == store.ledger_id, table.seq.in_(list(seqs)))
+    for each in _records(connection, "reminders", query.order_by(table.seq, table.account)):
+        found[each.seq].append(each)
+    return found
+
+
+def told_reminders(store: Store, connection: Connection, reminders: Sequence[Reminder]) -> list[ToldReminder]:
+    """Each of these reminders, with its time and in words."""
+    if not reminders:
+        return []
+    query = sa.select(ENTRY.c.seq, ENTRY.c.time).where(
+        ENTRY.c.ledger_id == store.ledger_id, ENTRY.c.seq.in_(sorted({each.seq for each in reminders}))
+    )
+    times = {row.seq: row.time for row in connection.execute(query)}
+    assets = store.assets(connection, sorted({each.asset for each in reminders}))
+    scales = {asset.code: asset.scale for asset in assets}
+    return [
+        ToldReminder(reminder=each, time=times[each.seq], sentence=sentence(each, scales[each.asset]))
+        for each in reminders
+    ]
 
 
 # Activities

@@ -28,6 +28,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger.accounting import rounded
+from ledger.bulk import chunks_of
 from ledger.calculation import Bought, Calculation, calculate, is_special, plan_on, sentences
 from ledger.encoding import MAX_INTEGER, AccountId
 from ledger.entries import decode_entry
@@ -519,8 +520,11 @@ class _History:
 
     def memberships(self, accounts: Iterable[str]) -> dict[str, Membership]:
         """The memberships there are of these accounts."""
-        found = memberships_of(self._store, self._connection, self._wanted.asset.code, list(accounts))
-        return {membership.account: membership for membership in found}
+        return {
+            membership.account: membership
+            for chunk in chunks_of(list(accounts))
+            for membership in memberships_of(self._store, self._connection, self._wanted.asset.code, chunk)
+        }
 
 
 def _is_mixed(events: list[Earning]) -> bool:

@@ -15,7 +15,7 @@ import csv
 import hmac
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal, NamedTuple, TextIO
 from zoneinfo import ZoneInfo
 
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from ledger.amounts import format_amount, parse_amount
+from ledger.calculation import is_special
 from ledger.encoding import (
     AccountId,
     account_id,
@@ -40,13 +41,18 @@ from ledger.operations import (
     encode_operation,
     operation_id,
 )
-from ledger.programs import ProgramVersion, version_at
+from ledger.programs import ProgramVersion, local_date, version_at
 from ledger.sequencer import Outcome, Recorded, Sequencer
 from ledger.state import ORDER_SCOPE, Code, Earning, Rejection
 from ledger.terms import ROLE_PREFIXES, Purchase, Reference
 from ledger.wallet import Wallet, sign_operation
 
 PURCHASES_PER_OPERATION = 100
+SPECIAL_PURCHASES_PER_OPERATION = 40
+"""Fewer where one purchase may make many legs (:func:`ledger.calculation.is_special`), so that entries are seldom too
+long to be recorded. Those are recorded one after the other, since points may depend on what was bought before.
+"""
+
 MAX_REPORTED_LINES = 10
 _OPERATIONS_IN_FLIGHT = 64
 _ACCOUNTS_PER_SUBMISSION = 500
@@ -433,6 +439,10 @@ class Importer:
             return f"{Code.PROGRAM_MISSING}: no program of {self._asset} was in force at {at}"
         if version.ends is not None and at >= version.ends:
             return f"{Code.PROGRAM_CLOSED}: version {version.version} of the program ended at {version.ends}"
+        within, zone = version.program.purchase_within_days, version.program.time_zone
+        days = (date.fromisoformat(local_date(now, zone)) - date.fromisoformat(local_date(at, zone))).days
+        if within is not None and days > within:
+            return f"{Code.PURCHASE_TOO_OLD}: {at} is {days} days ago, and {self._asset} is given within {within}"
         return None
 
     def _known_orders(self, purchases: Sequence[_Line]) -> set[str]:
@@ -470,14 +480,22 @@ class Importer:
         return f"{format_amount(amount, scale)} {self._currency}"
 
     def _record(self, missing: list[_Line], total: int) -> int:
-        """Record what is missing, a bounded number of operations under way at once; all acknowledged at the end."""
+        """Record what is missing, a bounded number of operations under way at once; all acknowledged at the end.
+
+        Under a program by which points depend on earlier purchases it is done in the order of their times.
+        """
         running: list[tuple[Future[list[Outcome]], list[_Line]]] = []
         recorded, done = 0, total - len(missing)
-        batches = [missing[i : i + PURCHASES_PER_OPERATION] for i in range(0, len(missing), PURCHASES_PER_OPERATION)]
+        special = any(is_special(version.program) for version in self._versions)
+        size = SPECIAL_PURCHASES_PER_OPERATION if special else PURCHASES_PER_OPERATION
+        under_way = 1 if special else _OPERATIONS_IN_FLIGHT
+        if special:
+            missing = sorted(missing, key=lambda line: line.purchase.at)
+        batches = [missing[i : i + size] for i in range(0, len(missing), size)]
         for batch in [*batches, None]:
             if batch is not None:
                 running.append((self._sequencer.submit([self._sign(batch)]), batch))
-            while running and (batch is None or len(running) >= _OPERATIONS_IN_FLIGHT):
+            while running and (batch is None or len(running) >= under_way):
                 future, part = running.pop(0)
                 recorded += self._settle(future.result()[0], part)
                 done += len(part)
@@ -499,6 +517,10 @@ class Importer:
             known = self._known_orders(batch)
             rest = [line for line in batch if line.purchase.order not in known]
             return self._settle(self._sequencer.submit([self._sign(rest)]).result()[0], rest) if rest else 0
+        if isinstance(outcome, Rejection) and outcome.code is Code.TOO_LARGE and len(batch) > 1:
+            half = len(batch) // 2
+            parts = (batch[:half], batch[half:])
+            return sum(self._settle(self._sequencer.submit([self._sign(part)]).result()[0], part) for part in parts)
         if isinstance(outcome, Rejection) and outcome.path and outcome.path[0].startswith("purchases["):
             raise ImportStoppedError(f"line {_line_of(outcome.path, batch)}: {outcome.code}: {outcome.message}")
         _raise_if_refused(outcome, f"lines {batch[0].item.line} to {batch[-1].item.line}")

@@ -671,11 +671,13 @@ def accounts(
     if not sight.everything:
         holds = sa.or_(
             *(
-                sa.exists().where(
+                sa.select(table.c.asset)  # a column of the index by account: else SQLite walks the primary key
+                .where(
                     table.c.ledger_id == store.ledger_id,
                     table.c.account == ACCOUNT.c.account,
                     table.c.asset.in_(sight.assets),
                 )
+                .exists()
                 for table in (POSTING, MEMBERSHIP)
             )
         )

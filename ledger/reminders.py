@@ -6,13 +6,14 @@ it, and an auditor can see that members were warned. What there is to tell follo
 
 from datetime import date, timedelta
 
+from ledger.amounts import format_amount
 from ledger.movements import Movement, spendable
 from ledger.operations import Remind
 from ledger.program_terms import Program, Reminders
 from ledger.refusals import check_issuer_or_operator
 from ledger.state import Code, Decision, Membership, Rejection, Reminded, Reminder, Request, State
 
-BALANCE, TIER = "balance", "tier"
+BALANCE, EXPIRY, TIER = "balance", "expiry", "tier"
 
 
 def expiry_about(days: int) -> str:
@@ -43,6 +44,26 @@ def base_tier(program: Program) -> str:
     """The tier that everybody is in from the start; nothing where there is none."""
     levels = () if program.tiers is None else program.tiers.levels
     return levels[0].tier if levels and levels[0].from_count == 0 else ""
+
+
+def points_told(reminder: Reminder) -> int | None:
+    """How many points a reminder is about; ``None`` where it is about none, but about a tier."""
+    return None if reminder.about == TIER else reminder.points
+
+
+def sentence(reminder: Reminder, points_scale: int) -> str:
+    """A reminder in plain English, to the member; points have so many decimal places.
+
+    Points that expire may be of several lots, of which only the first to go has its day told.
+    """
+    points = f"{format_amount(reminder.points, points_scale)} {reminder.asset}"
+    if reminder.about == BALANCE:
+        return f"You have {points} to spend."
+    if reminder.about == EXPIRY:
+        return f"{points} will soon expire, the first of them after {reminder.day}."
+    if reminder.tier is None:
+        return f"You are in no tier of {reminder.asset} any more."
+    return f"You are now in the tier {reminder.tier} of {reminder.asset}."
 
 
 def admit_remind(ask: Request[Remind]) -> Decision:

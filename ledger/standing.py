@@ -55,39 +55,32 @@ def standing_at(tiers: Tiers, counts: Mapping[str, int], joined_on: str, day: st
     ``counts`` has what it did by period, of what the tiers count, as far as it did anything; periods are named as by
     :func:`period_of_day`.
     """
-    ladder = _Ladder(tiers, counts, _calendar(tiers.period, joined_on))
-    index, until = ladder.at(day)
+    ladder = _Ladder(tiers, counts, _calendar(tiers.period, joined_on), day)
+    index = ladder.index()
     if index < 0:
         return NOWHERE
-    level = tiers.levels[index]
+    level, until = tiers.levels[index], ladder.until(index)
     return Standing(level.tier, level, NO_LAST_DAY if until is None else until.isoformat())
 
 
+def tier_at(tiers: Tiers, counts: Mapping[str, int], joined_on: str, day: str) -> str | None:
+    """The tier of :func:`standing_at`, without asking how long it lasts: which is long where much was done since."""
+    index = _Ladder(tiers, counts, _calendar(tiers.period, joined_on), day).index()
+    return tiers.levels[index].tier if index >= 0 else None
+
+
 class _Calendar(Struct, frozen=True, gc=False):
-    """Periods as numbers that follow each other: the year they begin in, or the number of the month since year 0.
+    """Periods as numbers that follow each other: the year they begin in, or the number of the month since year 0."""
 
-    Their names have ``width`` characters, by which they are told from those of another kind of period.
-    """
-
-    width: int
     of_day: Callable[[date], int]
-    of_name: Callable[[str], int]
+    name: Callable[[int], str]
     first_day: Callable[[int], date]
 
 
-def _month_number(name: str) -> int:
-    return int(name[:4]) * 12 + int(name[5:7]) - 1
-
-
-def _year_number(name: str) -> int:
-    return int(name[:4])
-
-
-_YEARS = _Calendar(4, lambda day: day.year, _year_number, lambda year: date(year, 1, 1))
+_YEARS = _Calendar(lambda day: day.year, lambda year: f"{year:04d}", lambda year: date(year, 1, 1))
 _MONTHS = _Calendar(
-    7,
     lambda day: day.year * 12 + day.month - 1,
-    _month_number,
+    lambda number: f"{number // 12:04d}-{number % 12 + 1:02d}",
     lambda number: date(number // 12, number % 12 + 1, 1),
 )
 
@@ -95,12 +88,11 @@ _MONTHS = _Calendar(
 @lru_cache(maxsize=4_096)
 def _membership_years(joined_on: str) -> _Calendar:
     joined = date.fromisoformat(joined_on)
-    return _Calendar(
-        10,
-        lambda day: last_anniversary(joined, day).year,
-        _year_number,
-        lambda year: anniversary(joined, year - joined.year),
-    )
+
+    def first_day(year: int) -> date:
+        return anniversary(joined, year - joined.year)
+
+    return _Calendar(lambda day: last_anniversary(joined, day).year, lambda year: first_day(year).isoformat(), first_day)
 
 
 def _calendar(period: str, joined_on: str) -> _Calendar:
@@ -114,62 +106,72 @@ def _number(tiers: Tiers, joined_on: str, day: str) -> int:
 
 
 class _Ladder:
-    """One member's way up and down: which level each period gives it, found once for each. Levels are indexes, or -1.
+    """One member's way up and down, as seen on a day: which level each period gives it. Levels are indexes, or -1.
 
-    Every loop is bounded by the periods that tiers look back on (see :data:`MAX_TIER_PERIODS`) and, where ``until`` is
-    looked for in the past, by the periods from there to the last one in which something was counted.
+    What is asked is answered in one walk through the periods that tiers look back on (see :data:`MAX_TIER_PERIODS`)
+    and on to the end of what is asked for, never in a walk for each of them: a writer does this for every purchase.
     """
 
-    def __init__(self, tiers: Tiers, counts: Mapping[str, int], calendar: _Calendar) -> None:
+    def __init__(self, tiers: Tiers, counts: Mapping[str, int], calendar: _Calendar, day: str) -> None:
         self.calendar = calendar
+        self.counts = counts
         self.tiers = tiers
         self.thresholds = [level.from_count for level in tiers.levels]
-        # What was counted while tiers had another kind of period does not count in these.
-        named = ((period, count) for period, count in counts.items() if len(period) == calendar.width)
-        self.counts = {calendar.of_name(period): count for period, count in named}
         self.lowest = bisect_right(self.thresholds, 0) - 1
-        self._reached: dict[int, int] = {}
+        self._totals: dict[int, int] = {}
+        today, self.grace = date.fromisoformat(day), timedelta(days=tiers.grace_days)
+        # A drop comes some days late: on a day a member is where it was on the best of so many days before.
+        self.last = calendar.of_day(today)
+        self.first = calendar.of_day(today - self.grace) if self.grace else self.last
+        steps = len(self.thresholds) - 1 if tiers.drop == "one_level" else 0
+        self.earliest = self.first - tiers.kept - steps
+        """The first period whose level may still be held on the day."""
 
     def reached(self, period: int) -> int:
         """The highest level that what was counted through a period is enough for, in as many periods as count."""
-        index = self._reached.get(period)
-        if index is None:
-            counts = self.counts
-            total = sum(counts.get(each, 0) for each in range(period - self.tiers.window + 1, period + 1))
-            index = self._reached[period] = bisect_right(self.thresholds, total) - 1
-        return index
+        return bisect_right(self.thresholds, self._total(period)) - 1
 
-    def held(self, period: int) -> int:
-        """The level in a period, without any days of grace: the best of those reached in it and before, as it kept."""
+    def _total(self, period: int) -> int:
+        """What was counted in a period and those before it that count: of the one before, less what falls out."""
+        total = self._totals.get(period)
+        if total is None:
+            window, before = self.tiers.window, self._totals.get(period - 1)
+            if before is None:
+                total = sum(self._count(each) for each in range(period - window + 1, period + 1))
+            else:
+                total = before + self._count(period) - self._count(period - window)
+            self._totals[period] = total
+        return total
+
+    def _count(self, period: int) -> int:
+        return self.counts.get(self.calendar.name(period), 0)
+
+    def index(self) -> int:
+        """The level on the day: the best of those reached in its periods and before, as far as they are kept."""
         if not self.counts:
             return self.lowest
-        kept = self.tiers.kept
-        index = max(self.reached(period - ago) for ago in range(kept + 1))
-        if self.tiers.drop == "one_level":
-            for below in range(1, len(self.thresholds)):
-                index = max(index, self.reached(period - kept - below) - below)
-        return index
+        kept, best = self.tiers.kept, self.lowest
+        for period in range(self.earliest, self.last + 1):
+            lost = max(0, self.first - period - kept)
+            best = max(best, self.reached(period) - lost)
+        return best
 
-    def at(self, text: str) -> tuple[int, date | None]:
-        """The level on a day, and the last day of that level or a higher one; ``None`` if that is for ever.
-
-        A drop comes ``grace_days`` late: on a day a member is where it was on the best of so many days before.
-        """
-        day, of_day = date.fromisoformat(text), self.calendar.of_day
-        grace = timedelta(days=self.tiers.grace_days)
-        now = of_day(day)
-        periods = range(of_day(day - grace), now + 1) if grace else (now,)
-        index = max(self.held(period) for period in periods)
+    def until(self, index: int) -> date | None:
+        """The last day on which this level, which is that of the day, or a higher one is held; ``None``: for ever."""
         if index <= self.lowest:
-            return index, None
-        period = next(period for period in periods if self.held(period) >= index)
-        until = self._end(period) + grace
-        period += 1
-        while self.calendar.first_day(period) <= until + timedelta(days=1):  # no gap: it may be reached again by then
-            if self.held(period) >= index:
-                until = self._end(period) + grace
+            return None
+        period, held_through = self.earliest, self.earliest - 1
+        until: date | None = None
+        while True:
+            reached = self.reached(period)
+            if reached >= index:
+                down = reached - index if self.tiers.drop == "one_level" else 0
+                held_through = max(held_through, period + self.tiers.kept + down)
+            if period >= self.first:
+                # No gap if it may be reached again by then.
+                if until is not None and self.calendar.first_day(period) > until + timedelta(days=1):
+                    return until
+                if held_through >= period:
+                    until = self.calendar.first_day(period + 1) - timedelta(days=1) + self.grace
+                assert until is not None or period < self.last  # on the day it is held
             period += 1
-        return index, until
-
-    def _end(self, period: int) -> date:
-        return self.calendar.first_day(period + 1) - timedelta(days=1)

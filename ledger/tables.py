@@ -668,7 +668,8 @@ class PendingRow(SQLModel, table=True):
     """Points of a purchase that have not vested yet."""
 
     __tablename__ = "pending"
-    # With SQLite's own row numbers, here and of vouchers: else it would walk the primary key and use no other index.
+    # With SQLite's own row numbers, here, of vouchers and of reminders: else it would walk the primary key and use
+    # no other index.
     __table_args__ = (
         sa.Index("pending_due", "ledger_id", "asset", "vests_on", "merchant", "order"),
         sa.Index("pending_account", "ledger_id", "account", "asset"),
@@ -728,10 +729,7 @@ class ReminderRow(SQLModel, table=True):
     """What entry ``seq`` reminded an account of."""
 
     __tablename__ = "reminder"
-    __table_args__ = (
-        sa.Index("reminder_account", "ledger_id", "account", "seq"),
-        {"sqlite_with_rowid": False},
-    )
+    __table_args__ = (sa.Index("reminder_account", "ledger_id", "account", "seq"),)
     ledger_id: int = Field(primary_key=True)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
     account: str = Field(primary_key=True, sa_type=TEXT)

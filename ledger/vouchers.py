@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from ledger.calculation import Bought, plan_on, when_holds
 from ledger.entries import NO_LAST_DAY
-from ledger.movements import ALL_HOLDERS, Movement, choose_lots, period_of, spendable
+from ledger.movements import ALL_HOLDERS, Movement, choose_lots, period_of, spendable, usable_lots
 from ledger.operations import Redeem, UseVoucher
-from ledger.participation import membership_of, standing
+from ledger.participation import membership_of, tier_in, tiers_now
 from ledger.program_terms import Reward
 from ledger.programs import ProgramVersion, version_at
 from ledger.refusals import check_not_frozen, program_in_force
@@ -32,6 +32,12 @@ from ledger.state import (
 
 MAX_AT_A_TIME = 100
 """How many of a reward an account can have by one entry."""
+
+MAX_LOTS_AT_A_TIME = 100
+"""From how many of an account's lots, the earliest, an automatic reward takes points by one entry.
+
+An entry is bounded: who has points in very many lots could not earn any more if all of them went into a reward.
+"""
 
 
 def check_reward(move: Movement, op: Redeem) -> Reward | Rejection:
@@ -78,7 +84,7 @@ def _is_available(move: Movement, reward: Reward, asset: str, account: str) -> b
         invited=member is not None and member.invited_by is not None,
         joined_on=None if member is None else member.joined_on,
         plan=plan_on(member, today),
-        tier=standing(move, asset, account, today).tier,
+        tier=tier_in(move, tiers_now(move, asset), asset, account, today),
     )
     issuer = move.state.assets[asset].issuer
     return when_holds(reward.when, Bought(amount=0, merchant=issuer, earned_on=today, circumstances=circumstances))
@@ -130,7 +136,7 @@ def automatic_reward(version: ProgramVersion | None) -> Reward | None:
 def have_automatic(move: Movement, asset: str, accounts: Iterable[str]) -> None:
     """Let each of the accounts, in their order, have what it can of the asset's automatic reward, if there is one.
 
-    As many as its points that can be used, the reward's limit and the stock allow; what is missing refuses nothing.
+    As many as the points of its earliest lots, the reward's limit and the stock allow; what is missing refuses nothing.
     Nothing is taken from a frozen account. To be called once for an entry, when all that it gives has been given.
     """
     reward = automatic_reward(move.state.program_at(asset, move.time))
@@ -150,7 +156,9 @@ def have_automatic(move: Movement, asset: str, accounts: Iterable[str]) -> None:
 
 
 def _number_to_have(move: Movement, reward: Reward, asset: str, account: str) -> int:
-    bounds = [MAX_AT_A_TIME, spendable(move.lots(account, asset), move.today(asset)) // reward.price]
+    lots, today = move.lots(account, asset), move.today(asset)
+    points = sum(points for _, points in usable_lots(lots, today)[:MAX_LOTS_AT_A_TIME])
+    bounds = [MAX_AT_A_TIME, min(points, spendable(lots, today)) // reward.price]
     if bounds[1] == 0 or move.state.accounts[account].frozen_seq is not None:
         return 0
     if reward.limit is not None:

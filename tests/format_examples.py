@@ -77,6 +77,7 @@ from ledger.operations import (
     operation_id,
     signed_message,
 )
+from ledger.pools import shares
 from ledger.program_terms import (
     MAX_BANDS,
     MAX_DAYS,
@@ -104,7 +105,6 @@ from ledger.program_terms import (
     Tiers,
     When,
 )
-from ledger.pools import shares
 from ledger.programs import last_day, local_date, points_for, round_ratio
 from ledger.receipt import MAX_PROOF_HASHES as MAX_RECEIPT_HASHES
 from ledger.receipt import MAX_RECEIPT_CHARACTERS, Receipt, encode_receipt
@@ -835,6 +835,7 @@ CAMPAIGNS: dict[str, Any] = {
     "bands": (Band(from_amount=0, points=1, per=100), Band(from_amount=10_000, points=2, per=100)),
     "bonuses": (PurchaseBonus(bonus="welcome", points=100, when=When(first_purchase=True, from_amount=5_000)),),
     "currency": "EUR",
+    "earning_cap": Cap(period="month", points=300),
     "excluded_categories": ("tax",),
     "expiry": NeverExpires(),
     "multipliers": (
@@ -874,19 +875,23 @@ def _calculation_rows() -> Iterator[str]:
         yield f"{day}  {coffee:6} {food:6} {tax:6}  {words}  {found.points:6}  {found.status_points:13}"
 
 
-LADDERS: dict[str, dict[str, Any]] = {"": {}, "one_level": {"drop": "one_level"}, "grace_days 14": {"grace_days": 14}}
+LADDERS: dict[str, dict[str, Any]] = {
+    "neither": {},
+    "one_level": {"drop": "one_level"},
+    "grace_days 14": {"grace_days": 14},
+}
 
 
 def _tier_rows() -> Iterator[str]:
-    counts = {"2026-01": 300, "2026-03": 100}
+    counts = {"2026-01": 300, "2026-05": 100}
     levels = (TierLevel(from_count=100, tier="silver"), TierLevel(from_count=300, tier="gold"))
     ladders = [Tiers(basis="points", kept=1, levels=levels, period="month", **fields) for fields in LADDERS.values()]
-    yield ("day         " + "  ".join(f"{name:19}" for name in LADDERS)).rstrip()
-    for month_day in ("01-31", "02-28", "03-01", "03-14", "03-15", "04-30", "05-01", "05-15", "06-01"):
+    yield ("day         " + "  ".join(f"{name:20}" for name in LADDERS)).rstrip()
+    for month_day in ("01-31", "03-01", "03-14", "03-15", "04-01", "05-01", "06-30", "07-01", "07-15", "08-01"):
         day = f"2026-{month_day}"
         found = [standing_at(tiers, counts, "2026-01-05", day) for tiers in ladders]
         cells = [f"{each.tier} to {each.until}" if each.tier else "none" for each in found]
-        yield f"{day}  {'  '.join(f'{cell:19}' for cell in cells)}".rstrip()
+        yield f"{day}  {'  '.join(f'{cell:20}' for cell in cells)}".rstrip()
 
 
 def _belonging_examples() -> Iterator[tuple[str, str]]:

@@ -377,10 +377,16 @@ class Club:
 
     def reminders(self, member: Wallet) -> list[dict[str, Any]]:
         """What a member was reminded of, the first reminder first."""
-        state = check_projections(self.loyalty.world.store)
-        told = [each for each in state.reminders if (each.account, each.asset) == (member.account, self.asset)]
-        parts = [(each, ("about", "points", "day", "tier")) for each in sorted(told, key=lambda each: each.seq)]
-        return [{name: value for name in names if (value := getattr(each, name))} for each, names in parts]
+        nodes = "nodes { about points day tier }"
+        found = self._account(member, f"reminders(asset: $asset, first: 100) {{ {nodes} }}")
+        return [
+            {name: value for name, value in told.items() if value is not None} for told in found["reminders"]["nodes"]
+        ]
+
+    def sentences(self, member: Wallet) -> list[str]:
+        """The same in words."""
+        found = self._account(member, "reminders(asset: $asset, last: 100) { nodes { sentence } }")
+        return [told["sentence"] for told in found["reminders"]["nodes"]]
 
     def program_part(self, selection: str) -> Any:
         """A part of the program in force, as anybody reads it."""

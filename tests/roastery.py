@@ -6,7 +6,7 @@ The world begins on a Monday, 2026-03-02. What the members have done is in :clas
 from typing import Any
 
 from ledger.encoding import format_time
-from ledger.operations import Enroll, FormPool, Grant, RecordPurchases, Redeem, StartPlan, UseVoucher, Vest
+from ledger.operations import Enroll, FormPool, Grant, RecordPurchases, Redeem, Remind, StartPlan, UseVoucher, Vest
 from ledger.program_terms import (
     Band,
     Benefit,
@@ -19,6 +19,7 @@ from ledger.program_terms import (
     PurchaseBonus,
     Ratio,
     Referral,
+    Reminders,
     Reward,
     TierLevel,
     Tiers,
@@ -52,6 +53,7 @@ def roastery_program(**changes: Any) -> Program:
         ),
         "plans": (Plan(plan="plus", days=30, price=500),),
         "referral": Referral(points=50),
+        "reminders": Reminders(new_tier=True),
         "rewards": (
             Reward(reward="mug", price=100, stock=3, worth=900),
             Reward(reward="espresso", price=20, limit=Limit(count=2, period="day"), valid_days=7),
@@ -75,7 +77,8 @@ class Roastery:
     """Ann bought beans for 100.00 with 7.00 of tax, is in the plan plus, has a mug and two espressos, one of them used.
 
     Ben was invited by Ann, bought for 20.00, and is in a pool with her. Cat reviewed twice and visited once. Dan bought
-    for 30.00 of SLOW, whose points vest in 14 days, and for 5.00 that have vested. Eve did nothing. Gus has gold.
+    for 30.00 of SLOW, whose points vest in 14 days, and for 5.00 that have vested. Eve did nothing. Gus has gold, and
+    was told.
     """
 
     def __init__(self, world: World) -> None:
@@ -99,6 +102,8 @@ class Roastery:
         self._grant()
         world.record(self.ann.sign(FormPool, asset="STAR", members=(self.ben.account,), co_signers=self.ben.keys))
         self.buy(self.gus, 60_000, "G-1")
+        remind = self.shop.sign(Remind, about="tier", asset="STAR", members=(self.gus.account,))
+        (self.reminded,) = world.record(remind)
 
     def _reward(self) -> None:
         world, ann = self.world, self.ann

@@ -161,6 +161,21 @@ def test_activities_and_pools_are_told_of_a_program_of_the_readers(page: Page) -
     assert [each["asset"] for each in page.account("shop", "ann", fields)["pools"]] == ["STAR"]
 
 
+def test_a_reminder_is_told_to_the_member_it_reminded(page: Page) -> None:
+    fields = 'reminders(asset: "STAR") { nodes { about tier points day time entryId } }'
+    reminder = {
+        "about": "TIER",
+        "tier": "gold",
+        "points": None,
+        "day": None,
+        "time": page.roastery.now,
+        "entryId": f"ent_{page.roastery.reminded.seq}",
+    }
+    for who in ("gus", "shop", "operator"):
+        assert page.account(who, "gus", fields)["reminders"]["nodes"] == [reminder]
+    assert page.account("ann", "ann", fields)["reminders"]["nodes"] == []
+
+
 # Vouchers
 
 

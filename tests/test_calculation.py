@@ -49,7 +49,6 @@ from ledger.program_terms import (
     When,
 )
 from ledger.programs import points_for
-from ledger.standing import Standing
 from ledger.state import Circumstances, Membership
 from ledger.terms import Cap, Purchase, PurchaseLine, Quantity, Rounding
 
@@ -811,7 +810,6 @@ def test_purchase_tells_its_own_circumstances() -> None:
 
 def test_circumstances_are_those_of_the_member_on_the_day() -> None:
     """Tier and plan are those of the day of the purchase, which is the first as long as none stands."""
-    gold = Standing("gold", TierLevel(from_count=1, tier="gold"), "2026-12-31")
     membership = Membership(
         asset="STAR",
         account=MEMBER,
@@ -824,7 +822,7 @@ def test_circumstances_are_those_of_the_member_on_the_day() -> None:
         plan_until="2026-05-17",
     )
     purchase = msgspec.structs.replace(PURCHASE, channel="app", tender="card", lines=(line(500),))
-    assert circumstances_of(purchase, membership, gold, 70, "2026-05-17") == Circumstances(
+    assert circumstances_of(purchase, membership, "gold", 70, "2026-05-17") == Circumstances(
         channel="app",
         first=True,
         formula="by_mile",

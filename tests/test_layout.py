@@ -30,7 +30,7 @@ PURE: dict[str, set[str]] = {
     "programs": {"encoding", "entries", "program_terms", "terms"},
     "standing": {"entries", "program_terms", "programs"},
     "state": {"encoding", "entries", "operations", "programs", "terms"},
-    "calculation": {"amounts", "encoding", "program_terms", "programs", "standing", "state", "terms"},
+    "calculation": {"amounts", "encoding", "program_terms", "programs", "state", "terms"},
     "voucher_codes": {"encoding"},
     "refusals": {"encoding", "programs", "state"},
     "movements": {"encoding", "entries", "program_terms", "programs", "state", "terms"},
@@ -88,7 +88,7 @@ PURE: dict[str, set[str]] = {
         "state",
     }
     | {"calculation", "participation", "pools", "program_terms", "terms", "vouchers"},
-    "reminders": {"movements", "operations", "program_terms", "refusals", "state"},
+    "reminders": {"amounts", "movements", "operations", "program_terms", "refusals", "state"},
     "vesting": {"earning", "movements", "operations", "refusals", "state"},
     "clearing": {"encoding", "movements", "operations", "refusals", "state", "terms"},
     "touches": {"agreements", "calculation", "movements", "operations", "program_terms", "programs", "state", "terms"}

@@ -1,11 +1,13 @@
 """Reading what members have in programs: against a walk over all records, on both databases."""
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger import program_queries
@@ -18,6 +20,7 @@ from ledger.program_queries import (
     PeriodCount,
     VoucherFilter,
     event_key,
+    explained_event,
     tier_standing,
 )
 from ledger.program_terms import TierLevel, Tiers
@@ -25,6 +28,7 @@ from ledger.queries import ALL, Page, Sight
 from ledger.state import Membership, State, Touches, Voucher
 from tests.postgres import fresh_database
 from tests.roastery import TODAY, Roastery
+from tests.town import Town
 from tests.worlds import DAY_MS, World
 
 SCALES = {"EUR": 2, "USD": 2}
@@ -241,6 +245,20 @@ def test_a_pool_can_spend_what_its_members_can(roastery: Roastery, connection: C
     assert program_queries.pools_points(store, connection, asked, roastery.now) == [270, 40, 0]
 
 
+def test_reminders_are_listed_with_their_time(roastery: Roastery, connection: Connection) -> None:
+    store, gus = roastery.world.store, str(roastery.gus.account)
+
+    def question(assets: tuple[str, ...] | None) -> list[tuple[int, str, str | None]]:
+        def ask(page: Page) -> list[Any]:
+            return program_queries.reminders_page(store, connection, gus, assets, page)
+
+        return [(each.reminder.seq, each.time, each.reminder.tier) for each in walk(ask, lambda e: e.reminder.seq, 1)]
+
+    told = [(roastery.reminded.seq, roastery.now, "gold")]
+    assert question(None) == question(("STAR",)) == told
+    assert question(("SLOW",)) == []
+
+
 def test_activities_are_counted_by_name(roastery: Roastery, connection: Connection) -> None:
     store, cat = roastery.world.store, str(roastery.cat.account)
     found = program_queries.achievements(store, connection, "STAR", cat)
@@ -358,6 +376,67 @@ def test_what_is_behind_a_line_is_its_accounts_own(roastery: Roastery, connectio
     }
     only_ben = program_queries.events_page(store, connection, invited, [ben], Page(limit=9))
     assert [event[2].account for event in only_ben] == [ben]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_explanation_gives_what_was_given_in_any_history(seed: int) -> None:
+    town = Town(random.Random(seed))
+    for _ in range(400):
+        town.act()
+    purchases = 0
+    for asset, earning in town.state.earnings.values():
+        program = town.state.programs[asset][earning.version - 1].program
+        found = explained_event(program, (0, asset, earning), SCALES, 0)
+        assert found.sentences
+        if found.calculation is not None:
+            assert found.calculation.points == earning.points
+            purchases += 1
+    assert purchases > 20
+
+
+def test_lists_use_the_indexes_made_for_them(roastery: Roastery, connection: Connection) -> None:
+    """What is an account's, a merchant's or an entry's is found by an index: no table is walked."""
+    store, page = roastery.world.store, Page(limit=21)
+    if store.is_postgres:
+        return  # which walks small tables whatever indexes they have
+    ann, shop = str(roastery.ann.account), str(roastery.shop.account)
+    questions: list[tuple[str, Callable[[], Any]]] = [
+        (
+            "membership USING PRIMARY KEY (ledger_id=? AND asset=? AND account=?)",
+            lambda: program_queries.memberships_page(store, connection, MembershipFilter(account=ann), ALL, page),
+        ),
+        (
+            "progress USING PRIMARY KEY (ledger_id=? AND asset=? AND account=?)",
+            lambda: program_queries._progress(store, connection, [("STAR", ann), ("SLOW", shop)]),
+        ),
+        ("INDEX pending_account", lambda: program_queries.pending_page(store, connection, ann, None, page)),
+        (
+            "INDEX voucher_account",
+            lambda: program_queries.vouchers_page(
+                store, connection, VoucherFilter(account=ann), ALL, page, time=roastery.now
+            ),
+        ),
+        (
+            "INDEX voucher_merchant",
+            lambda: program_queries.vouchers_page(
+                store, connection, VoucherFilter(merchant=shop, status="used"), ALL, page, time=roastery.now
+            ),
+        ),
+        ("INDEX reminder_account", lambda: program_queries.reminders_page(store, connection, ann, None, page)),
+        ("INDEX earning_account", lambda: program_queries.achievements(store, connection, "STAR", ann)),
+        ("INDEX earning_seq", lambda: program_queries.events_page(store, connection, 20, None, page)),
+        ("INDEX earning_seq", lambda: program_queries.events_behind(store, connection, [(20, ann)])),
+    ]
+    for index, question in questions:
+        asked: list[tuple[str, Any]] = []
+        listened = (connection, "before_cursor_execute", lambda *given, asked=asked: asked.append(given[2:4]))
+        sa.event.listen(*listened)
+        question()
+        sa.event.remove(*listened)
+        text, values = asked[0]
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+        plan = "\n".join(row[3] for row in rows)
+        assert index in plan, plan
 
 
 def test_a_frozen_member_gives_nothing_to_its_pool(tmp_path: Path) -> None:

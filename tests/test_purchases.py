@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ledger import purchases
 from ledger.encoding import MAX_INTEGER, parse_date
 from ledger.operations import PublishProgram
-from ledger.program_terms import ExpiresAfterDays
+from ledger.program_terms import ExpiresAfterDays, Multiplier, Ratio, TierLevel, Tiers, When
 from ledger.purchases import (
     BrokenFileError,
     BrokenLine,
@@ -514,13 +514,15 @@ OUT_OF_TIME: dict[str, tuple[str, str]] = {
     "before the program": ("1996-12-31T23:59:59.999Z", "PROGRAM_MISSING: no program of STAR was in force"),
     "after its end": ("2026-03-02T12:00:20.000Z", "PROGRAM_CLOSED: version 2 of the program ended"),
     "in the future": ("2026-03-02T12:00:30.001Z", "AT_IN_FUTURE: 2026-03-02T12:00:30.001Z lies after"),
+    "too old": ("2026-01-30T23:59:59.999Z", "PURCHASE_TOO_OLD: 2026-01-30T23:59:59.999Z is 31 days ago"),
 }
 
 
 @pytest.mark.parametrize(("at", "message"), OUT_OF_TIME.values(), ids=OUT_OF_TIME.keys())
 def test_date_the_rules_refuse_is_named_before_anything_is_recorded(world: World, at: str, message: str) -> None:
     """Where the program's time ends and the future begins is known beforehand: not even an account is opened."""
-    shop, items = Shop(world), make_items(250, 3)
+    within = {"purchase_within_days": 30} if message.startswith("PURCHASE_TOO_OLD") else {}
+    shop, items = Shop(world, **within), make_items(250, 3)
     if message.startswith("PROGRAM_CLOSED"):
         ends = "2026-03-02T12:00:10.000Z"
         world.record(
@@ -548,6 +550,33 @@ def test_purchase_in_the_clock_tolerance_is_recorded(world: World) -> None:
     shop, (item,) = Shop(world), make_items(1, 1)
     result = shop.run([msgspec.structs.replace(item, at="2026-03-02T12:00:30.000Z", date="2026-03-02")])
     assert result.purchases_recorded == 1
+
+
+GOLD = Tiers(basis="amount", levels=(TierLevel(from_count=1_000, tier="gold"),), period="calendar_year")
+DOUBLE = Multiplier(multiplier="gold", times=Ratio(numerator=2, denominator=1), when=When(tiers=("gold",)))
+
+
+def test_purchases_are_recorded_in_the_order_of_their_times_where_points_depend_on_it(world: World) -> None:
+    """The tier that one reaches doubles the next: in the order of the file, or with several at once, it would not."""
+    shop = Shop(world, tiers=GOLD, multipliers=(DOUBLE,))
+    days = [f"2026-0{1 + i // 28}-{1 + i % 28:02}" for i in range(50)]
+    items = [
+        msgspec.structs.replace(item, amount=1_000, date=day, at=f"{day}T12:00:00.000Z")
+        for item, day in zip(make_items(50, 1), reversed(days), strict=True)
+    ]
+    assert shop.run(items).purchases_recorded == 50
+    with world.store.read() as connection:
+        rows = connection.execute(sa.text("SELECT earned_on, points FROM earning ORDER BY earned_on")).all()
+    assert [tuple(row) for row in rows] == [(day, 20 if i else 10) for i, day in enumerate(days)]
+
+
+def test_entry_that_would_be_too_long_is_made_of_several(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each purchase is one of the file all the same, and recorded once."""
+    monkeypatch.setattr(purchases, "PURCHASES_PER_OPERATION", 400)
+    shop, items = Shop(world), make_items(400, 3)
+    assert shop.run(items).purchases_recorded == 400
+    assert shop.bought() == shop.expected(items)
+    assert shop.run(items).purchases_known == 400
 
 
 def test_refusal_only_the_ledger_can_know_names_the_lines(world: World) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.entries import NO_LAST_DAY
-from ledger.program_terms import TierLevel, Tiers
-from ledger.standing import NOWHERE, period_of_day, standing_at
+from ledger.program_terms import MAX_TIER_PERIODS, TierLevel, Tiers
+from ledger.standing import NOWHERE, period_of_day, standing_at, tier_at
 
 DAY = timedelta(days=1)
 
@@ -241,6 +241,7 @@ def test_standing_is_what_a_walk_day_by_day_finds(tiers: Tiers, data: st.DataObj
     first = date(2022, 9, 1) if tiers.period == "month" else date(2019, 6, 1)
     for day in data.draw(st.lists(st.dates(first, date(2024, 12, 31)), min_size=3, max_size=8)):
         found = standing_at(tiers, counts, joined.isoformat(), day.isoformat())
+        assert tier_at(tiers, counts, joined.isoformat(), day.isoformat()) == found.tier
         index = levels[day]
         assert found.tier == (tiers.levels[index].tier if index >= 0 else None)
         last = day
@@ -285,3 +286,35 @@ def test_tiers_at_their_bounds_end_somewhere(period: str) -> None:
         found = standing_at(tiers, counts, day, day)
         assert found.tier == "t2"
         assert found.until > day
+
+
+class Counted(dict[str, int]):
+    """What was counted by period, and how often that was asked."""
+
+    asked = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("period", ["calendar_year", "membership_year", "month"])
+@pytest.mark.parametrize(("window", "kept"), [(118, 0), (1, 117), (59, 59)])
+@pytest.mark.parametrize("drop", ["to_earned", "one_level"])
+def test_what_a_writer_asks_for_each_purchase_is_bounded(period: str, window: int, kept: int, drop: str) -> None:
+    """However long the history and the look back: a merchant's purchases of long ago must not stop everybody's.
+
+    Each period that tiers look back on, and that the tier can still last for, is looked at a few times, not once for
+    each of the others. How long a tier of long ago lasted is not looked for where only the tier is asked.
+    """
+    tiers = make_tiers(1, 2, period=period, window=window, kept=kept, drop=drop, grace_days=366)
+    day = date(1900, 1, 5)
+    counts = Counted()
+    while day < date(2026, 11, 22):
+        counts[period_of_day(tiers, "1900-01-05", day.isoformat())] = 2
+        day += 28 * DAY
+    assert tier_at(tiers, counts, "1900-01-05", "1900-02-05") == "t1"
+    assert counts.asked < 4 * MAX_TIER_PERIODS
+    counts.asked = 0
+    assert standing_at(tiers, counts, "1900-01-05", "2026-11-22").until > "2026-11-22"
+    assert counts.asked < 12 * MAX_TIER_PERIODS

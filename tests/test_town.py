@@ -22,6 +22,7 @@ from ledger.sequencer import Outcome, Sequencer, create_ledger
 from ledger.state import Admission, Code, Decision, Rejection
 from ledger.store import Store, open_engine
 from tests import reference_verifier as reference
+from tests.migrated import make_tables
 from tests.reference import check_record
 from tests.rulebook import ORIGIN, make_key
 from tests.town import Town
@@ -100,6 +101,7 @@ def test_writer_over_a_database_decides_alike(database_url: str) -> None:
         town.act()
     (clock.now_ms, genesis, _), *rest = town.decided
     engine = open_engine(database_url)
+    make_tables(engine)
     store = Store(engine, ORIGIN)
     create_ledger(store, genesis, make_key(1), clock)
     with Sequencer(store, list(town.keys_by_text.values()), clock) as sequencer:

@@ -450,6 +450,19 @@ def test_at_most_a_hundred_are_had_by_an_entry() -> None:
     assert (len(book.vouchers()), book.balance(book.alice, "STAR")) == (200, 51)
 
 
+def test_points_in_very_many_lots_keep_nobody_from_earning() -> None:
+    """An entry is bounded: only the earliest hundred lots are taken from by themselves; by choice all of them are."""
+    book = Shop(Reward(automatic=True, price=150, reward="ten_off"), points=0)
+    days = [f"2027-{month:02}-{day:02}" for month in range(1, 8) for day in range(1, 29)]
+    book.give(book.alice, "STAR", dict.fromkeys(days, 1))
+    book.buy(100)
+    assert len(book.vouchers()) == 0
+    book.have("ten_off", 150)
+    book.give(book.bob, "STAR", dict.fromkeys(days, 2))
+    assert len(book.buy(100, book.bob).postings) == 2 + 75 + 1
+    assert len(book.vouchers(book.bob)) == 1
+
+
 def test_nothing_is_had_by_itself_of_other_points() -> None:
     """Received, corrected or refunded points wait for the next gain."""
     book = Shop(TEN_OFF)

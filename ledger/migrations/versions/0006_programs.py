@@ -53,7 +53,6 @@ def upgrade() -> None:
         *_big("points"),
         *_maybe("day", "tier"),
         sa.PrimaryKeyConstraint("ledger_id", "seq", "account"),
-        sqlite_with_rowid=False,
     )
     op.create_index("reminder_account", "reminder", ["ledger_id", "account", "seq"])
     op.create_table(
