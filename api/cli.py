@@ -23,6 +23,7 @@ from api.cli_options import DEFAULT_URL, PassphraseFile, ServiceUrl, SignInAccou
 from api.client import ServiceError, open_session
 from api.json_files import read_json
 from api.profile_cli import profile_app
+from api.program_simulation_cli import simulate_command
 from api.programs_cli import enroll, plan_app, pool_app, program_app, voucher_app
 from api.settings import Settings, SettingsError
 from api.wallet_cli import (
@@ -85,6 +86,7 @@ app = typer.Typer(
 keys_app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 app.add_typer(profile_app, name="profile")
+program_app.command("simulate")(simulate_command)
 app.add_typer(program_app, name="program")
 app.add_typer(plan_app, name="plan")
 app.add_typer(pool_app, name="pool")

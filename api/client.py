@@ -29,6 +29,8 @@ USER_ERRORS = """userErrors {
   ... on OutOfStockError { left }
   ... on PriceMismatchError { price }
   ... on VoucherExpiredError { lastDay }
+  ... on PurchaseTooOldError { purchaseWithinDays days }
+  ... on UnknownLineError { lines }
   ... on OffStepError { step }
   ... on BelowMinimumError { minimum }
   ... on AboveMaximumError { maximum }

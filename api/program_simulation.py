@@ -40,7 +40,7 @@ from ledger.program_simulation import (
 from ledger.program_terms import Program
 from ledger.store import Store
 
-MAX_EVENTS = 100_000
+MAX_EVENTS = 50_000
 """Purchases, activities and refunds that one request looks at."""
 
 
@@ -148,7 +148,9 @@ class ProgramSimulation:
     unchanged: UInt53 = field("Members that have as many points by either program.")
     losing: SimulatedChange = field("Members that have fewer points by the draft.")
     gaining: SimulatedChange = field("Members that have more points by the draft.")
-    tiers_on: Date = field("The day of `tiers` and `tierMoves`: the last day asked about, or today.")
+    tiers_on: Date = field(
+        "The day of `tiers` and `tierMoves`: `lastDay`, or today where there is none or it is still to come."
+    )
     tiers: list[SimulatedTier] = field(
         "Members by tier, those in none first, then the lowest tier first; empty where neither program has any."
     )
@@ -237,7 +239,7 @@ def _simulated(
     except TooLongError as error:
         raise BadInputError(f"{error}: choose days, or use guerdon program simulate") from error
     except SimulationError as error:
-        raise BadInputError(_said(error.path, str(error)) if error.path else str(error)) from error
+        raise BadInputError(_said(error.path, error.message) if error.path else error.message) from error
 
 
 def _simulation(asset: str, found: Simulation) -> ProgramSimulation:

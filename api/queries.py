@@ -75,7 +75,7 @@ from ledger.cosignatures import read_cosignatures
 from ledger.encoding import EncodingError, encode_base64url, encode_canonical, format_time
 from ledger.entries import Entry as RecordedEntry
 from ledger.entries import decode_entry
-from ledger.operations import AnyOperation, Refund, operation_id, signed_message
+from ledger.operations import AnyOperation, FormPool, Refund, operation_id, signed_message
 from ledger.program_queries import GIVING_KINDS, Event
 from ledger.queries import EntryFilter, EntryKey, Page, Sight, StatementKey
 from ledger.sequencer import Preview, read_unsigned
@@ -722,7 +722,11 @@ async def _may_preview(context: Context, op: AnyOperation) -> bool:
         return True
     if context.viewer is None:
         return False
-    sight = await context.read(sight_of, context.viewer, [actor])
+    # Whether somebody else is in a pool is told to who signs with it, and a preview asks for no signatures.
+    asked = [actor, *(op.members if isinstance(op, FormPool) else ())]
+    sight = await context.read(sight_of, context.viewer, asked)
+    if len(asked) > 1 and not sight.everything and asset not in sight.assets:
+        return set(asked) <= set(sight.accounts)
     # A refund takes back what an exchange gave, so it tells a balance in an asset that it does not name.
     return sight.everything or actor in sight.accounts or (asset in sight.assets and not isinstance(op, Refund))
 

@@ -307,6 +307,23 @@ class PriceMismatchError(UserError):
     )
 
 
+@strawberry.type(description="The purchase was made longer ago than the program lets purchases be recorded.")
+class PurchaseTooOldError(UserError):
+    """A purchase that comes too late."""
+
+    purchase_within_days: int = strawberry.field(
+        description="How many days after it was made a purchase can be recorded."
+    )
+    days: int = strawberry.field(description="How many days ago it was made, by local dates.")
+
+
+@strawberry.type(description="The purchase has no such line.")
+class UnknownLineError(UserError):
+    """A line that there is none of."""
+
+    lines: int = strawberry.field(description="How many lines the purchase has.")
+
+
 @strawberry.type(description="The last day of the voucher has passed.")
 class VoucherExpiredError(UserError):
     """A voucher that comes too late."""
@@ -445,6 +462,8 @@ USER_ERROR_TYPES: tuple[type[UserError], ...] = (
     OutOfStockError,
     PriceMismatchError,
     VoucherExpiredError,
+    PurchaseTooOldError,
+    UnknownLineError,
     OffStepError,
     BelowMinimumError,
     AboveMaximumError,
@@ -474,6 +493,8 @@ _DETAILED: dict[Code, type[UserError]] = {
     Code.OUT_OF_STOCK: OutOfStockError,
     Code.PRICE_MISMATCH: PriceMismatchError,
     Code.VOUCHER_EXPIRED: VoucherExpiredError,
+    Code.PURCHASE_TOO_OLD: PurchaseTooOldError,
+    Code.UNKNOWN_LINE: UnknownLineError,
     Code.OFF_STEP: OffStepError,
     Code.BELOW_MINIMUM: BelowMinimumError,
     Code.ABOVE_MAXIMUM: AboveMaximumError,

@@ -59,7 +59,8 @@ class SimulationError(StoreError):
     """A simulation that cannot be had. ``path`` names the part of the draft that is in the way, if it is one."""
 
     def __init__(self, message: str, *path: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{'.'.join(path)}: {message}" if path else message)
+        self.message = message
         self.path = path
 
 
@@ -177,8 +178,8 @@ class Simulation(Struct, frozen=True, kw_only=True):
     """What came of it. ``first`` and ``last`` are those asked about, or else of the first and last purchase found.
 
     ``version`` is that of the program now. Members are those who bought or did an activity; where they stand is of
-    ``tiers_on``, the last day asked about or else today; without tiers in either program there are none. Costs are in
-    minor units of ``currency``, half up; ``None`` where nothing says what a point costs.
+    ``tiers_on``, the last day asked about or else that of the last purchase; without tiers in either program there are
+    none. Costs are in minor units of ``currency``, half up; ``None`` where nothing says what a point costs.
     """
 
     version: int
@@ -765,7 +766,7 @@ class _Comparison:
 
     def _tiers_on(self) -> str:
         today = local_date(self._wanted.now, self._version.program.time_zone)
-        return today if self._wanted.last is None else min(self._wanted.last, today)
+        return min(self._wanted.last or self._last or today, today)
 
     def _stands(self, day: str) -> Counter[tuple[str | None, str | None]]:
         """How many members are in each pair of tiers on a local date; nothing where neither program has any."""

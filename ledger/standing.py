@@ -92,7 +92,10 @@ def _membership_years(joined_on: str) -> _Calendar:
     def first_day(year: int) -> date:
         return anniversary(joined, year - joined.year)
 
-    return _Calendar(lambda day: last_anniversary(joined, day).year, lambda year: first_day(year).isoformat(), first_day)
+    def of_day(day: date) -> int:
+        return last_anniversary(joined, day).year
+
+    return _Calendar(of_day, lambda year: first_day(year).isoformat(), first_day)
 
 
 def _calendar(period: str, joined_on: str) -> _Calendar:

@@ -33,6 +33,9 @@ from ledger.state import (
 MAX_AT_A_TIME = 100
 """How many of a reward an account can have by one entry."""
 
+MAX_BY_THEMSELVES = 1_000
+"""How many of an automatic reward all accounts of an entry have together: a writer stores every voucher."""
+
 MAX_LOTS_AT_A_TIME = 100
 """From how many of an account's lots, the earliest, an automatic reward takes points by one entry.
 
@@ -144,7 +147,7 @@ def have_automatic(move: Movement, asset: str, accounts: Iterable[str]) -> None:
         return
     first, today = 0, move.today(asset)
     for account in accounts:
-        number = _number_to_have(move, reward, asset, account)
+        number = min(_number_to_have(move, reward, asset, account), MAX_BY_THEMSELVES - first)
         if number == 0:
             continue
         parts = choose_lots(move.lots(account, asset), today, asset, number * reward.price, ())

@@ -32,7 +32,7 @@ from ledger.profiles import ProfileKeys, Profiles
 from ledger.sequencer import account_opened_by
 from ledger.state import SYS_EXPIRED, SYS_ISSUED
 from ledger.wallet import Wallet, sign_operation
-from tests.reference import check_projections, rows
+from tests.reference import rows
 from tests.reference_verifier import verify_ledger
 from tests.service import ERRORS, Service, key_file, running
 from tests.worlds import Clock, World

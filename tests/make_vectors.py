@@ -21,6 +21,7 @@ from typing import Any
 
 from tests import naive
 from tests import reference_verifier as reference
+from tests.program_stories import programs_story
 from tests.stories import (
     ORIGIN,
     OTHER_ORIGIN,
@@ -587,13 +588,17 @@ def partner_operation_vectors() -> dict[str, Any]:
     return _document_vectors(_partner_documents())
 
 
+def program_operation_vectors() -> dict[str, Any]:
+    return _document_vectors(_program_documents())
+
+
 def _document_vectors(documents: Iterator[tuple[str, bytes, str]]) -> dict[str, Any]:
     cases = []
     for name, data, code in documents:
         found = refusal(lambda data=data: read_document(data))  # type: ignore[misc]
         assert found in (code.split() or [""]), (name, found)
         case: Case = {"name": name, "codes": code.split()}
-        if len(data) > 10_000:
+        if len(data) > 20_000:
             assert data == data[:1] * len(data)
             case |= {"repeated": data[:1].decode(), "times": len(data)}
         else:
@@ -633,7 +638,6 @@ def _documents() -> Iterator[tuple[str, bytes, str]]:
 def _partner_documents() -> Iterator[tuple[str, bytes, str]]:
     """Of the kinds that the first two stories do not have, and of what else they may have in them."""
     old, samples = _samples(points_story(), keys_story()), _samples(partners_story())
-    assert {*old, *samples} == set(reference.KINDS)
     for kind, (op, signers) in samples.items():
         if kind not in old:
             yield kind, _document(op, signers), ""
@@ -641,6 +645,194 @@ def _partner_documents() -> Iterator[tuple[str, bytes, str]]:
                 yield f"{kind} {name}", _document(changed, signers), code
     for name, op, code in _partner_forms({kind: op for kind, (op, _) in samples.items()}):
         yield name, _document(op, "ada"), code
+
+
+def _program_documents() -> Iterator[tuple[str, bytes, str]]:
+    """Of the kinds that only programs need in which more than the amount counts, and of what these may have in them."""
+    old, samples = _samples(points_story(), keys_story(), partners_story()), _samples(programs_story())
+    assert {*old, *samples} == set(reference.KINDS)
+    for kind, (op, signers) in samples.items():
+        if kind not in old:
+            yield kind, _document(op, signers), ""
+            for name, changed, code in _malformed(op):
+                yield f"{kind} {name}", _document(changed, signers), code
+    op = {kind: sample for kind, (sample, _) in samples.items()}
+    full = op["publish_program"]["program"]
+    kept = {"bands", "currency", "excluded_categories", "expiry", "grants", "plans", "round_amount", "round_points"}
+    parts = sorted(kept | {"tiers", "time_zone"})
+    fewer = {name: full[name] for name in parts} | {"multipliers": full["multipliers"][:1]}
+    for forms in (_language_forms, _tier_forms, _when_forms, _reward_forms):
+        for name, program, code in forms(fewer):
+            yield name, _document({**op["publish_program"], "program": program}, "shop"), code
+    for name, document, code in _membership_forms(op):
+        yield name, _document(document, "ada"), code
+
+
+Forms = Iterator[tuple[str, Document, str]]
+
+
+def _language_forms(program: Document) -> Forms:
+    bad = "MALFORMED"
+    some = [{"bonus": "a", "points": 1}]
+    for name, changes, code in (
+        ("a bonus for everybody", {"bonuses": some}, ""),
+        ("a bonus twice", {"bonuses": some * 2}, bad),
+        ("a bonus of nothing", {"bonuses": [{"bonus": "a", "points": 0}]}, bad),
+        ("no bonuses, which are not written", {"bonuses": []}, EITHER),
+        ("benefits of one name", {"benefits": [{"benefit": "a"}, {"benefit": "a"}]}, ""),
+        ("a formula whose bands fall", {"formulas": [{"bands": program["bands"][::-1], "formula": "a"}]}, bad),
+        ("a formula twice", {"formulas": [{"bands": program["bands"], "formula": "a"}] * 2}, bad),
+        ("a category excluded twice", {"excluded_categories": ["tax", "tax"]}, bad),
+        ("a factor of 0", {"multipliers": [_multiplier(0, 1)]}, ""),
+        ("a factor over 0", {"multipliers": [_multiplier(1, 0)]}, bad),
+        ("a factor of 1,000,001", {"multipliers": [_multiplier(1_000_001, 1)]}, bad),
+        ("a multiplier twice", {"multipliers": [_multiplier(2, 1), _multiplier(3, 1)]}, bad),
+        ("multipliers as a sum", {"stacking": "sum"}, ""),
+        ("the best multiplier, which is not written", {"stacking": "best"}, EITHER),
+        ("a cap of a week", {"earning_cap": {"period": "week", "points": 1}}, bad),
+        ("a limit of 0", {"referral": {"limit": {"count": 0, "period": "year"}, "points": 1}}, bad),
+        ("a referral without a limit", {"referral": {"points": 1}}, ""),
+        ("a plan twice", {"plans": program["plans"] * 2}, bad),
+        ("a plan of no days", {"plans": [{"days": 0, "plan": "club", "price": 0}]}, bad),
+        ("reminders of nothing", {"reminders": {}}, bad),
+        ("reminded twice of a day", {"reminders": {"expiring_days": [7, 7]}}, bad),
+        ("reminded of today", {"reminders": {"expiring_days": [0]}}, bad),
+        ("no reminder of tiers, which is not written", {"reminders": {"balance": "year", "new_tier": False}}, EITHER),
+        ("a birthday nobody grants", {"birthday": {"activity": "party", "points": 1}}, bad),
+        ("a birthday of too much", {"birthday": {"activity": "birthday", "points": 26}}, bad),
+        ("a birthday to prove", {"birthday": {"activity": "recycled", "points": 1}}, bad),
+        ("no proof, which is not written", {"grants": [{**program["grants"][0], "evidence": False}]}, EITHER),
+        ("the asset as its status asset", {"status_asset": "STAR"}, bad),
+        ("no vesting, which is not written", {"vesting_days": 0}, bad),
+        ("bought today", {"purchase_within_days": 0}, ""),
+    ):
+        yield name, {**program, **changes}, code
+    alone = {name: part for name, part in program.items() if name != "multipliers"}
+    yield "a sum of no multipliers", {**alone, "stacking": "sum"}, bad
+    for after, most in (("months_end", 1_200), ("membership_year_end", 100)):
+        yield f"{most} {after}", {**program, "expiry": {"after": after, "count": most}}, ""
+        yield f"{most + 1} {after}", {**program, "expiry": {"after": after, "count": most + 1}}, bad
+    for months, code in ((0, bad), (1, ""), (1_200, ""), (1_201, bad)):
+        yield f"{months} months of inactivity", {**program, "expiry": {"after": "inactivity", "months": months}}, code
+    yield "inactivity with a count", {**program, "expiry": {"after": "inactivity", "count": 1}}, bad
+
+
+def _multiplier(numerator: int, denominator: int) -> Document:
+    return {"multiplier": "a", "times": {"denominator": denominator, "numerator": numerator}}
+
+
+def _tier_forms(program: Document) -> Forms:
+    bad = "MALFORMED"
+    tiers = program["tiers"]
+    bronze, silver, gold = tiers["levels"]
+    for name, changes, code in (
+        ("tiers that do not rise", {"levels": [bronze, silver, {**gold, "from": silver["from"]}]}, bad),
+        ("a tier twice", {"levels": [bronze, silver, gold, {**silver, "from": 500}]}, bad),
+        ("no tier", {"levels": []}, bad),
+        ("a window of 1, which is not written", {"window": 1}, EITHER),
+        ("kept for 0 periods, which is not written", {"kept": 0}, EITHER),
+        ("dropped to what was earned, which is not written", {"drop": "to_earned"}, EITHER),
+        (
+            "a tier that expires, which is not written",
+            {"levels": [bronze, silver, {**gold, "never_expires": False}]},
+            EITHER,
+        ),
+        ("120 periods", {"window": 116}, ""),
+        ("121 periods", {"window": 117}, bad),
+        ("367 days of grace", {"grace_days": 367}, bad),
+        ("tiers of weeks", {"period": "week"}, bad),
+        ("tiers by money", {"basis": "money"}, bad),
+    ):
+        yield name, {**program, "tiers": {**tiers, **changes}}, code
+    asked = [{**program["multipliers"][0], "when": {"tiers": ["silver"]}}]
+    yield "a tier that there is", {**program, "multipliers": asked}, ""
+    yield "a tier that is none", {**program, "multipliers": asked, "tiers": {**tiers, "levels": [bronze, gold]}}, bad
+
+
+def _when_forms(program: Document) -> Forms:
+    bad = "MALFORMED"
+    for name, when, code in (
+        ("nothing", {}, bad),
+        ("a weekday", {"weekdays": ["sun"]}, ""),
+        ("a weekday twice", {"weekdays": ["sun", "sun"]}, bad),
+        ("a weekday in full", {"weekdays": ["sunday"]}, bad),
+        ("one day", {"from_day": "2026-12-24", "through_day": "2026-12-24"}, ""),
+        ("days that end before they begin", {"from_day": "2026-12-24", "through_day": "2026-12-23"}, bad),
+        ("a 29 February that is none", {"from_day": "2026-02-29"}, bad),
+        ("an unknown plan", {"plans": ["prime"]}, bad),
+        ("a tier and a plan", {"plans": ["club"], "tiers": ["gold"]}, ""),
+        ("an amount of 0, which is not written", {"from_amount": 0}, EITHER),
+        ("another purchase, which is not written", {"first_purchase": False}, EITHER),
+        ("no categories, which are not written", {"categories": []}, EITHER),
+        ("65 categories", {"categories": [f"c{i}" for i in range(65)]}, bad),
+        ("64 categories", {"categories": [f"c{i}" for i in range(64)]}, ""),
+        ("no days from joining", {"within_days": 0}, bad),
+        ("a member as a merchant", {"merchants": [UNKNOWN_MEMBER]}, ""),
+        ("something else", {"weather": ["sun"]}, bad),
+    ):
+        yield f"a bonus that asks for {name}", {**program, "bonuses": [{"bonus": "a", "points": 1, "when": when}]}, code
+
+
+def _reward_forms(program: Document) -> Forms:
+    bad = "MALFORMED"
+    cup = {"price": 1, "reward": "cup"}
+    for name, rewards, code in (
+        ("a reward for nothing", [{**cup, "price": 0}], bad),
+        ("a reward twice", [cup, {**cup, "price": 2}], bad),
+        ("a reward that is out of stock", [{**cup, "stock": 0}], ""),
+        ("a reward for today, worth nothing", [{**cup, "valid_days": 0, "worth": 0}], ""),
+        ("an automatic reward", [{**cup, "automatic": True}], ""),
+        ("a reward that one asks for, which is not written", [{**cup, "automatic": False}], EITHER),
+        ("two automatic rewards", [{**cup, "automatic": True}, {**cup, "automatic": True, "reward": "mug"}], bad),
+        ("a reward for a weekday", [{**cup, "when": {"weekdays": ["mon"]}}], ""),
+        ("a reward for a tender", [{**cup, "when": {"tenders": ["card"]}}], bad),
+        ("a reward for a first purchase", [{**cup, "when": {"first_purchase": True}}], bad),
+    ):
+        yield name, {**program, "rewards": rewards}, code
+
+
+def _membership_forms(op: dict[str, Document]) -> Forms:
+    bad = "MALFORMED"
+    sale, refund, grant = op["record_purchases"], op["refund"], op["grant"]
+    lines = [{"amount": 5, "category": "tax"}, {"amount": 0}]
+    yield "lines", _in_purchase(sale, amount=5, lines=lines), ""
+    yield "lines of another amount", _in_purchase(sale, amount=6, lines=lines), bad
+    yield "no lines, which are not written", _in_purchase(sale, amount=0, lines=[]), EITHER
+    yield "a category in capitals", _in_purchase(sale, amount=5, lines=[{"amount": 5, "category": "Tax"}]), bad
+    miles = {"name": "miles", "quantity": 3}
+    yield "a quantity twice", _in_purchase(sale, quantities=[miles, miles]), bad
+    yield "a quantity of less than nothing", _in_purchase(sale, quantities=[{**miles, "quantity": -1}]), bad
+    of = {"amount": 5, "lines": [{"amount": 5, "line": 99}], "order": "A-1", "type": "purchase"}
+    yield "a refund of line 99", {**refund, "of": of}, ""
+    yield "a refund of line 100", {**refund, "of": {**of, "lines": [{"amount": 5, "line": 100}]}}, bad
+    yield "a refund of lines of another amount", {**refund, "of": {**of, "amount": 6}}, bad
+    twice = [{"amount": 2, "line": 0}, {"amount": 3, "line": 0}]
+    yield "a refund of a line twice", {**refund, "of": {**of, "lines": twice}}, bad
+    yield "a refund of a redemption's line", {**refund, "of": {**of, "operation": "0" * 64, "type": "redemption"}}, bad
+    bare = {name: field for name, field in grant.items() if name not in ("amount", "evidence", "score")}
+    yield "a grant of nothing", bare, ""
+    yield "a grant of 0, which is not written", {**bare, "amount": 0}, EITHER
+    for score, code in ((-1, bad), (0, ""), (10, ""), (11, bad)):
+        yield f"a score of {score}", {**bare, "score": score}, code
+    yield "a proof in capitals", {**bare, "evidence": "A" * 64}, bad
+    yield "a redemption of one's own, which is not written", {**op["redeem"], "from_pool": False}, EITHER
+    yield "a redemption of a pool", {**op["redeem"], "from_pool": True}, ""
+    enroll, pool = op["enroll"], op["form_pool"]
+    yield "invited by oneself", {**enroll, "invited_by": enroll["actor"]}, bad
+    yield "a pool with oneself", {**pool, "members": [pool["actor"]]}, bad
+    yield "a pool of one", {**pool, "members": []}, bad
+    ref = op["vest"]["purchases"][0]
+    yield "a purchase that vests twice", {**op["vest"], "purchases": [ref, ref]}, bad
+    many = ["mem_" + f"{i:026b}".replace("0", "a").replace("1", "b") for i in range(401)]
+    for kind, counts in (("review_tiers", (0, 1)), ("remind", (0, 1, 400, 401))):
+        for count in counts:
+            code = "" if 1 <= count <= 400 else bad
+            yield f"{kind} of {count} members", {**op[kind], "members": many[:count]}, code
+        yield f"{kind} of a member twice", {**op[kind], "members": many[:1] * 2}, bad
+    yield "reminded of a birthday", {**op["remind"], "about": "birthday"}, bad
+    yield "a plan ended for no reason", {**op["end_plan"], "reason": "why"}, bad
+    yield "the 100,001st voucher", {**op["use_voucher"], "voucher": {"index": 100_000, "seq": 1}}, ""
+    yield "the 100,002nd voucher", {**op["use_voucher"], "voucher": {"index": 100_001, "seq": 1}}, bad
 
 
 def _document(op: Document, signers: str) -> bytes:
@@ -691,7 +883,7 @@ def _further_forms(samples: dict[str, tuple[Document, str]]) -> Iterator[tuple[s
     yield "an origin with a scheme", {**op["grant"], "ledger": "https://vectors.example"}, bad
     yield "an origin of 129 characters", {**op["grant"], "ledger": "a" * 129}, bad
     yield "a system account", {**op["grant"], "member": "sys_issued"}, bad
-    yield "an amount of 0", {**op["grant"], "amount": 0}, bad
+    yield "an amount of 0", {**op["redeem"], "amount": 0}, bad
     yield "an amount of true", {**op["grant"], "amount": True}, bad
     yield "a reference of 65 characters", {**op["grant"], "reference": "r" * 65}, bad
     yield "an empty reference", {**op["redeem"], "reference": ""}, bad
@@ -1131,6 +1323,11 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
         "A ledger in which merchants agree, points cross from one to another, and money is owed.", every_posting=False
     ),
     "guerdon_points.json": lambda: points_story().vectors("A ledger in which points move in every way."),
+    "guerdon_program_operations.json": program_operation_vectors,
+    "guerdon_programs.json": lambda: programs_story().vectors(
+        "A ledger of programs in which more than the amount counts, and of what members have by them.",
+        every_posting=False,
+    ),
     "guerdon_receipts.json": receipt_vectors,
     "guerdon_tiles.json": tile_vectors,
 }

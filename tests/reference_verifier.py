@@ -1641,8 +1641,9 @@ class Replica:
             return []
         today = self._today(asset, time)
         lots = {lot: points for lot, points in self._draft.lots_of(member, asset).items() if lot >= today}
-        affordable = max(0, sum(lots.values())) // reward["price"]
-        count = min(affordable, *self._left(reward, member, asset, time), 100)
+        first = [lots[lot] for lot in sorted(lots) if lots[lot] > 0][:100]
+        affordable = max(0, min(sum(lots.values()), sum(first))) // reward["price"]
+        count = min(affordable, *self._left(reward, member, asset, time), 100, 1_000 - self._draft.given)
         if count == 0 or not self._may_have(program, reward, member, asset, time):
             return []
         self._have(member, asset, reward, count, time)

@@ -81,11 +81,12 @@ class Roastery:
     was told.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, star: str = "STAR") -> None:
         self.world = world
+        self.star = star
         self.shop = world.add_merchant("Roastery")
         self.other = world.add_merchant("Tea house")
-        world.add_asset(self.shop, "STAR", roastery_program())
+        world.add_asset(self.shop, star, roastery_program())
         world.add_asset(self.shop, "SLOW", make_program(vesting_days=14, round_amount="none"))
         world.add_asset(self.other, "LEAF")
         self.ann, self.ben, self.cat, self.dan, self.eve, self.gus = world.add_members(6)
@@ -96,18 +97,18 @@ class Roastery:
         (self.vested,) = world.record(self.shop.sign(Vest, asset="SLOW", purchases=purchases))
         lines = (PurchaseLine(amount=10_000, category="beans"), PurchaseLine(amount=700, category="tax"))
         self.bought = self.buy(self.ann, 10_700, "A-1", lines=lines)
-        world.record(self.ben.sign(Enroll, asset="STAR", invited_by=self.ann.account))
+        world.record(self.ben.sign(Enroll, asset=self.star, invited_by=self.ann.account))
         self.invited = self.buy(self.ben, 2_000, "B-1")
         self._reward()
         self._grant()
-        world.record(self.ann.sign(FormPool, asset="STAR", members=(self.ben.account,), co_signers=self.ben.keys))
+        world.record(self.ann.sign(FormPool, asset=self.star, members=(self.ben.account,), co_signers=self.ben.keys))
         self.buy(self.gus, 60_000, "G-1")
-        remind = self.shop.sign(Remind, about="tier", asset="STAR", members=(self.gus.account,))
+        remind = self.shop.sign(Remind, about="tier", asset=self.star, members=(self.gus.account,))
         (self.reminded,) = world.record(remind)
 
     def _reward(self) -> None:
         world, ann = self.world, self.ann
-        world.record(self.shop.sign(StartPlan, asset="STAR", member=ann.account, plan="plus", reference="P-1"))
+        world.record(self.shop.sign(StartPlan, asset=self.star, member=ann.account, plan="plus", reference="P-1"))
         (self.mug,) = world.record(self.redeem(ann, 100, "mug"))
         (self.espressos,) = world.record(self.redeem(ann, 40, "espresso"))
         voucher = VoucherRef(seq=self.espressos.seq, index=1)
@@ -116,19 +117,19 @@ class Roastery:
     def _grant(self) -> None:
         for activity, amount, reference in (("review", 10, "R-1"), ("review", 5, "R-2"), ("visit", 0, "V-1")):
             named: dict[str, Any] = {"activity": activity, "amount": amount, "reference": reference}
-            self.world.record(self.shop.sign(Grant, asset="STAR", member=self.cat.account, **named))
+            self.world.record(self.shop.sign(Grant, asset=self.star, member=self.cat.account, **named))
 
     def buy(
-        self, member: Wallet, amount: int, order: str, asset: str = "STAR", days_ago: int = 0, **fields: Any
+        self, member: Wallet, amount: int, order: str, asset: str | None = None, days_ago: int = 0, **fields: Any
     ) -> Recorded:
         """A purchase that is recorded now."""
         at = format_time(self.world.clock.now_ms - days_ago * DAY_MS)
         purchase = Purchase(amount=amount, at=at, member=str(member.account), order=order, **fields)
-        signed = self.shop.sign(RecordPurchases, asset=asset, currency="USD", purchases=(purchase,))
+        signed = self.shop.sign(RecordPurchases, asset=asset or self.star, currency="USD", purchases=(purchase,))
         (recorded,) = self.world.record(signed)
         return recorded
 
     def redeem(self, member: Wallet, amount: int, reward: str, **fields: Any) -> Any:
         """A signed redemption for a reward."""
         shop = self.shop.account
-        return member.sign(Redeem, amount=amount, asset="STAR", merchant=shop, reward=reward, **fields)
+        return member.sign(Redeem, amount=amount, asset=self.star, merchant=shop, reward=reward, **fields)

@@ -28,19 +28,27 @@ from ledger.entries import NO_LAST_DAY
 from ledger.keys import encode_public_key
 from ledger.operations import (
     CancelRecovery,
+    EndPlan,
     Expire,
+    FormPool,
+    LeavePool,
     OpenAccount,
     PublishProgram,
     RecordPurchases,
     Redeem,
+    Refund,
+    Remind,
     ReplaceLogKey,
+    ReviewTiers,
+    StartPlan,
     Transfer,
 )
-from ledger.program_terms import ExpiresAfterDays
+from ledger.program_terms import ExpiresAfterDays, Reminders
 from ledger.store import Store, open_engine
-from ledger.terms import Purchase, Recipient, Value
+from ledger.terms import Purchase, PurchaseLine, Recipient, RefundedPurchase, Value
 from tests.naive import canonical, naive_tiles
 from tests.partners import trade
+from tests.roastery import Roastery
 from tests.worlds import ORIGIN, World, make_program, pay
 
 SEED = 7
@@ -87,10 +95,35 @@ def build(url: str) -> dict[str, Any]:
         (gone,) = world.record(world.operator.sign(Expire, asset="MILE", through=due, limit=1))
         names["expire"] = gone.seq
         names |= trade(world)
+        names |= join_club(world)
         world.record(*(world.open_member(world.make_key()) for _ in range(merkle.TILE_WIDTH)))
         (last,) = world.record(pay(bob, "STAR", 1, alice))
         names["last"], names["size"] = last.seq, last.seq + 1
         return names | {"alice": alice.account, "bob": bob.account, "shop": shop.account}
+
+
+def join_club(world: World) -> dict[str, Any]:
+    """What members of a program do, and what time does to them; what tests call its parts."""
+    roastery = Roastery(world, "CLUB")
+    shop, gus, eve = roastery.shop, roastery.gus, roastery.eve
+    world.add_asset(shop, "NEWS", make_program(reminders=Reminders(balance="year")))
+    world.grant(shop, "NEWS", eve, 5)
+    plan = {"asset": "CLUB", "member": eve.account}
+    world.record(
+        shop.sign(StartPlan, plan="plus", reference="P-2", **plan),
+        shop.sign(EndPlan, reason="refunded", **plan),
+        eve.sign(FormPool, asset="CLUB", members=(gus.account,), co_signers=gus.keys),
+        gus.sign(LeavePool, asset="CLUB"),
+    )
+    lines = (PurchaseLine(amount=300), PurchaseLine(amount=200, category="beans"))
+    roastery.buy(gus, 500, "G-2", lines=lines)
+    world.clock.advance(days=100)
+    told, _, _ = world.record(
+        shop.sign(Remind, about="balance", asset="NEWS", members=[eve.account]),
+        shop.sign(ReviewTiers, asset="CLUB", members=[gus.account]),
+        shop.sign(Refund, asset="CLUB", of=RefundedPurchase(amount=100, order="G-2"), reference="G-2/1"),
+    )
+    return {"mug": roastery.mug.seq, "remind": told.seq, "eve": eve.account}
 
 
 def change_keys(world: World, alice: Any) -> dict[str, Any]:

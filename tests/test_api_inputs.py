@@ -255,6 +255,20 @@ def test_absence_may_be_spelled_out(document: dict[str, Any], changes: dict[str,
     assert signed_document(given(document["kind"], document, **changes), ORIGIN)[0] == document
 
 
+def test_nothing_is_an_amount_where_it_has_to_be_said() -> None:
+    """A grant leaves an amount of 0 out; a purchase of 0, and its lines, say so."""
+    line = {"amount": 0, "category": "gift"}
+    bought = {"amount": 0, "at": COMMON["at"], "lines": [line], "member": MEM, "order": "o1"}
+    purchases = {**COMMON, "actor": MER, "asset": "STAR", "currency": "USD", "kind": "record_purchases"}
+    document = purchases | {"purchases": [bought]}
+    build_operation(document)
+    assert signed_document(given("record_purchases", document), ORIGIN)[0] == document
+    grant = {**COMMON, "activity": "photo", "actor": MER, "asset": "STAR", "kind": "grant", "member": MEM}
+    grant |= {"reference": "r1", "score": 0}
+    build_operation(grant)
+    assert signed_document(given("grant", grant, amount=0), ORIGIN)[0] == grant
+
+
 @pytest.mark.parametrize(
     ("name", "path", "place"),
     [

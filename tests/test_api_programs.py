@@ -29,6 +29,7 @@ from ledger.operations import (
     StartPlan,
     UseVoucher,
     Vest,
+    encode_operation,
 )
 from ledger.program_terms import (
     Birthday,
@@ -479,7 +480,22 @@ def test_tiers_are_reviewed_and_members_reminded(club: Club, service: Service) -
     again = club.shop.sign(ReviewTiers, asset="STAR", members=named)
     assert service.submit(again)["userErrors"][0]["code"] == "NOTHING_DUE"
     assert service.submit(review, "memberships { purchases }")["memberships"] == []
-    done(service, club.world.operator.sign(Remind, about="balance", asset="STAR", members=named))
+    remind = club.world.operator.sign(Remind, about="balance", asset="STAR", members=named)
+    told = done(service, remind, "reminders { accountId asset about points day tier sentence entryId seq }")
+    assert told["reminders"] == [
+        {
+            "accountId": club.alice.account,
+            "asset": "STAR",
+            "about": "BALANCE",
+            "points": 25,
+            "day": None,
+            "tier": None,
+            "sentence": "You have 25 STAR to spend.",
+            "entryId": told["entry"]["id"],
+            "seq": told["entry"]["seq"],
+        }
+    ]
+    assert service.submit(remind, "reminders { points }")["reminders"] == []
 
 
 def test_rule_between_parts_names_the_place(club: Club, service: Service) -> None:
@@ -533,7 +549,7 @@ REFUSALS: dict[str, tuple[Make, list[str], dict[str, Any]]] = {
     "PURCHASE_TOO_OLD": (
         lambda c, _: c.record("STAR", c.purchase("o1", 100, at="2026-01-30T12:00:00.000Z")),
         ["purchases", "0", "at"],
-        {},
+        {"__typename": "PurchaseTooOldError", "purchaseWithinDays": 30, "days": 31},
     ),
     "ALREADY_ENROLLED": (_after(lambda c: c.enroll(c.alice), then=lambda c: c.enroll(c.alice)), ["formula"], {}),
     "UNKNOWN_FORMULA": (lambda c, _: c.enroll(c.alice, formula="bus"), ["formula"], {}),
@@ -611,7 +627,7 @@ REFUSALS: dict[str, tuple[Make, list[str], dict[str, Any]]] = {
             then=lambda c: c.refund(100, (0, 100)),
         ),
         ["of", "purchase", "lines", "0", "line"],
-        {},
+        {"__typename": "UnknownLineError", "lines": 0},
     ),
     "SIGNATURE_MISSING": (
         lambda c, _: c.alice.sign(FormPool, asset="STAR", members=(str(c.bob.account),)),
@@ -661,3 +677,17 @@ def events_of(world: World, wallet: Wallet, seqs: dict[str, int]) -> list[str]:
         reader = reader_of(store, connection, account)
         found, _ = events_from(store, connection, reader, None, first_seq=min(seqs.values()), limit=100)
     return [event.type for event in found if seqs.get(event.type) == event.seq]
+
+
+def test_preview_of_a_pool_tells_nobody_who_is_in_one(club: Club, service: Service) -> None:
+    """It asks for no signatures, so what it says of other members is for those who may know it anyway."""
+    done(service, club.pool())
+    stranger = club.world.add_member()
+    op = stranger.build(FormPool, asset="STAR", members=(str(club.bob.account),))
+    document = encode_operation(op).decode()
+    ask = "query($text: String!) { operationPreview(input: {document: $text}) { operationId userErrors { code } } }"
+    told = {
+        name: service.query(ask, {"text": document}, service.sign_in(wallet))["operationPreview"]["userErrors"]
+        for name, wallet in {"stranger": stranger, "shop": club.shop}.items()
+    }
+    assert told == {"stranger": [], "shop": [{"code": "ALREADY_POOLED"}]}

@@ -130,8 +130,13 @@ def signed(held: Held) -> dict[str, tuple[SignedOperation, tuple[str | int, ...]
     }
 
 
-@pytest.mark.parametrize("amount", BAD_AMOUNTS, ids=repr)
-@pytest.mark.parametrize("mutation", ["transferSubmit", "grantSubmit", "redemptionSubmit"])
+# A grant of nothing is an achievement.
+@pytest.mark.parametrize(
+    ("mutation", "amount"),
+    [(mutation, amount) for mutation in ("transferSubmit", "redemptionSubmit") for amount in BAD_AMOUNTS]
+    + [("grantSubmit", amount) for amount in BAD_AMOUNTS if amount is not None and amount != 0],
+    ids=repr,
+)
 def test_bad_amount_is_refused(mutation: str, amount: Any, held: Held) -> None:
     """By the scalar (errors) or by the format (user errors); nothing is recorded either way."""
     operation, place = signed(held)[mutation]

@@ -189,7 +189,7 @@ SELECT ledger_id, %s, :garbage, :garbage, kind, time, data FROM entry WHERE seq 
 ADD_POSTING = """INSERT INTO posting SELECT ledger_id, %s, leg + 9, account, asset, lot, amount
 FROM posting WHERE seq = {transfer}"""
 ADD_EARNING = """INSERT INTO earning SELECT ledger_id, merchant, scope, 'o-9', %s, asset, account, earned_on, amount,
-points, version, agreement_version, claim_amount FROM earning WHERE reference = 'o-1'"""
+points, version, agreement_version, claim_amount, circumstances, score FROM earning WHERE reference = 'o-1'"""
 ADD_ACCOUNT = """INSERT INTO account SELECT ledger_id, 'mem_y', role, keys, threshold, custodian, name, opened_at, seq,
 keys_seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM account WHERE account = '{shop}'"""
 ADD_LOG_KEY = "INSERT INTO log_key SELECT ledger_id, 7, log_key FROM log_key WHERE seq = 0"
@@ -247,6 +247,8 @@ EDITS = [
     ("earning.version", f"UPDATE earning SET version = version + 1 {BOUGHT}", "earnings", "purchases"),
     ("earning.agreement_version", f"UPDATE earning SET agreement_version = 1 {BOUGHT}", "earnings", "purchases"),
     ("earning.claim_amount", f"UPDATE earning SET claim_amount = 1 {BOUGHT}", "earnings", "purchases"),
+    ("earning.circumstances", f"UPDATE earning SET circumstances = '{{{{}}}}' {BOUGHT}", "earnings", "purchases"),
+    ("earning.score", f"UPDATE earning SET score = 10 {BOUGHT}", "earnings", "purchases"),
     ("earning deleted", f"DELETE FROM earning {BOUGHT}", "earnings", "purchases"),
     ("earning without an entry", ADD_EARNING % 100_000, "earnings", None),
     ("earning of another entry", ADD_EARNING % 0, "earnings", 0),
@@ -406,12 +408,15 @@ RECORD_EDITS: dict[str, tuple[str, str | None, dict[str, str]]] = {
             "claim_amount": "0",
             "fee_amount": "1",
             "refunded": "0",
+            "holders": "'[\"mem_z\"]'",
+            "reward": "'mug'",
+            "vouchers": "1",
         },
     ),
     "purchase_refund": (
         "reference = 'b-1'",
         None,
-        {"merchant": "'mer_z'", "reference": "'z'", "amount": "1", "points": "0", "returned": "0"},
+        {"merchant": "'mer_z'", "reference": "'z'", "amount": "1", "points": "0", "returned": "0", "lines": "'[1]'"},
     ),
     "claim": (
         "seq = {open_dispute}",
@@ -448,6 +453,82 @@ RECORD_EDITS: dict[str, tuple[str, str | None, dict[str, str]]] = {
         "scope = 'COIN>BEAN' AND account = '*'",
         None,
         {"scope": "'z'", "account": "'z'", "period": "'z'", "points": "0"},
+    ),
+    "membership": (
+        "plan = 'plus'",
+        None,
+        {
+            "asset": "'COIN'",
+            "account": "'mem_z'",
+            "joined_on": "'1999-01-01'",
+            "purchases": "purchases + 1",
+            "formula": "'z'",
+            "invited_by": "'mem_z'",
+            "tier": "'gold'",
+            "tier_until": "'2030-01-01'",
+            "plan": "NULL",
+            "plan_from": "'1999-01-01'",
+            "plan_until": "'2030-01-01'",
+            "pool": "NULL",
+        },
+    ),
+    "progress": (
+        "asset = 'CLUB' AND count = 2000",
+        None,
+        {"asset": "'COIN'", "account": "'mem_z'", "basis": "'visits'", "period": "'1999'", "count": "count + 1"},
+    ),
+    "pending": (
+        "\"order\" = 'S-2'",
+        None,
+        {
+            "merchant": "'mer_z'",
+            "order": "'z'",
+            "asset": "'COIN'",
+            "account": "'mem_z'",
+            "points": "points + 1",
+            "vests_on": "'1999-01-01'",
+            "last_day": "'1999-01-01'",
+            "version": "2",
+            "status_points": "1",
+            "inviter": "'mem_z'",
+            "inviter_points": "1",
+        },
+    ),
+    "voucher": (
+        "seq = {mug}",
+        "mug",
+        {
+            "seq": "0",
+            "index": "7",
+            "account": "'mem_z'",
+            "asset": "'COIN'",
+            "merchant": "'mer_z'",
+            "reward": "'z'",
+            "price": "1",
+            "worth": "NULL",
+            "last_day": "'1999-01-01'",
+            "status": "'used'",
+            "used_seq": "0",
+        },
+    ),
+    "pool": ("asset = 'CLUB'", None, {"pool": "'pol_z'", "asset": "'COIN'", "members": "'[]'"}),
+    "reminder": (
+        "seq = {remind}",
+        "remind",
+        {
+            "seq": "0",
+            "account": "'mem_z'",
+            "asset": "'COIN'",
+            "about": "'tier'",
+            "points": "0",
+            "day": "'1999-01-01'",
+            "tier": "'gold'",
+        },
+    ),
+    "reminded": (
+        "asset = 'NEWS'",
+        None,
+        {"asset": "'COIN'", "account": "'mem_z'", "about": "'tier'", "through": "'1999'"},
     ),
 }
 

@@ -16,7 +16,7 @@ def test_a_balance_is_told_when_a_month_begins(loyalty: Loyalty) -> None:
     club.buy(ann, "2.00")
     assert [loyalty.run_due(), loyalty.run_due()] == [{"reminded": 1}, {}]
     assert club.reminders(ann) == [{"about": "BALANCE", "points": 40}, {"about": "BALANCE", "points": 42}]
-    assert club.sentences(ann) == ["You have 40 STAR to spend.", "You have 42 STAR to spend."]
+    assert club.sentences(ann) == ["You have 40 REMIND to spend.", "You have 42 REMIND to spend."]
     assert club.reminders(ben) == []
 
 
@@ -34,7 +34,7 @@ def test_points_are_told_thirty_and_seven_days_before_they_go(loyalty: Loyalty) 
     assert told == [0, 1, 1, 0, 1, 1, 0]
     first, second = ({"about": "EXPIRY", "points": 40, "day": "2026-03-10"}, {"points": 2, "day": "2026-03-11"})
     assert club.reminders(ann) == [first, {**first, **second}] * 2
-    assert club.sentences(ann)[0] == "40 STAR will soon expire, the first of them after 2026-03-10."
+    assert club.sentences(ann)[0] == "40 REMIND will soon expire, the first of them after 2026-03-10."
 
 
 def test_what_was_spent_in_time_is_not_reminded_of(loyalty: Loyalty) -> None:
@@ -57,7 +57,7 @@ def test_a_new_tier_is_told(loyalty: Loyalty) -> None:
     loyalty.on("2028-01-01")
     assert [loyalty.run_due(), loyalty.run_due()] == [{"lots": 1, "members": 1, "reminded": 1}, {}]
     assert club.reminders(ann) == [{"about": "TIER", "tier": "silver"}, {"about": "TIER", "tier": "bronze"}]
-    assert club.sentences(ann)[0] == "You are now in the tier silver of STAR."
+    assert club.sentences(ann)[0] == "You are now in the tier silver of REMIND."
 
 
 def test_a_merchant_reminds_by_a_mutation_too_and_nobody_twice(loyalty: Loyalty) -> None:

@@ -88,9 +88,9 @@ def test_schema_describes_all_programs_that_there_are() -> None:
 
 def wrong(place: str, value: Any) -> dict[str, Any]:
     """Every part, of which one is changed: `tiers.levels.0.from`. ``...`` removes it."""
-    document = json.loads(json.dumps(EVERY_PART))
+    document: dict[str, Any] = json.loads(json.dumps(EVERY_PART))
     *way, last = [int(part) if part.isdigit() else part for part in place.split(".")]
-    here = document
+    here: Any = document
     for part in way:
         here = here[part]
     here[last] = value

@@ -13,6 +13,7 @@ from ledger.program_terms import (
     TierLevel,
     Tiers,
 )
+from ledger.reminders import points_told, sentence
 from ledger.state import Code, Reminder
 from tests.rulebook import Book, make_program
 
@@ -116,6 +117,24 @@ def test_new_tier_is_told_once_and_so_is_its_end() -> None:
     assert nobody(book, "tier", alice)
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"about": "balance", "points": 1_250}, "You have 12.50 STAR to spend."),
+        (
+            {"about": "expiry", "points": 30, "day": "2026-12-31"},
+            "0.30 STAR will soon expire, the first of them after 2026-12-31.",
+        ),
+        ({"about": "tier", "tier": "gold"}, "You are now in the tier gold of STAR."),
+        ({"about": "tier"}, "You are in no tier of STAR any more."),
+    ],
+)
+def test_a_reminder_is_said_in_words(fields: dict[str, Any], words: str) -> None:
+    reminder = Reminder(seq=7, account="mem_a", asset="STAR", **fields)
+    assert sentence(reminder, 2) == words
+    assert points_told(reminder) == fields.get("points")
+
+
 @pytest.mark.parametrize("about", ["balance", "expiry", "tier"])
 @pytest.mark.parametrize(
     "program",
@@ -142,7 +161,7 @@ def test_what_the_program_does_not_say_is_not_told(about: str, program: Program)
 
 
 def test_issuer_and_operator_remind() -> None:
-    """Who is no member has nothing to be told; nothing moves."""
+    """Who is no member has nothing to be told; nothing moves, and the issuer hears of it."""
     book, shop, alice = open_book(reminders=Reminders(balance="month"))
     book.give(alice, "STAR", 30)
     book.give(shop, "STAR", 30)
@@ -151,4 +170,4 @@ def test_issuer_and_operator_remind() -> None:
     assert (refusal.code, refusal.path) == (Code.NOT_PERMITTED, ("actor",))
     assert book.refused("remind", about="balance", actor=shop, asset="NONE", members=[alice]).code is Code.UNKNOWN_ASSET
     admission = book.do("remind", about="balance", actor=book.operator, asset="STAR", members=[alice, shop])
-    assert (admission.postings, admission.parties) == ((), (alice,))
+    assert (admission.postings, set(admission.parties)) == ((), {alice, shop})

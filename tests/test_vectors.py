@@ -343,6 +343,7 @@ CHECKS: dict[str, dict[str, Callable[[Case], None]]] = {
     "guerdon_merkle.json": {"inclusion": check_inclusion, "consistency": check_consistency},
     "guerdon_operations.json": {"documents": check_document},
     "guerdon_partner_operations.json": {"documents": check_document},
+    "guerdon_program_operations.json": {"documents": check_document},
     "guerdon_receipts.json": {"receipts": check_receipt},
     "guerdon_tiles.json": {"names": check_tile_name, "trees": check_tree},
 }
@@ -354,7 +355,7 @@ LEDGER_CHECKS: dict[str, Callable[[str, Case], None]] = {
     "keys_in_force": check_keys_in_force,
     "checkpoints": check_ledger_checkpoint,
 }
-LEDGERS = ("guerdon_keys.json", "guerdon_partners.json", "guerdon_points.json")
+LEDGERS = ("guerdon_keys.json", "guerdon_partners.json", "guerdon_points.json", "guerdon_programs.json")
 READ_AS_A_WHOLE = {"guerdon_merkle.json": {"roots"}} | {name: {"origin", "entries"} for name in LEDGERS}
 
 ALONE = [(file, section) for file, sections in CHECKS.items() for section in sections]
@@ -424,7 +425,7 @@ def test_sections_have_cases_to_accept_and_to_refuse(file: str) -> None:
 def test_decisions_have_every_code_that_rules_give() -> None:
     """All but those of documents' bytes and of a service."""
     codes = {case["code"] for file in LEDGERS for case in read(file)["decisions"]}
-    files = ("guerdon_operations.json", "guerdon_partner_operations.json")
+    files = [file for file, sections in CHECKS.items() if "documents" in sections]
     documents = {code for file in files for case in read(file)["documents"] for code in case["codes"]}
     table = (FOLDER.parent.parent / "ledger" / "FORMAT.md").read_text("utf-8").split("### 6.3")[1].split("## 7.")[0]
     listed = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}

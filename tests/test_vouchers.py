@@ -450,6 +450,19 @@ def test_at_most_a_hundred_are_had_by_an_entry() -> None:
     assert (len(book.vouchers()), book.balance(book.alice, "STAR")) == (200, 51)
 
 
+def test_at_most_a_thousand_are_had_by_all_accounts_of_an_entry() -> None:
+    """What a writer has to store for a batch of purchases is bounded; who comes last has its own with the next gain."""
+    book = Shop(Reward(automatic=True, price=1, reward="ten_off", valid_days=3), points=0)
+    members = [book.member() for _ in range(11)]
+    for member in members:
+        book.give(member, "STAR", 94)
+    entry = book.buy(100, *members)
+    assert [len(book.vouchers(member)) for member in members] == [95] * 10 + [50]
+    assert entry.postings[-1].amount == 50
+    book.buy(100, members[-1])
+    assert (len(book.vouchers(members[-1])), book.balance(members[-1], "STAR")) == (96, 0)
+
+
 def test_points_in_very_many_lots_keep_nobody_from_earning() -> None:
     """An entry is bounded: only the earliest hundred lots are taken from by themselves; by choice all of them are."""
     book = Shop(Reward(automatic=True, price=150, reward="ten_off"), points=0)

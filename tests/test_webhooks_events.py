@@ -17,10 +17,11 @@ from ledger.operations import (
     OpenAccount,
     RecordPurchases,
     Redeem,
+    Remind,
     ReplaceLogKey,
     Transfer,
 )
-from ledger.program_terms import ExpiresAfterDays
+from ledger.program_terms import ExpiresAfterDays, Reminders
 from ledger.sequencer import account_opened_by
 from ledger.terms import Purchase, Recipient
 from ledger.wallet import Wallet
@@ -342,3 +343,67 @@ def test_capture_says_of_which_asset_it_is(partners: Partners) -> None:
     """Its document names a hold only."""
     data = partners.told(partners.bakery, partners.names["capture"])["data"]
     assert (data["asset"], data["amount"]) == ("COIN", 15)
+
+
+class Reminded(Fair):
+    """Alice and Bob are told of points that expire, Bob of twice as many; Carl and a tea house are not."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.star, self.tea = world.add_merchant("Star shop"), world.add_merchant("Tea house")
+        program = make_program(
+            expiry=ExpiresAfterDays(count=5), reminders=Reminders(balance="month", expiring_days=(7,))
+        )
+        world.add_asset(self.star, "STAR", program)
+        self.alice, self.bob, self.carl = world.add_members(3)
+        self.buy(self.star, "STAR", (self.alice, 500), (self.bob, 1_000))
+        members = tuple(sorted(str(each.account) for each in (self.alice, self.bob, self.carl)))
+        self.about = {
+            about: self.record(by.sign(Remind, asset="STAR", about=about, members=members))
+            for about, by in (("expiry", world.operator), ("balance", self.star))
+        }
+
+
+@pytest.fixture(scope="module")
+def reminded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reminded]:
+    """Once: nothing here changes it."""
+    with World(f"sqlite:///{tmp_path_factory.mktemp('reminded') / 'ledger.sqlite'}") as world:
+        yield Reminded(world)
+
+
+@pytest.mark.parametrize("about", ["expiry", "balance"])
+def test_issuer_is_told_what_its_members_were_reminded_of(reminded: Reminded, about: str) -> None:
+    """Whoever did it, the operator or the issuer: those who were told, and what."""
+    seq, day = reminded.about[about], "2026-03-07" if about == "expiry" else None
+    expected = [
+        {"accountId": who.account, "asset": "STAR", "about": about, "points": points, "day": day, "tier": None}
+        for who, points in ((reminded.alice, 5), (reminded.bob, 10))
+    ]
+    for wallet in (reminded.star, reminded.world.operator):
+        message = reminded.told(wallet, seq)
+        assert message["type"] == "members.reminded"
+        assert message["data"]["reminders"] == sorted(expected, key=lambda each: str(each["accountId"]))
+        assert message["data"]["operation"]["about"] == about
+    assert not {reminded.about[about]} & reminded.types(reminded.tea).keys()
+
+
+def test_member_is_told_its_own_reminders_only(reminded: Reminded) -> None:
+    """Not those of others in the same entry, nor who they are; who was passed over is told nothing."""
+    for wallet, points in ((reminded.alice, 5), (reminded.bob, 10)):
+        data = reminded.told(wallet, reminded.about["expiry"])["data"]
+        assert [(each["accountId"], each["points"]) for each in data["reminders"]] == [(wallet.account, points)]
+        assert data["operation"] is None
+    assert str(reminded.bob.account) not in json.dumps(reminded.told(reminded.alice, reminded.about["expiry"]))
+    assert "members.reminded" not in reminded.types(reminded.carl).values()
+
+
+def test_reminders_are_the_same_each_time_they_are_told(reminded: Reminded) -> None:
+    """Byte for byte: among all types, alone, and when they are made for another attempt."""
+    events = reminded.events(reminded.star, ["members.reminded"])
+    assert [event.seq for event in events] == list(reminded.about.values())
+    assert events == [each for each in reminded.events(reminded.star) if each.type == "members.reminded"]
+    reader = reminded.reader(reminded.star)
+    with reminded.world.store.read() as connection:
+        again = [event_at(reminded.world.store, connection, reader, each.seq, each.type) for each in events]
+    assert again == events
+    assert all("reminders" not in json.loads(each.body)["data"] for each in reminded.events(reminded.star)[:-2])
