@@ -43,7 +43,9 @@ def run_due(  # noqa: PLR0917 - typer makes an option of each parameter
         typer.Option(help="The account's key file; as many as its threshold asks for (GUERDON_DUE_KEY_FILE)."),
     ] = None,
     passphrase_file: PassphraseFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is due, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what is due, reminders and birthdays aside, and do nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; points in the smallest unit.")] = False,
 ) -> None:
     """Do what time has made due.
@@ -55,7 +57,7 @@ def run_due(  # noqa: PLR0917 - typer makes an option of each parameter
     By signed operations, in batches. Killed or stopped with Ctrl-C, it goes on where it was when it is run again; a
     server or another run that does the same is in nobody's way. The exit status is 0 only if all that was due is done.
 
-    A merchant's key does its part: lots, vesting and tiers of its assets, and lapsed holds of these and for it.
+    A merchant's key does its part: lots, vesting, tiers and reminders of its assets, lapsed holds of these and for it.
 
     Example: guerdon run-due --account opr_… --key operator.pem
     """

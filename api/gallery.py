@@ -4,6 +4,7 @@ Each is a JSON file in ``api/gallery``: a title, what the terms say, and the ass
 with its program. A merchant reads one, changes what is different with it, and publishes it (``guerdon gallery``).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -73,8 +74,7 @@ def operations(
     merchant's own for those of the gallery. Raise :class:`GalleryError` for a code that the program does not have.
     """
     own = dict(codes or {})
-    if unknown := own.keys() - {each.asset for each in program.assets}:
-        raise GalleryError(f"the program has no asset {min(unknown)}")
+    _check_codes(program, own)
     for each in program.assets:
         fields = msgspec.to_builtins(each)
         rules = fields.pop("program")
@@ -84,6 +84,22 @@ def operations(
         yield {"kind": "define_asset", "actor": merchant, **fields, "asset": asset}
         published = {"asset": asset, "version": 1, "starts": starts, "program": rules}
         yield {"kind": "publish_program", "actor": merchant, **published}
+
+
+def read_as(name: str, codes: Mapping[str, str]) -> str:
+    """The document of a program with the merchant's own codes for those of the gallery, otherwise as it is written.
+
+    Raise :class:`GalleryError` for a code that the program does not have.
+    """
+    _check_codes(load(name), codes)
+    return re.sub(
+        r'("(?:asset|status_asset)": ")(\w+)(?=")', lambda found: found[1] + codes.get(found[2], found[2]), read(name)
+    )
+
+
+def _check_codes(program: GalleryProgram, codes: Mapping[str, str]) -> None:
+    if unknown := codes.keys() - {each.asset for each in program.assets}:
+        raise GalleryError(f"the program has no asset {min(unknown)}")
 
 
 def _folder() -> Traversable:

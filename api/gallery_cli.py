@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from api.gallery import GalleryError, load, names, operations, read
+from api.gallery import GalleryError, load, names, operations, read_as
 from ledger.encoding import EncodingError, format_time, parse_time
 from ledger.terms import FORMS, AccountRef, AssetCode
 
@@ -22,13 +22,14 @@ def gallery(
     ] = None,
     starts: Annotated[str | None, typer.Option(help="With --merchant: since when it is in force (now).")] = None,
     code: Annotated[
-        list[str] | None, typer.Option(help="With --merchant: another code for an asset, such as HMPOINT=STYLE.")
+        list[str] | None, typer.Option(help="One's own code for an asset of the program, such as HMPOINT=STYLE.")
     ] = None,
 ) -> None:
     """List programs after real merchants' public terms, print one, or what one signs to have it.
 
-    A program is JSON to be read and changed. With --merchant each line is an operation for guerdon sign, in the order
-    in which they are to be recorded; pipe each through guerdon sign and guerdon submit.
+    A program is JSON to be read and changed; its currency must be one of the ledger's. With --merchant each line is an
+    operation for guerdon sign, in the order in which they are to be recorded; pipe each through guerdon sign and
+    guerdon submit.
 
     Example: guerdon gallery 10_hm --merchant mer_… --code HMPOINT=STYLE > operations.jsonl
     """
@@ -36,7 +37,7 @@ def gallery(
         if name is None:
             _list()
         elif merchant is None:
-            typer.echo(read(name), nl=False)
+            typer.echo(read_as(name, _own_codes(code or [])), nl=False)
         else:
             _print_operations(name, merchant, starts, code or [])
     except GalleryError as error:
@@ -44,10 +45,11 @@ def gallery(
 
 
 def _list() -> None:
-    table = Table("program", "title", "assets", box=box.ROUNDED)
+    table = Table("program", "title", "assets", "currency", box=box.ROUNDED)
     for name in names():
         program = load(name)
-        table.add_row(name, program.title, ", ".join(each.asset for each in program.assets))
+        currencies = dict.fromkeys(each.program.currency for each in program.assets)
+        table.add_row(name, program.title, ", ".join(each.asset for each in program.assets), ", ".join(currencies))
     Console().print(table)
 
 
@@ -62,8 +64,12 @@ def _print_operations(name: str, merchant: str, starts: str | None, codes: list[
         parse_time(starts)
     except EncodingError as error:
         raise typer.BadParameter(str(error), param_hint="--starts") from error
-    for each in operations(load(name), merchant, starts, dict(_own_code(text) for text in codes)):
+    for each in operations(load(name), merchant, starts, _own_codes(codes)):
         typer.echo(json.dumps(each, ensure_ascii=False))
+
+
+def _own_codes(codes: list[str]) -> dict[str, str]:
+    return dict(_own_code(text) for text in codes)
 
 
 def _own_code(text: str) -> tuple[str, str]:

@@ -279,20 +279,16 @@ def _plain(value: Any) -> Any:
 
 _TABLES = (
     (
-        "points",
-        ("issued", "granted", "corrected", "taken_back", "exchanged_in", "refunded", "expired", "outstanding"),
+        "points given, and taken back",
+        ("issued", "granted", "corrected", "exchanged_in", "taken_back"),
     ),
     (
-        "points spent, and what is owed",
-        (
-            "redeemed_at_issuer",
-            "redeemed_at_partners",
-            "exchanged_out",
-            "converted",
-            "redemption_rate",
-            "breakage",
-            "liability",
-        ),
+        "points spent, and refunded",
+        ("redeemed_at_issuer", "redeemed_at_partners", "converted", "exchanged_out", "refunded"),
+    ),
+    (
+        "points expired and outstanding, and what is owed",
+        ("expired", "outstanding", "redemption_rate", "breakage", "liability"),
     ),
     ("members", ("members", "new", "active", "churned", "churn")),
     ("sales", ("purchases", "amount", "buyers", "average_basket")),
@@ -313,7 +309,8 @@ _FOLLOWED = 7
 
 
 def print_insight(found: InsightReport, console: Console) -> None:
-    """Everything as tables; ratios are cut to a tenth of a percent, amounts are in minor units."""
+    """Everything as tables; ratios are cut to a tenth of a percent, points and money are in their smallest units."""
+    console.print(f"Points and money are in their smallest units; days are those of {found.time_zone}.")
     for title, names in _TABLES:
         _print_periods(console, found, title, names)
     for title, columns in _MORE_TABLES:
@@ -368,14 +365,14 @@ def _print_tiers(console: Console, found: InsightReport) -> None:
 def _print_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(title=title)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", no_wrap=column == "period")
     for row in rows:
         table.add_row(*row)
     console.print(table)
 
 
 def _named(row: InsightRow | TierRow) -> str:
-    """A month or year by its name where it is whole, else its days."""
+    """A month or year by its name where it is whole, else its days, in few letters where they are of one month."""
     first, last = row.first_day, row.last_day
     if first == last:
         return first
@@ -384,7 +381,7 @@ def _named(row: InsightRow | TierRow) -> str:
     next_day = parse_date(last) + timedelta(days=1)
     if first[:7] == last[:7] and first.endswith("-01") and next_day.day == 1:
         return first[:7]
-    return f"{first} to {last}"
+    return f"{first} to {last[8:]}" if first[:7] == last[:7] else f"{first} to {last}"
 
 
 def _shown(name: str, value: Any) -> str:

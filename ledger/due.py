@@ -54,6 +54,10 @@ EXPIRIES_TOGETHER = 4
 VESTED_TOGETHER = 100
 """Purchases of which one operation issues the points. Where their entry would be too long it is made of fewer."""
 
+MAX_KEPT_APART = 20
+"""Purchases of an asset that are told, each by itself, from those they would keep from vesting in one run. Where the
+supply cap has no room for any there are more, and whole batches are refused by one entry each."""
+
 EXPIRED_STAGE = "Expiring lots"
 RELEASED_STAGE = "Releasing holds"
 VESTED_STAGE = "Issuing points that vest"
@@ -75,6 +79,9 @@ _DONE_BY_OTHERS = frozenset(
     {Code.NOTHING_DUE, Code.NOT_YET_DUE, Code.HOLD_CLOSED, Code.REFERENCE_EXISTS, Code.LIMIT_REACHED}
 )
 """Refusals that say there is nothing to do. A day can be over and then not: some zones have gone back past midnight."""
+
+_OF_THE_SUM = frozenset({Code.TOO_LARGE, Code.POINTS_OVERFLOW, Code.SUPPLY_EXCEEDED})
+"""Refusals of points that vest together, of which some may vest by themselves."""
 
 _OF_ALL = frozenset(
     {
@@ -403,6 +410,7 @@ class DueRun:
         self._done: dict[str, DoneOfAsset] = {}
         self._finished = False
         self._refused = 0
+        self._kept_apart = 0
         self._trouble: str | None = None
 
     def run(self) -> DueReport:
@@ -473,6 +481,7 @@ class DueRun:
         seen = 0
         for due in self._pages():
             after: tuple[str, str, str] | None = None
+            self._kept_apart = 0
             while due.vesting:
                 with self._store.read() as connection:
                     found = vesting_purchases(
@@ -490,13 +499,15 @@ class DueRun:
                 self._tell(VESTED_STAGE, seen, total)
 
     def _vest_some(self, asset: str, purchases: Sequence[dict[str, str]]) -> None:
-        """Issue points of purchases, in as many entries as they need: some vest into many legs."""
+        """Issue points of purchases, in as many entries as they need: some vest into many legs, some are too many."""
         (outcome,) = self._record([self._wallet.sign(Vest, asset=asset, purchases=list(purchases))])
-        if isinstance(outcome, Rejection) and outcome.code is Code.TOO_LARGE and len(purchases) > 1:
-            half = len(purchases) // 2
-            self._vest_some(asset, purchases[:half])
-            self._vest_some(asset, purchases[half:])
-            return
+        if isinstance(outcome, Rejection) and outcome.code in _OF_THE_SUM:
+            if len(purchases) > 1 and (outcome.code is Code.TOO_LARGE or self._kept_apart < MAX_KEPT_APART):
+                half = len(purchases) // 2
+                self._vest_some(asset, purchases[:half])
+                self._vest_some(asset, purchases[half:])
+                return
+            self._kept_apart += 1
         self._note_all(iter([(asset, asset, outcome)]))
 
     def _review(self) -> None:
@@ -544,7 +555,7 @@ class DueRun:
                     self._wallet.sign(
                         Grant,
                         member=account,
-                        reference=f"{birthday.activity}/{day[:4]}/{account}",
+                        reference=f"{day[:4]}/{account}",  # good once of the activity
                         at=min(noon_of(day, program.time_zone), self._time),
                         **fields,
                     )

@@ -126,7 +126,7 @@ def _refund_purchase(ask: Request[Refund], of: RefundedPurchase) -> Decision:
     after = replace(after, points=before.points + undone.points, returned=before.returned + returned)
     move.put("purchase_refunds", after)
     if is_special(program):
-        _uncount(move, op.asset, earning, program, undone)
+        _uncount(move, op.asset, earning, program, undone, returned=returned)
     agreement = _earning_agreement(ask, earning)
     value = state.assets[op.asset].value if program.refunds == "owe" else None
     _restore_allotment(move, agreement, returned)
@@ -202,19 +202,20 @@ def _take_purchase_back(move: Movement, asset: str, earning: Earning, program: P
     invitation = move.state.earnings.get((earning.merchant, INVITATION_SCOPE, earning.reference))
     invited = invitation[1] if invitation is not None and undone.whole else None
     lot = lot_of_purchase(program, earning)
+    has_all_back = True
     if pending is None:
         returned = _take_back(move, Gain(earning.account, asset, lot, undone.points), program.refunds)
         if program.status_asset is not None:
             _forgive(move, earning.account, program.status_asset, undone.status_points)
         if invited is not None:
             policy: RefundPolicy = "negative" if program.refunds == "negative" else "cap"
-            _take_back(move, Gain(invited.account, asset, lot, invited.points), policy)
+            has_all_back = _take_back(move, Gain(invited.account, asset, lot, invited.points), policy) == invited.points
     else:
         returned = undone.points
         _promise_less(move, pending, program, undone)
     if invited is not None and program.referral is not None:
         move.concern((invited.account,))
-        if program.referral.limit is not None:
+        if program.referral.limit is not None and has_all_back:
             period = period_of(program.referral.limit, invited.earned_on)
             move.change_use(invited_scope(asset), invited.account, period, -1)
     return returned
@@ -234,8 +235,11 @@ def _promise_less(move: Movement, pending: Pending, program: Program, undone: _U
         move.remove("pending", pending.merchant, pending.order)
 
 
-def _uncount(move: Movement, asset: str, earning: Earning, program: Program, undone: _Undone) -> None:
-    """Let what was undone of a purchase count for nothing: neither for tiers nor under a cap."""
+def _uncount(move: Movement, asset: str, earning: Earning, program: Program, undone: _Undone, *, returned: int) -> None:
+    """Let what was undone of a purchase count for nothing: neither for tiers nor, as far as it came back, under a cap.
+
+    Who spends points and then returns what was bought has had them, and could have as many again.
+    """
     member = membership_of(move, asset, earning.account)
     assert member is not None  # or it had not been counted
     done = {"amount": undone.earning_amount, "points": undone.points, "status": undone.status_points}
@@ -243,7 +247,7 @@ def _uncount(move: Movement, asset: str, earning: Earning, program: Program, und
     count(move, program, member, earning.earned_on, {basis: -number for basis, number in done.items()})
     if program.earning_cap is not None:
         period = period_of(program.earning_cap, earning.earned_on)
-        move.change_use(earned_scope(asset), earning.account, period, -undone.points)
+        move.change_use(earned_scope(asset), earning.account, period, -returned)
     if undone.whole:
         move.put("memberships", replace(member, purchases=member.purchases - 1))
     renew_tier(move, asset, earning.account, earning.earned_on)

@@ -1853,7 +1853,7 @@ class Replica:
         over = sum(now) == original["amount"]
         changed: dict[str, Any] = {"refunded": now, "due": original["due"] + due}
         legs: list[Posting] = []
-        returned, short = due, 0
+        returned, short, missing = due, 0, 0
         pending = self._draft.kept["pending"].get((op["actor"], of["order"]))
         invitation = self._draft.kept["invitations"].pop((op["actor"], of["order"]), None) if over else None
         if pending is not None:
@@ -1879,7 +1879,9 @@ class Replica:
             if invitation is not None:
                 policy = "negative" if program.get("refunds") == "negative" else None
                 inviter, points = invitation["inviter"], invitation["points"]
-                legs += self._take_back(inviter, op["asset"], original["lot"], points, policy, time)[0]
+                taken, there = self._take_back(inviter, op["asset"], original["lot"], points, policy, time)
+                legs += taken
+                missing = points - there
         if due:
             self._restore_allotment(original, returned)
             if program.get("refunds") == "owe":
@@ -1894,9 +1896,9 @@ class Replica:
         self._changes.append(lambda _: original.update(changed))
         if is_special(program):
             self._undo_progress(
-                op, original, (due, status_before - status_left, earned_before - earned_left), over, time
+                op, original, (due, status_before - status_left, earned_before - earned_left, returned), over, time
             )
-            if invitation is not None and "limit" in program["referral"]:
+            if invitation is not None and "limit" in program["referral"] and not missing:
                 period = period_of(program["referral"]["limit"]["period"], bought.earned_on)
                 self._use(f"invited:{op['asset']}", invitation["inviter"], period, -1)
         return legs
@@ -1933,14 +1935,14 @@ class Replica:
 
     # Section 8.18
     def _undo_progress(
-        self, op: dict[str, Any], original: dict[str, Any], less: tuple[int, int, int], over: bool, time: str
+        self, op: dict[str, Any], original: dict[str, Any], less: tuple[int, int, int, int], over: bool, time: str
     ) -> None:
         """A purchase no longer counts, as far as it was refunded."""
         asset, member, program = op["asset"], original["member"], original["program"]
         earned_on = original["bought"].earned_on
         if "earning_cap" in program:
             period = period_of(program["earning_cap"]["period"], earned_on)
-            self._use(f"earned:{asset}", member, period, -less[0])
+            self._use(f"earned:{asset}", member, period, -less[3])
         done = {"amount": -less[2], "points": -less[0], "status": -less[1], "visits": -1 if over else 0}
         self._progress(program, asset, member, earned_on, done)
         if over:

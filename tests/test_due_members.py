@@ -7,11 +7,12 @@ import pytest
 from ledger import due
 from ledger.due import DueFilter, DueReport, DueRun, due_filter
 from ledger.due_members import birthdays_through, members_to_remind
-from ledger.encoding import format_time
+from ledger.encoding import MAX_INTEGER, format_time
 from ledger.operations import RecordPurchases, Refund
 from ledger.personal_data import Profile
 from ledger.profiles import ProfileKeys, Profiles
 from ledger.program_terms import (
+    Band,
     Birthday,
     ExpiresAfterDays,
     GrantRule,
@@ -39,10 +40,10 @@ GOLD = Tiers(
 class Town:
     """A shop with a program and its customers, and who does due work for it."""
 
-    def __init__(self, world: World, program: Program, members: int = 3) -> None:
+    def __init__(self, world: World, program: Program, members: int = 3, **asset: Any) -> None:
         self.world = world
         self.shop = world.add_merchant()
-        world.add_asset(self.shop, program=program)
+        world.add_asset(self.shop, program=program, **asset)
         self.members = world.add_members(members)
         self.profiles = Profiles(ProfileKeys(world.store.origin, [world.make_key()], world.random.randbytes), bytes)
         self._orders = 0
@@ -139,6 +140,34 @@ def test_vesting_whose_entry_would_be_too_long_is_made_of_several(world: World) 
     assert sum(1 for entry in entries(world) if entry["op"]["kind"] == "vest") >= 2
 
 
+def test_points_for_which_there_is_no_room_keep_no_others_from_vesting(world: World) -> None:
+    """A purchase mistyped is refused by itself, and those that vest with it are not."""
+    town = Town(world, make_program(vesting_days=1, bands=(Band(from_amount=0, per=1, points=1),)))
+    for member, amount in zip(town.members, (100, MAX_INTEGER, 200), strict=True):
+        town.buy(member, amount)
+    world.clock.advance(days=1)
+    report = town.run()
+    assert (report.finished, report.refused, report.assets[0].vesting) == (True, 1, 2)
+    assert report.trouble is not None
+    assert "POINTS_OVERFLOW" in report.trouble
+    assert [town.balance(member) for member in town.members] == [100, 0, 200]
+
+
+@pytest.mark.parametrize("room", [0, 15])
+def test_full_supply_is_not_asked_about_each_purchase(
+    world: World, few: None, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """After some that were refused by themselves, the others are by the batch; what there is room for vests."""
+    monkeypatch.setattr(due, "MAX_KEPT_APART", 1)
+    town = Town(world, make_program(vesting_days=1), members=5, supply_cap=room or 1)
+    for member in town.members:
+        town.buy(member, 1_000)
+    world.clock.advance(days=1)
+    report = town.run()
+    assert (report.finished, sum(each.vesting for each in report.assets)) == (True, room // 10)
+    assert report.refused == (3 if room else 4)
+
+
 def test_tier_that_ended_is_noted_once(world: World, few: None) -> None:
     town = Town(world, make_program(tiers=GOLD), members=5)
     for member in town.members:
@@ -197,8 +226,9 @@ def test_whom_to_remind_is_whom_the_rules_remind(world: World, few: None) -> Non
 
 def test_birthday_brings_points_once_a_year(world: World, few: None) -> None:
     """To whoever takes part, by the issuer, also some days late; the year it counts for is that of the birthday."""
-    rule = GrantRule(activity="birthday", max_points=250, limit=Limit(count=1, period="year"))
-    program = make_program(grants=(rule,), birthday=Birthday(activity="birthday", points=250))
+    longest = "b" * 32  # the name of an activity has so many letters at most
+    rule = GrantRule(activity=longest, max_points=250, limit=Limit(count=1, period="year"))
+    program = make_program(grants=(rule,), birthday=Birthday(activity=longest, points=250))
     town = Town(world, program, members=5)
     for member, day in zip(town.members, ("03-02", "03-01", "03-03", "02-29", "12-30"), strict=True):
         town.born(member, f"1990-{day}" if day != "02-29" else "1992-02-29")

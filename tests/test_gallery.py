@@ -81,6 +81,13 @@ def test_the_command_prints_a_program_by_either_name() -> None:
     assert succeed("gallery", "hm") == succeed("gallery", "10_hm") == gallery.read("10_hm")
 
 
+def test_the_command_prints_a_program_under_own_codes_and_otherwise_as_it_is() -> None:
+    """So that what is changed in it can be published as the program of one's own asset."""
+    renamed = succeed("gallery", "alaska_atmos", "--code", "ATMOS=MILES", "--code", "ATMOSST=LEVELS")
+    assert [line for line in renamed.splitlines() if "ATMOS" in line] == []
+    assert renamed.replace("MILES", "ATMOS").replace("LEVELS", "ATMOSST") == gallery.read("12_alaska_atmos")
+
+
 def test_the_command_prints_operations_that_are_well_formed() -> None:
     """A line each, lacking only what guerdon sign fills in."""
     lines = succeed("gallery", "13_azal_miles", "--merchant", MERCHANT, "--code", "AZAL=FLY").splitlines()
@@ -98,6 +105,7 @@ def test_the_command_prints_operations_that_are_well_formed() -> None:
         (("10_hm", "--merchant", MERCHANT, "--starts", "now"), "--starts"),
         (("10_hm", "--merchant", MERCHANT, "--code", "HMPOINT"), "--code"),
         (("10_hm", "--merchant", MERCHANT, "--code", "OTHER=STYLE"), "no asset OTHER"),
+        (("10_hm", "--code", "OTHER=STYLE"), "no asset OTHER"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(arguments: tuple[str, ...], complaint: str) -> None:

@@ -1,13 +1,22 @@
 """Simulation of a draft: beside a ledger in which the draft was really in force, and on a small example by hand."""
 
+import io
+import json
 import random
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
+from api import cli
+from api import program_simulation as api_simulation
+from api.simulation_report import bar
 from ledger import queries
 from ledger.encoding import format_time
 from ledger.operations import Enroll, Grant, PublishProgram, RecordPurchases, Refund, StartPlan
@@ -30,6 +39,7 @@ from ledger.program_terms import (
 from ledger.tables import EARNING, PURCHASE_REFUND
 from ledger.terms import Cap, Purchase, PurchaseLine, Quantity, RefundedLine, RefundedPurchase, Value
 from ledger.wallet import Wallet
+from tests.service import running
 from tests.worlds import DAY_MS, World, make_program
 
 EVERYONE = 100
@@ -429,3 +439,155 @@ def test_simulation_without_purchases_or_program_says_so(shop: Shop) -> None:
         long_ago = Wanted(asset=asset, draft=make_program(), now="1990-01-01T00:00:00.000Z", scale=2)
         with pytest.raises(SimulationError, match="no program"):
             simulate(shop.world.store, connection, long_ago)
+
+
+# Over GraphQL and on the command line
+
+SIMULATE = """query($asset: String!, $program: ProgramRulesInput!, $from: Date, $through: Date, $members: Int) {
+  programSimulate(asset: $asset, program: $program, from: $from, through: $through, members: $members) {
+    asset version currency firstDay lastDay purchases amount members unchanged tiersOn
+    recorded { ...points } now { ...points } draft { ...points }
+    months { month purchases amount recorded { net } now { net } draft { net cost } }
+    losing {
+      members points most { accountId now draft example { merchantId order earnedOn amount now draft draftWhy } }
+    }
+    gaining { members points most { accountId } }
+    tiers { tier now draft } tierMoves { now draft members }
+  }
+}
+fragment points on SimulatedPoints { forPurchases forInvitations takenBack net cost }"""
+
+DRAFT: dict[str, Any] = {
+    "bands": [{"from": 2_000, "per": 100, "points": 1}],
+    "currency": "USD",
+    "expiry": {"never": True},
+    "multipliers": [
+        {"multiplier": "vip", "times": {"numerator": 2, "denominator": 1}, "when": {"tiers": ["vip"]}},
+    ],
+    "roundAmount": "WHOLE_UNITS",
+    "roundPoints": "DOWN",
+    "tiers": {"basis": "AMOUNT", "levels": [{"from": 10_000, "tier": "vip"}], "period": "CALENDAR_YEAR", "kept": 1},
+    "timeZone": "UTC",
+}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop that tests only read."""
+    with World(f"sqlite:///{tmp_path_factory.mktemp('told') / 'ledger.sqlite'}") as world:
+        shop = Shop(world)
+        shop.buy("A-1", shop.ann, "2025-03-01", 10_000)
+        shop.buy("A-2", shop.ann, "2025-04-01", 5_000)
+        shop.buy("B-1", shop.bob, "2025-04-02", 1_000)
+        yield shop
+
+
+def test_issuer_operator_and_auditors_simulate_and_others_do_not(told: Shop, tmp_path: Path) -> None:
+    world = told.world
+    asked = {"asset": "STAR", "program": DRAFT}
+    with running(world, tmp_path) as service:
+        token = service.sign_in(told.wallet)
+        found = service.query(SIMULATE, asked, token)["programSimulate"]
+        assert (found["version"], found["currency"], found["purchases"], found["amount"]) == (1, "USD", 3, 16_000)
+        assert found["draft"] == {"forPurchases": 140, "forInvitations": 0, "takenBack": 0, "net": 140, "cost": 47}
+        assert found["now"] == found["recorded"]
+        assert [(month["month"], month["draft"]["net"]) for month in found["months"]] == [
+            ("2025-03", 80),
+            ("2025-04", 60),
+        ]
+        assert (found["losing"]["members"], found["losing"]["points"], found["gaining"]["members"]) == (2, 20, 0)
+        changes = {each["accountId"]: each for each in found["losing"]["most"]}
+        example = changes[told.ann.account]["example"]
+        assert (example["order"], example["merchantId"], example["draft"]) == ("A-1", told.wallet.account, 80)
+        assert example["draftWhy"][0] == "100.00 earns 80 points."
+        assert found["tiers"] == [{"tier": None, "now": 2, "draft": 1}, {"tier": "vip", "now": 0, "draft": 1}]
+        assert found["tiersOn"] == "2025-04-02"
+        assert service.query(SIMULATE, asked, service.sign_in(world.operator))["programSimulate"] == found
+        assert service.error_code(SIMULATE, asked, service.sign_in(told.ann)) == "FORBIDDEN"
+        assert service.error_code(SIMULATE, asked, service.sign_in(world.add_merchant("Other"))) == "FORBIDDEN"
+        assert service.error_code(SIMULATE, asked) == "UNAUTHENTICATED"
+        for wrong in (
+            {"program": DRAFT | {"bands": [{"from": 5, "per": 1, "points": 1}, {"from": 5, "per": 1, "points": 1}]}},
+            {"program": DRAFT | {"currency": "EUR"}},
+            {"program": DRAFT | {"timeZone": "Asia/Tokyo"}},
+            {"members": 101},
+            {"from": "2025-04-01", "through": "2025-03-01"},
+        ):
+            assert service.error_code(SIMULATE, asked | wrong, token) == "BAD_USER_INPUT", wrong
+        april = service.query(SIMULATE, asked | {"from": "2025-04-01", "members": 0}, token)["programSimulate"]
+        assert (april["purchases"], april["draft"]["net"], april["losing"]["most"]) == (2, 60, [])
+
+
+def test_request_with_too_long_a_history_names_the_command(
+    told: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_simulation, "MAX_EVENTS", 2)
+    with running(told.world, tmp_path) as service:
+        answer = service.ask(SIMULATE, {"asset": "STAR", "program": DRAFT}, service.sign_in(told.wallet))
+    assert "guerdon program simulate" in answer["errors"][0]["message"]
+
+
+def guerdon(shop: Shop, *arguments: str) -> tuple[int, str, str]:
+    """Run ``guerdon program simulate`` on the shop's ledger: its status, what it printed, and what went wrong."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GUERDON_DATABASE_URL", shop.world.url)
+        patch.setattr(sys, "argv", ["guerdon", "program", "simulate", *arguments])
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    return int(end.value.code or 0), out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def draft_file(tmp_path: Path) -> str:
+    draft = make_program(bands=(Band(from_amount=2_000, per=100, points=1),), **vip("amount", 10_000, kept=1))
+    path = tmp_path / "draft.json"
+    path.write_bytes(msgspec.json.encode(draft))
+    return str(path)
+
+
+def test_command_prints_tables_and_draws_a_chart(told: Shop, draft_file: str, tmp_path: Path) -> None:
+    chart = tmp_path / "chart.svg"
+    status, out, err = guerdon(told, draft_file, "--asset", "STAR", "--chart", str(chart))
+    assert (status, err) == (0, "")
+    for text in (
+        "STAR: the draft beside version 1",
+        "0.53 USD",
+        "2025-03",
+        "█",
+        "vip",
+        "2 of 2 members lose 20 points",
+    ):
+        assert text in out, text
+    drawn = ElementTree.parse(chart).getroot()  # noqa: S314 - it is our own
+    names = {"".join(each.itertext()).strip() for each in drawn.iter() if each.tag.endswith("text")}
+    assert {"STAR: points by month of purchase", "STAR: members by tier on 2025-04-02", "2025-04", "vip"} <= names
+
+
+def test_command_prints_what_the_simulation_is_as_json(told: Shop, draft_file: str) -> None:
+    status, out, _ = guerdon(told, draft_file, "--asset", "STAR", "--from", "2025-04-01", "--json", "--cost", "1/2")
+    found = json.loads(out)
+    assert (status, found["sums"]["purchases"], found["now_cost"], found["draft_cost"]) == (0, 2, 30, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--asset", "NOPE"), 1, "there is no asset NOPE"),
+        (("--asset", "STAR", "--from", "2025-04-02", "--through", "2025-04-01"), 2, "lies before"),
+        (("--asset", "STAR", "--cost", "1"), 2, "not of the form 1/3"),
+    ],
+)
+def test_command_says_what_it_cannot_simulate(
+    told: Shop, draft_file: str, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    found, out, err = guerdon(told, draft_file, *arguments)
+    assert (found, out) == (status, "")
+    assert said in err
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, ""), (-3, ""), (10, "█" * 4), (5, "██"), (1, "▍"), (3, "█▏")])
+def test_bars_are_as_long_as_their_numbers_to_an_eighth_of_a_cell(number: int, text: str) -> None:
+    assert bar(number, 10, 4) == text

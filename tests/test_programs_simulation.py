@@ -4,27 +4,36 @@ The reference (:mod:`tests.reference_verifier`) is written from FORMAT.md and sh
 are drawn at random from all parts of the language. Every outcome must be the reference's, the same postings or a
 refusal with the same code, and from time to time all that is known of members must be the same too. A history is known
 by its seed, and is decided by the rules alone, without a database; each decision is taken on what it touches as well
-(:mod:`tests.rulebook`).
+(:mod:`tests.rulebook`). Some histories are then handed to a ledger, in batches, and stored.
 """
 
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.encoding import encode_canonical
 from ledger.entries import NO_LAST_DAY
+from ledger.keys import encode_public_key
 from ledger.operations import MalformedError, SignedOperation, decode_operation
 from ledger.program_terms import Program
 from ledger.programs import ProgramVersion
-from ledger.state import ORDER_SCOPE, Admission, Code, Decision, Spending
+from ledger.rules import authority_of
+from ledger.sequencer import Recorded, Sequencer, create_ledger
+from ledger.state import ORDER_SCOPE, RECORDS, Admission, Code, Decision, Spending
+from ledger.store import Store, open_engine
 from tests import reference_verifier as reference
-from tests.rulebook import Book, acceptance, claim, earning, exchange
+from tests.migrated import make_tables
+from tests.reference import check_projections, check_record
+from tests.rulebook import DAY_MS, ORIGIN, Book, acceptance, claim, earning, exchange
+from tests.worlds import Clock
 
 T = TypeVar("T")
 Fields = dict[str, Any]
@@ -363,7 +372,7 @@ class Club(Book):
         days = self.draw.one([0] * 25 + [1] * 4 + [2, 7, 31, 40])
         self.advance(days=days, ms=self.pick.randrange(20_000_000) * self.draw.chance(50))
 
-    def play(self, count: int) -> "Club":
+    def play(self, count: int) -> Self:
         """Let so many operations be decided."""
         for number in range(count):
             self.act()
@@ -660,3 +669,73 @@ def test_programs_that_are_drawn_are_well_formed() -> None:
             malformed += 1
             print(error.message, error.path)
     assert malformed == 0
+
+
+class SignedClub(Club):
+    """A club whose operations are signed, and decided in batches at one time, so that a ledger can be handed them.
+
+    ``batches`` are the times, and at each what was handed in, with what became of it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.secrets: dict[str, Ed25519PrivateKey] = {}
+        self.batches: list[tuple[int, list[tuple[SignedOperation, Decision]]]] = []
+        self._later = 0
+        super().__init__(seed)
+
+    def make_key(self) -> Ed25519PrivateKey:
+        key = super().make_key()
+        self.secrets[encode_public_key(key)] = key
+        return key
+
+    def build(self, kind: str, *, signers: Iterable[Ed25519PrivateKey] = (), **fields: Any) -> SignedOperation:
+        members = fields["members"] if kind == "form_pool" else ()
+        public = dict.fromkeys(fields.get("keys") or ())
+        for account in (fields.get("actor"), fields.get("partner"), *members):
+            if account in self.state.accounts:
+                public |= dict.fromkeys(authority_of(self.state, self.state.accounts[account], self.time).keys)
+        return super().build(kind, signers=[*signers, *(self.secrets[key] for key in public)], **fields)
+
+    def decide(self, signed: SignedOperation) -> Decision:
+        decision = super().decide(signed)
+        if not self.batches or self.batches[-1][0] != self.now_ms:
+            self.batches.append((self.now_ms, []))
+        self.batches[-1][1].append((signed, decision))
+        return decision
+
+    def advance(self, *, days: int = 0, ms: int = 0) -> Self:
+        """Let time pass for several operations at once."""
+        self._later += days * DAY_MS + ms
+        if self.draw.chance(15):
+            self.now_ms, self._later = self.now_ms + self._later, 0
+        return self
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_stored_history_is_that_of_the_reference(database_url: str, seed: int) -> None:
+    """The same outcomes when operations are handed in together and stored, and a replay gives what is stored."""
+    club = SignedClub(seed).play(150)
+    engine = open_engine(database_url)
+    try:
+        make_tables(engine)
+        store = Store(engine, ORIGIN)
+        clock = Clock()
+        (_, ((genesis, _), *first)), *others = club.batches
+        log_key = club.keys[club.operator][0]
+        create_ledger(store, genesis, log_key, clock)
+        with Sequencer(store, [log_key], clock) as sequencer:
+            for time, batch in [(club.batches[0][0], first), *others]:
+                clock.now_ms = time
+                outcomes = sequencer.submit([signed for signed, _ in batch]).result(60)
+                for (signed, decision), outcome in zip(batch, outcomes, strict=True):
+                    if isinstance(decision, Admission):
+                        assert isinstance(outcome, Recorded), (signed.op, outcome)
+                    else:
+                        assert outcome == decision
+        check_record(store)
+        state = check_projections(store)
+        for name in RECORDS:
+            assert list(state.records(name)) == list(club.state.records(name))
+        assert state.lots == club.state.lots
+    finally:
+        engine.dispose()

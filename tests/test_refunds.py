@@ -1474,6 +1474,18 @@ def test_refund_makes_room_under_the_cap() -> None:
     assert (book.usages(), book.stars()) == ({}, 0)
 
 
+@pytest.mark.parametrize("refunds", ["cap", "negative", "owe"])
+def test_points_that_were_spent_make_no_room_under_the_cap(refunds: str) -> None:
+    """Else who buys, spends and returns what it bought could have as many points again, as often as it likes."""
+    asset = {"value": WORTH} if refunds == "owe" else {}
+    book = Club(earning_cap=Cap(period="month", points=150), refunds=refunds, asset=asset)
+    book.buy(20_000, "A-1")
+    book.do("redeem", actor=book.alice, amount=120, asset="STAR", merchant=book.shop)
+    book.refund(20_000, "A-1")
+    assert book.usages() == {("earned:STAR", book.alice, "2026-03"): 120}
+    assert book.buy(20_000, "A-2").earnings[0].points == 30
+
+
 def test_member_that_returned_everything_buys_for_the_first_time() -> None:
     """Half of it would not do."""
     first = PurchaseBonus(bonus="welcome", points=7, when=When(first_purchase=True))
@@ -1577,6 +1589,18 @@ def test_what_an_inviter_has_spent_is_forgiven_or_a_debt(refunds: str, left: int
     forgiven = invited("cap")
     forgiven.do("redeem", actor=forgiven.bob, amount=50, asset="STAR", merchant=forgiven.shop)
     assert forgiven.bob in forgiven.refund(500).parties
+
+
+@pytest.mark.parametrize("refunds", ["cap", "negative"])
+def test_invitation_of_which_points_were_spent_stays_counted(refunds: str) -> None:
+    """Else two could have its points again by buying and returning, as often as they like."""
+    book = invited(refunds)
+    book.do("redeem", actor=book.bob, amount=1, asset="STAR", merchant=book.shop)
+    book.refund(500)
+    assert book.usages() == {("invited:STAR", book.bob, "2026"): 1}
+    left = book.stars(book.bob)
+    book.buy(1_000, "A-2")
+    assert book.stars(book.bob) == left
 
 
 @pytest.mark.parametrize("refunds", ["cap", "owe"])
