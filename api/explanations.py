@@ -113,7 +113,9 @@ class Earning:
 
     type: EarningType = field("What it was.")
     merchant_id: strawberry.ID = field("The merchant that recorded it.")
-    reference: str = field("The merchant's reference: of a purchase its order, also where it is an invitation's.")
+    reference: str | None = field(
+        "The merchant's reference, of a purchase its order; null of an invitation, whose order is the friend's."
+    )
     activity: str | None = field("Name of the activity; null for others.")
     account_id: strawberry.ID = field("Who earned.")
     asset: str = field("The asset's code.")
@@ -133,7 +135,7 @@ def earning_of(found: ExplainedEvent) -> Earning:
     return Earning(
         type=cast(EarningType, _TYPES.get(event.scope, "activity")),
         merchant_id=strawberry.ID(event.merchant),
-        reference=event.reference,
+        reference=event.reference if event.scope != INVITATION_SCOPE else None,
         activity=event.scope.partition(":")[2] or None,
         account_id=strawberry.ID(event.account),
         asset=found.asset,

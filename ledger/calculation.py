@@ -600,7 +600,7 @@ def _sentences(found: Calculation, scale: int, points_scale: int) -> Iterator[st
     yield from _base_sentences(found, scale, points_scale)
     for each in found.lines:
         amount = format_amount(each.amount, scale)
-        what = f"All {amount}" if each.line is None else f"lines[{each.line}] of {amount}"
+        what = f"All {amount}" if each.line is None else f"Line {each.line + 1}, of {amount},"
         if each.multipliers:
             over = f"; {_listed(each.passed_over)} would hold, but the best counts alone" if each.passed_over else ""
             yield f"{what} counts {_number(each.factor, 0)} times, for {_listed(each.multipliers)}{over}."

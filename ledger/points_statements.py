@@ -95,6 +95,8 @@ def points_statement(
     if len(found.lines) > MAX_LINES:
         raise TooManyPointsLinesError(f"more than {MAX_LINES:,} lines: take a shorter period")
     why = _explanations(store, connection, key.account, found.lines, scales)
+    spent = [line.seq for line in found.lines if line.amount < 0]
+    vouchers = program_queries.vouchers_by_entry(store, connection, key.account, key.asset, spent)
     lines = []
     for line in found.lines:
         lines.append(
@@ -106,7 +108,7 @@ def points_statement(
                 amount=line.amount,
                 last_day=line.last_day,
                 balance=line.balance,
-                explanations=why.pop(line.seq, ()) if line.amount > 0 else (),
+                explanations=why.pop(line.seq, ()) if line.amount > 0 else _had(vouchers.pop(line.seq, {})),
             )
         )
     return PointsStatement(
@@ -145,6 +147,11 @@ def _said(event: ExplainedEvent) -> str:
     if event.calculation is None:
         return " ".join(event.sentences)
     return f"{event.earning.reference}: {' '.join(event.sentences)}"
+
+
+def _had(vouchers: Mapping[str, int]) -> tuple[str, ...]:
+    """What was had for points, with the first of the lines by which they went."""
+    return tuple(f"{count} × {reward}" for reward, count in vouchers.items())
 
 
 def _next(day: date) -> date:

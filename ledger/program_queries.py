@@ -14,6 +14,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from ledger import queries
+from ledger.bulk import chunks_of
 from ledger.calculation import Bought, Calculation, benefits_of, calculate, plan_on, sentences, when_holds
 from ledger.encoding import AccountId
 from ledger.entries import NO_LAST_DAY, decode_entry
@@ -726,9 +727,27 @@ def explained_event(program: Program, event: Event, scales: Mapping[str, int], p
     )
 
 
+def vouchers_by_entry(
+    store: Store, connection: Connection, account: str, asset: str, seqs: Sequence[int]
+) -> dict[int, dict[str, int]]:
+    """How many vouchers of each reward entries gave an account for its points of an asset, by entry."""
+    found: dict[int, dict[str, int]] = {}
+    for chunk in chunks_of(list(seqs)):
+        query = (
+            sa.select(VOUCHER.c.seq, VOUCHER.c.reward, sa.func.count())
+            .where(VOUCHER.c.ledger_id == store.ledger_id, VOUCHER.c.seq.in_(chunk))
+            .where(VOUCHER.c.account == account, VOUCHER.c.asset == asset)
+            .group_by(VOUCHER.c.seq, VOUCHER.c.reward)
+            .order_by(VOUCHER.c.seq, VOUCHER.c.reward)
+        )
+        for seq, reward, count in connection.execute(query):
+            found.setdefault(seq, {})[reward] = count
+    return found
+
+
 def _words(earning: Earning) -> list[str]:
     if earning.scope == INVITATION_SCOPE:
-        return [f"A member that this one invited made its first purchase: {earning.reference}."]
+        return ["A member that this one invited made its first purchase."]  # whose order is nobody else's business
     return [f"Granted for {earning.scope.removeprefix(_GRANT)}: {earning.reference}."]
 
 

@@ -57,7 +57,7 @@ def check_reward(move: Movement, op: Redeem) -> Reward | Rejection:
         return Rejection(Code.REWARD_UNAVAILABLE, message, ("reward",))
     number, rest = divmod(op.amount, reward.price)
     if rest or not 1 <= number <= MAX_AT_A_TIME:
-        message = f"one {op.reward} is {reward.price} points: give those of 1 to {MAX_AT_A_TIME}"
+        message = f"one {op.reward} is {reward.price} points: give that for each, at most {MAX_AT_A_TIME} at a time"
         return Rejection(Code.PRICE_MISMATCH, message, ("amount",), {"price": reward.price})
     return _check_left(move, reward, op, number) or reward
 

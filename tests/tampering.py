@@ -108,7 +108,7 @@ def join_club(world: World) -> dict[str, Any]:
     shop, gus, eve = roastery.shop, roastery.gus, roastery.eve
     world.add_asset(shop, "NEWS", make_program(reminders=Reminders(balance="year")))
     world.grant(shop, "NEWS", eve, 5)
-    plan = {"asset": "CLUB", "member": eve.account}
+    plan: dict[str, Any] = {"asset": "CLUB", "member": eve.account}
     world.record(
         shop.sign(StartPlan, plan="plus", reference="P-2", **plan),
         shop.sign(EndPlan, reason="refunded", **plan),

@@ -17,7 +17,10 @@ from tests.worlds import World
 DUE = """
 query($asset: String, $first: Int, $after: String) {
   due(asset: $asset, first: $first, after: $after) {
-    nodes { asset through lots points firstDay lapsedHolds heldPoints lapsedSince vestingPurchases vestingPoints vestsSince membersToReview tiersUntil }
+    nodes {
+      asset through lots points firstDay lapsedHolds heldPoints lapsedSince
+      vestingPurchases vestingPoints vestsSince membersToReview tiersUntil
+    }
     pageInfo { hasNextPage endCursor }
   }
 }"""

@@ -397,7 +397,7 @@ def test_a_statement_of_points_is_a_file_with_its_explanations(page: Page) -> No
     assert rows[-1]["balance"] == "230"
     assert fetched("shop", "csv").content == answer.content
     told = " ".join(each.extract_text() for each in PdfReader(io.BytesIO(fetched("ann", "pdf").content)).pages)
-    assert "lines[0] of 100.00 counts 3 times, for beans." in told.replace("\n", " ")
+    assert "Line 1, of 100.00, counts 3 times, for beans." in told.replace("\n", " ")
     before = list(csv.DictReader(io.StringIO(fetched("ann", "csv", days="2026-02-01_2026-03-01").text)))
     assert [row["type"] for row in before] == ["opening", "closing"]
     refused = [fetched("ben", "csv"), fetched("other", "csv"), fetched("operator", "csv", asset="NONE")]

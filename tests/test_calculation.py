@@ -885,8 +885,8 @@ def test_sentences_name_lines_formulas_and_what_is_left() -> None:
     shoes = make_program(multipliers=(times("shoes", 4, 3, categories=("shoes",)),), round_points="half_up")
     found = calculate(shoes, buy(1_000, lines=(line(500, "shoes"), line(500))), UNIT)
     assert sentences(found, 2, 1)[2:] == (
-        "lines[0] of 5.00 counts 4/3 times, for shoes.",
-        "lines[1] of 5.00 counts once.",
+        "Line 1, of 5.00, counts 4/3 times, for shoes.",
+        "Line 2, of 5.00, counts once.",
         "Multiplied, the 1.0 points are 7/6.",
         "7/6 is rounded half up to 1.2.",
     )

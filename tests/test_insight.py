@@ -579,7 +579,7 @@ def test_command_writes_json_csv_and_tables(small: Year) -> None:
     for text in (
         "STAR points",
         "2026-04",
-        f"2026-0{small.today[6]}-01 to {small.today}",
+        f"2026-0{small.today[6]}-01 to {small.today[8:]} ",
         "STAR newcomers",
         "Café",
         " %",

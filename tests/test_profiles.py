@@ -287,8 +287,8 @@ def test_ledgers_of_one_database_share_nothing(desk: Desk) -> None:
         assert other_desk.member(desk.alice) == Member(account=str(desk.alice.account))
         ids = {"mine": other.store.ledger_id, "account": desk.alice.account}
         desk.execute(
-            "INSERT INTO profile SELECT :mine, account, key_id, wrapped_key, sealed, revision, updated_at_ms, birthday_hash "
-            "FROM profile WHERE account = :account",
+            "INSERT INTO profile SELECT :mine, account, key_id, wrapped_key, sealed, revision, updated_at_ms, "
+            "birthday_hash FROM profile WHERE account = :account",
             **ids,
         )
         with pytest.raises(CorruptionError):

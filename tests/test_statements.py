@@ -280,7 +280,7 @@ def test_amounts_are_grouped_for_people(amount: int, scale: int, text: str) -> N
 
 # Points
 
-BEANS = "A-1: 100.00 earns 320 points. lines[0] of 100.00 counts 3 times, for beans."
+BEANS = "A-1: 100.00 earns 320 points. Line 1, of 100.00, counts 3 times, for beans."
 
 
 def make_points(*lines: PointsLine, **changes: Any) -> PointsStatement:
