@@ -110,14 +110,17 @@ def test_any_changed_byte_of_any_file_is_found(
     content = path.read_bytes()
     at, bit = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 7))
     flipped = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
-    path.write_bytes(data.draw(st.sampled_from([flipped, content[:at], content + content[at:], content + b"\n"])))
+    changed = data.draw(st.sampled_from([flipped, content[:at], content + content[at:], content + b"\n"]))
+    path.write_bytes(changed)
+    # A line by which another key signed the checkpoint may become one of a key that nobody knows: those are ignored.
+    signed = content[: content.index(b"\n", content.index(b"\n\n") + 2) + 1] if path.name == "checkpoint" else content
     for light in (False, True):
         try:
             report = audit_folder(folder, light=light)
         except LogError:
             assert path.name == "checkpoint"
         else:
-            assert not report.ok
+            assert not report.ok or (path.name == "checkpoint" and changed.startswith(signed))
     shutil.rmtree(folder)
 
 
