@@ -267,42 +267,40 @@ def _day_after(day: str) -> str:
 
 
 def _by_asset(
-    store: Store, connection: Connection, through: dict[str, str], day: sa.Column[str], *, most: Any = None
+    store: Store, connection: Connection, through: dict[str, str], day: sa.Column[str], *only: Any, points: Any = 0
 ) -> Iterator[tuple[str, int, int, str]]:
-    """Rows whose ``day`` is through that of each asset: how many, the sum of ``most``, and the first day of them.
+    """Rows whose ``day`` is through that of each asset: how many, the sum of ``points``, and the first day of them.
 
     One question is asked for each day that is the last somewhere, which are three at most.
     """
     table = day.table.c
     for last in set(through.values()):
         query = (
-            sa.select(table.asset, sa.func.count(), sa.func.sum(0 if most is None else most), sa.func.min(day))
-            .where(table.ledger_id == store.ledger_id, day <= last)
+            sa.select(table.asset, sa.func.count(), sa.func.sum(points), sa.func.min(day))
+            .where(table.ledger_id == store.ledger_id, day <= last, *only)
             .where(table.asset.in_([code for code, its in through.items() if its == last]))
             .group_by(table.asset)
         )
-        if table is MEMBERSHIP.c:
-            query = query.where(_HAS_TIER)
         for code, count, amount, first in connection.execute(query):
             yield code, count, int(amount), first
 
 
 def _due_lots(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
-    found = _by_asset(store, connection, through, LOT.c.last_day, most=LOT.c.points)
+    found = _by_asset(store, connection, through, LOT.c.last_day, points=LOT.c.points)
     return {code: {"lots": lots, "points": points, "first_day": first} for code, lots, points, first in found}
 
 
 def _due_vesting(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
     today = {code: _day_after(day) for code, day in through.items()}
-    most = PENDING.c.points + PENDING.c.inviter_points
+    promised = PENDING.c.points + PENDING.c.inviter_points
     return {
         code: {"vesting": purchases, "vesting_points": points, "vests_since": first}
-        for code, purchases, points, first in _by_asset(store, connection, today, PENDING.c.vests_on, most=most)
+        for code, purchases, points, first in _by_asset(store, connection, today, PENDING.c.vests_on, points=promised)
     }
 
 
 def _due_reviews(store: Store, connection: Connection, through: dict[str, str]) -> dict[str, dict[str, Any]]:
-    found = _by_asset(store, connection, through, MEMBERSHIP.c.tier_until)
+    found = _by_asset(store, connection, through, MEMBERSHIP.c.tier_until, _HAS_TIER)
     return {code: {"members": members, "tiers_until": first} for code, members, _, first in found}
 
 
