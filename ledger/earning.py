@@ -20,7 +20,7 @@ from ledger.operations import Grant, RecordPurchases
 from ledger.participation import count, get_or_join, lot_of, renew_tier, tier_in
 from ledger.program_terms import GrantRule, Program
 from ledger.programs import ProgramVersion, last_day, local_date, points_for, version_at
-from ledger.refusals import approval_missing, check_issuer, no_program_then, unknown_member
+from ledger.refusals import approval_missing, check_issuer, check_member_account, no_program_then, unknown_member
 from ledger.state import (
     INVITATION_SCOPE,
     ORDER_SCOPE,
@@ -186,9 +186,8 @@ def admit_grant(ask: Request[Grant]) -> Decision:
     partner = _partnership(ask)
     if isinstance(partner, Rejection):
         return partner
-    member = state.accounts.get(op.member)
-    if member is None or member.role != "member":
-        return unknown_member(op.member, ("member",))
+    if refusal := check_member_account(state, op.member, ("member",)):
+        return refusal
     version = state.program_at(op.asset, op.at)
     if version is None or (version.ends is not None and op.at >= version.ends):
         return no_program_then(op.asset, version, op.at, ("at",))

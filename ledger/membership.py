@@ -12,10 +12,10 @@ from ledger.refusals import (
     check_issuer,
     check_issuer_or_operator,
     check_member,
+    check_member_account,
     check_reference,
     program_in_force,
     unknown_asset,
-    unknown_member,
 )
 from ledger.state import PLAN_SCOPE, Code, Decision, Membership, Rejection, Request
 
@@ -43,10 +43,8 @@ def admit_enroll(ask: Request[Enroll]) -> Decision:
     if op.formula is not None and op.formula not in formulas:
         message = f"the program has no formula {op.formula} (it has: {', '.join(formulas) or 'none'})"
         return Rejection(Code.UNKNOWN_FORMULA, message, ("formula",))
-    if op.invited_by is not None:
-        inviter = state.accounts.get(op.invited_by)
-        if inviter is None or inviter.role != "member":
-            return unknown_member(op.invited_by, ("invited_by",))
+    if op.invited_by is not None and (refusal := check_member_account(state, op.invited_by, ("invited_by",))):
+        return refusal
     move = Movement(state, ask.time)
     before = membership_of(move, op.asset, op.actor)
     if before is not None and (refusal := _check_change(op, before)):
@@ -89,7 +87,7 @@ def admit_review_tiers(ask: Request[ReviewTiers]) -> Decision:
 def admit_start_plan(ask: Request[StartPlan]) -> Decision:
     """Decide ``start_plan``: what is paid of the plan that a member has prolongs it, another plan replaces it."""
     state, op = ask.state, ask.op
-    if refusal := check_issuer(state, op.asset, ask.actor) or _check_subject(ask):
+    if refusal := check_issuer(state, op.asset, ask.actor) or check_member_account(state, op.member, ("member",)):
         return refusal
     version = program_in_force(state, op.asset, ask.time)
     plans = () if isinstance(version, Rejection) else version.program.plans
@@ -122,7 +120,7 @@ def _days_after(day: str, days: int) -> str:
 def admit_end_plan(ask: Request[EndPlan]) -> Decision:
     """Decide ``end_plan``: the day on which it ends has none of it any more."""
     state, op = ask.state, ask.op
-    if refusal := check_issuer(state, op.asset, ask.actor) or _check_subject(ask):
+    if refusal := check_issuer(state, op.asset, ask.actor) or check_member_account(state, op.member, ("member",)):
         return refusal
     move = Movement(state, ask.time)
     member = membership_of(move, op.asset, op.member)
@@ -131,8 +129,3 @@ def admit_end_plan(ask: Request[EndPlan]) -> Decision:
     move.put("memberships", replace(member, plan=None, plan_from=None, plan_until=None))
     move.concern((op.member,))
     return move.admission(op.actor)
-
-
-def _check_subject(ask: Request[StartPlan] | Request[EndPlan]) -> Rejection | None:
-    member = ask.state.accounts.get(ask.op.member)
-    return None if member is not None and member.role == "member" else unknown_member(ask.op.member, ("member",))

@@ -31,10 +31,10 @@ from ledger.programs import ProgramVersion, points_for, round_ratio
 from ledger.refusals import (
     approval_missing,
     check_issuer,
+    check_member_account,
     check_reference,
     no_program_then,
     unknown_asset,
-    unknown_member,
 )
 from ledger.state import (
     CORRECTION_SCOPE,
@@ -521,9 +521,8 @@ def admit_correct(ask: Request[Correct]) -> Decision:
     state, op, time = ask.state, ask.op, ask.time
     if refusal := check_issuer(state, op.asset, ask.actor):
         return refusal
-    member = state.accounts.get(op.member)
-    if member is None or member.role != "member":
-        return unknown_member(op.member, ("member",))
+    if refusal := check_member_account(state, op.member, ("member",)):
+        return refusal
     if refusal := check_reference(ask, CORRECTION_SCOPE, op.reference, ("reference",)):
         return refusal
     version = state.program_at(op.asset, time)

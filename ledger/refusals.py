@@ -93,6 +93,12 @@ def unknown_member(account: str, path: tuple[str, ...]) -> Rejection:
     return Rejection(Code.UNKNOWN_ACCOUNT, f"there is no member {account}: open the account first", path)
 
 
+def check_member_account(state: State, account: str, path: tuple[str, ...]) -> Rejection | None:
+    """Why an account is no member's."""
+    found = state.accounts.get(account)
+    return None if found is not None and found.role == "member" else unknown_member(account, path)
+
+
 def unknown_currency(state: State, code: str, path: tuple[str, ...]) -> Rejection:
     """The ledger has no such settlement currency."""
     assert state.parameters is not None
